@@ -1,1 +1,4 @@
-//! Placeholder front page.
+//! The backup engine.
+pub mod crypto;
+pub mod id;
+pub mod storage;

@@ -1,0 +1,288 @@
+//! Sealing and opening: AES-256-CTR with a Poly1305-AES authenticator.
+//!
+//! A sealed message is `IV (16) || ciphertext || MAC (16)`. The IV is random for every sealing
+//! and is, whole, the initial big-endian 128-bit counter. The MAC is Poly1305 over the
+//! ciphertext with the one-time key `r || AES-128(k, IV)`. A message is verified before one
+//! byte of it is decrypted.
+//!
+//! The counter is 128 bits wide on purpose: a 64-bit counter gives the same bytes until its low
+//! half wraps inside a message, and then silently another format.
+//!
+//! # Source
+//! restic, `doc/design.rst`, *Keys, Encryption and MAC*; D. J. Bernstein, *The Poly1305-AES
+//! message-authentication code*, 2005.
+
+use aes::{
+    Aes128, Aes256,
+    cipher::{BlockCipherEncrypt, InnerIvInit, KeyInit, StreamCipher, StreamCipherCoreWrapper},
+};
+use ctr::{CtrCore, flavors::Ctr128BE};
+use poly1305::{Poly1305, universal_hash::UniversalHash};
+use thiserror::Error;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// Length of the initialisation vector in bytes.
+pub const IV_BYTES: usize = 16;
+/// Length of the authenticator in bytes.
+pub const MAC_BYTES: usize = 16;
+/// How much longer a sealed message is than its plaintext, in bytes.
+pub const OVERHEAD_BYTES: usize = IV_BYTES + MAC_BYTES;
+/// Length of the raw key material in bytes: 32 for AES-256, 16 for k, 16 for r.
+pub const KEY_BYTES: usize = 64;
+
+/// The message was not sealed with this key, or was changed since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("authenticate the data: it was changed, cut short, or sealed with another key")]
+pub struct Unauthenticated;
+
+/// The system's random number generator failed.
+#[derive(Debug, Clone, Copy, Error)]
+#[error("obtain random bytes from the operating system")]
+pub struct NoRandomness(#[source] getrandom::Error);
+
+/// Fills `buffer` from the operating system's random number generator.
+///
+/// # Errors
+/// Fails when the system has no randomness to give.
+pub fn random_bytes(buffer: &mut [u8]) -> Result<(), NoRandomness> {
+    getrandom::fill(buffer).map_err(NoRandomness)
+}
+
+/// Raw key material, zeroed when dropped.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct KeyMaterial {
+    /// Key of AES-256-CTR.
+    pub encrypt: [u8; 32],
+    /// Key of the AES-128 that encrypts the IV for the authenticator.
+    pub mac_k: [u8; 16],
+    /// The multiplier r of Poly1305; its fixed bits are cleared when it is used.
+    pub mac_r: [u8; 16],
+}
+
+impl KeyMaterial {
+    /// New random key material.
+    ///
+    /// # Errors
+    /// Fails when the system has no randomness to give.
+    pub fn random() -> Result<Self, NoRandomness> {
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        random_bytes(bytes.as_mut_slice())?;
+        Ok(Self::from_bytes(&bytes))
+    }
+
+    /// Splits 64 bytes, in the order in which scrypt gives them: encrypt, k, r.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Self {
+        let mut material = Self { encrypt: [0; 32], mac_k: [0; 16], mac_r: [0; 16] };
+        material.encrypt.copy_from_slice(&bytes[..32]);
+        material.mac_k.copy_from_slice(&bytes[32..48]);
+        material.mac_r.copy_from_slice(&bytes[48..]);
+        material
+    }
+
+    /// Whether every part has at least one bit set; restic refuses all-zero keys.
+    #[must_use]
+    pub fn is_plausible(&self) -> bool {
+        let nonzero = |bytes: &[u8]| bytes.iter().any(|&byte| byte != 0);
+        nonzero(&self.encrypt) && nonzero(&self.mac_k) && nonzero(&self.mac_r)
+    }
+}
+
+/// A key ready for use: seals and opens messages. Cheap to share between threads.
+pub struct Key {
+    material: KeyMaterial,
+    stream: Aes256,
+    mac: Aes128,
+}
+
+impl Key {
+    /// Expands key material.
+    #[must_use]
+    pub fn new(material: KeyMaterial) -> Self {
+        let stream = Aes256::new(&material.encrypt.into());
+        let mac = Aes128::new(&material.mac_k.into());
+        Self { material, stream, mac }
+    }
+
+    /// The raw material, for wrapping it under another password.
+    #[must_use]
+    pub fn material(&self) -> &KeyMaterial {
+        &self.material
+    }
+
+    /// Appends the sealed `plaintext` to `sealed`.
+    ///
+    /// # Errors
+    /// Fails when the system has no randomness for the IV.
+    pub fn seal(&self, plaintext: &[u8], sealed: &mut Vec<u8>) -> Result<(), NoRandomness> {
+        let mut iv = [0; IV_BYTES];
+        random_bytes(&mut iv)?;
+        self.seal_with_iv(&iv, plaintext, sealed);
+        Ok(())
+    }
+
+    fn seal_with_iv(&self, iv: &[u8; IV_BYTES], plaintext: &[u8], sealed: &mut Vec<u8>) {
+        assert!(iv.iter().any(|&byte| byte != 0), "an all-zero IV means broken randomness");
+        let start = sealed.len();
+        sealed.reserve(plaintext.len() + OVERHEAD_BYTES);
+        sealed.extend_from_slice(iv);
+        sealed.extend_from_slice(plaintext);
+        let body = &mut sealed[start + IV_BYTES..];
+        self.apply_keystream(iv, body);
+        let tag = self.authenticator(iv, body);
+        sealed.extend_from_slice(&tag);
+    }
+
+    /// Verifies `sealed` and replaces the content of `plaintext` with what it holds.
+    ///
+    /// # Errors
+    /// Fails when the message is too short or its authenticator does not match; `plaintext` is
+    /// empty then.
+    pub fn open(&self, sealed: &[u8], plaintext: &mut Vec<u8>) -> Result<(), Unauthenticated> {
+        plaintext.clear();
+        let (iv, body) = self.verify(sealed)?;
+        plaintext.extend_from_slice(body);
+        self.apply_keystream(&iv, plaintext);
+        Ok(())
+    }
+
+    /// Verifies `sealed` and decrypts it where it lies; returns the plaintext within it.
+    ///
+    /// # Errors
+    /// As [`Key::open`]; the buffer is unchanged then.
+    pub fn open_in_place<'a>(&self, sealed: &'a mut [u8]) -> Result<&'a mut [u8], Unauthenticated> {
+        let (iv, body) = self.verify(sealed)?;
+        let end = IV_BYTES + body.len();
+        let body = &mut sealed[IV_BYTES..end];
+        self.apply_keystream(&iv, body);
+        Ok(body)
+    }
+
+    fn verify<'a>(
+        &self,
+        sealed: &'a [u8],
+    ) -> Result<([u8; IV_BYTES], &'a [u8]), Unauthenticated> {
+        let (iv, rest) = sealed.split_first_chunk::<IV_BYTES>().ok_or(Unauthenticated)?;
+        let (body, tag) = rest.split_last_chunk::<MAC_BYTES>().ok_or(Unauthenticated)?;
+        let same = constant_time_equal(&self.authenticator(iv, body), tag);
+        if same && iv.iter().any(|&byte| byte != 0) {
+            Ok((*iv, body))
+        } else {
+            Err(Unauthenticated)
+        }
+    }
+
+    fn apply_keystream(&self, iv: &[u8; IV_BYTES], body: &mut [u8]) {
+        let core = CtrCore::<_, Ctr128BE>::inner_iv_init(self.stream.clone(), iv.into());
+        StreamCipherCoreWrapper::from_core(core).apply_keystream(body);
+    }
+
+    /// Poly1305-AES of the ciphertext. poly1305 clears the fixed bits of r itself.
+    fn authenticator(&self, iv: &[u8; IV_BYTES], body: &[u8]) -> [u8; MAC_BYTES] {
+        let mut pad = (*iv).into();
+        self.mac.encrypt_block(&mut pad);
+        let mut one_time = Zeroizing::new([0; 32]);
+        one_time[..16].copy_from_slice(&self.material.mac_r);
+        one_time[16..].copy_from_slice(&pad);
+        let mut mac = <Poly1305 as KeyInit>::new((&*one_time).into());
+        let whole = body.len() - body.len() % 16;
+        mac.update_padded(&body[..whole]);
+        mac.compute_unpadded(&body[whole..]).into()
+    }
+}
+
+/// Compares without telling by its duration where the first difference is.
+fn constant_time_equal(a: &[u8; MAC_BYTES], b: &[u8; MAC_BYTES]) -> bool {
+    a.iter().zip(b).fold(0, |difference, (x, y)| difference | (x ^ y)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> Key {
+        let mut bytes = [0; KEY_BYTES];
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::try_from(i * 7 % 256).unwrap();
+        }
+        Key::new(KeyMaterial::from_bytes(&bytes))
+    }
+
+    #[test]
+    fn what_is_sealed_opens() {
+        for length in [0, 1, 15, 16, 17, 31, 32, 100_000] {
+            let plaintext = vec![7; length];
+            let mut sealed = Vec::new();
+            key().seal(&plaintext, &mut sealed).unwrap();
+            assert_eq!(sealed.len(), length + OVERHEAD_BYTES);
+            let mut opened = vec![1; 3];
+            key().open(&sealed, &mut opened).unwrap();
+            assert_eq!(opened, plaintext);
+            assert_eq!(key().open_in_place(&mut sealed).unwrap(), &plaintext);
+        }
+    }
+
+    #[test]
+    fn any_flipped_bit_and_any_shortening_is_noticed() {
+        let mut sealed = Vec::new();
+        key().seal(b"attack at dawn", &mut sealed).unwrap();
+        let mut opened = Vec::new();
+        for bit in 0..sealed.len() * 8 {
+            let mut changed = sealed.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(key().open(&changed, &mut opened), Err(Unauthenticated), "bit {bit}");
+            assert!(opened.is_empty());
+        }
+        for length in 0..sealed.len() {
+            assert_eq!(key().open(&sealed[..length], &mut opened), Err(Unauthenticated));
+        }
+    }
+
+    /// The counter is 128 bits wide: the carry goes out of the low 64 bits. The expected
+    /// bytes come from single AES blocks, not from the counter mode under test.
+    #[test]
+    fn the_counter_carries_into_its_upper_half() {
+        let key = key();
+        let mut iv = [0xff; IV_BYTES];
+        iv[0] = 1;
+        let mut stream = vec![0; 48];
+        key.apply_keystream(&iv, &mut stream);
+        let start = u128::from_be_bytes(iv);
+        for (i, block) in stream.chunks_exact(16).enumerate() {
+            let mut expected = start.wrapping_add(i as u128).to_be_bytes().into();
+            key.stream.encrypt_block(&mut expected);
+            assert_eq!(block, expected.as_slice(), "block {i}");
+        }
+    }
+
+    /// Test vector of the Poly1305-AES paper, appendix B (first of four).
+    #[test]
+    fn the_authenticator_is_poly1305_aes() {
+        let material = KeyMaterial {
+            encrypt: [1; 32],
+            mac_k: [
+                0xec, 0x07, 0x4c, 0x83, 0x55, 0x80, 0x74, 0x17, 0x01, 0x42, 0x5b, 0x62, 0x32, 0x35,
+                0xad, 0xd6,
+            ],
+            mac_r: [
+                0x85, 0x1f, 0xc4, 0x0c, 0x34, 0x67, 0xac, 0x0b, 0xe0, 0x5c, 0xc2, 0x04, 0x04, 0xf3,
+                0xf7, 0x00,
+            ],
+        };
+        let nonce = [
+            0xfb, 0x44, 0x73, 0x50, 0xc4, 0xe8, 0x68, 0xc5, 0x2a, 0xc3, 0x27, 0x5c, 0xf9, 0xd4,
+            0x32, 0x7e,
+        ];
+        let expected = [
+            0xf4, 0xc6, 0x33, 0xc3, 0x04, 0x4f, 0xc1, 0x45, 0xf8, 0x4f, 0x33, 0x5c, 0xb8, 0x19,
+            0x53, 0xde,
+        ];
+        assert_eq!(Key::new(material).authenticator(&nonce, &[0xf3, 0xf6]), expected);
+    }
+
+    #[test]
+    fn an_all_zero_key_is_refused() {
+        assert!(!KeyMaterial::from_bytes(&[0; KEY_BYTES]).is_plausible());
+        assert!(KeyMaterial::random().unwrap().is_plausible());
+    }
+}

@@ -1,0 +1,144 @@
+//! What every store must do, as one suite that each implementation runs.
+
+use std::{collections::BTreeSet, thread};
+
+use super::{File, FileKind, Listed, Storage, StorageProblem};
+use crate::id::PackId;
+
+/// A pack file name for tests; different seeds give different names.
+#[must_use]
+pub fn pack(seed: u64) -> File {
+    File::Pack(PackId::of(&seed.to_le_bytes()))
+}
+
+/// Runs the whole suite; `make` gives a fresh, empty store and a guard that keeps it alive.
+///
+/// # Panics
+/// Panics at the first promise that the store does not keep.
+pub fn run<S: Storage, G>(make: impl Fn() -> (S, G)) {
+    for test in [
+        an_empty_store_lists_nothing as fn(&dyn Storage),
+        what_is_put_is_read_back,
+        ranges_are_exact,
+        large_files_are_refused_before_they_are_read,
+        put_replaces_and_put_new_does_not,
+        what_is_deleted_is_gone,
+        kinds_are_apart,
+        preparing_twice_keeps_what_is_there,
+        many_writers_at_once,
+        one_creator_wins,
+    ] {
+        let (storage, _guard) = make();
+        storage.prepare().expect("prepare an empty store");
+        test(&storage);
+    }
+}
+
+fn problem<T: std::fmt::Debug>(result: Result<T, super::StorageError>) -> StorageProblem {
+    result.expect_err("this must fail").problem()
+}
+
+fn an_empty_store_lists_nothing(storage: &dyn Storage) {
+    for kind in FileKind::ALL {
+        assert_eq!(storage.list(kind).expect("list"), []);
+    }
+    assert_eq!(problem(storage.read(File::Config, 100)), StorageProblem::NotFound);
+    assert_eq!(problem(storage.size(pack(1))), StorageProblem::NotFound);
+    assert_eq!(problem(storage.read_range(pack(1), 0, &mut [0])), StorageProblem::NotFound);
+    assert!(!storage.location().is_empty());
+}
+
+fn what_is_put_is_read_back(storage: &dyn Storage) {
+    for (seed, length) in [(1, 0), (2, 1), (3, 4096), (4, 3 << 20)] {
+        let content: Vec<u8> = (0..length).map(|i: u32| i.to_le_bytes()[(i % 3) as usize]).collect();
+        storage.put(pack(seed), &content).expect("put");
+        assert_eq!(storage.read(pack(seed), 4 << 20).expect("read"), content);
+        assert_eq!(storage.size(pack(seed)).expect("size"), u64::from(length));
+        let listed = storage.list(FileKind::Pack).expect("list");
+        assert!(listed.contains(&Listed { file: pack(seed), bytes: u64::from(length) }));
+    }
+}
+
+fn ranges_are_exact(storage: &dyn Storage) {
+    storage.put(pack(1), b"0123456789").expect("put");
+    let read = |offset, length| {
+        let mut buffer = vec![0; length];
+        storage.read_range(pack(1), offset, &mut buffer).map(|()| buffer)
+    };
+    assert_eq!(read(0, 10).expect("all"), b"0123456789");
+    assert_eq!(read(3, 4).expect("middle"), b"3456");
+    assert_eq!(read(9, 1).expect("last"), b"9");
+    assert_eq!(read(4, 0).expect("nothing"), b"");
+    assert_eq!(problem(read(9, 2)), StorageProblem::TooShort);
+    assert_eq!(problem(read(11, 1)), StorageProblem::TooShort);
+}
+
+fn large_files_are_refused_before_they_are_read(storage: &dyn Storage) {
+    storage.put(pack(1), &[0; 100]).expect("put");
+    assert_eq!(problem(storage.read(pack(1), 99)), StorageProblem::TooLarge);
+    assert_eq!(storage.read(pack(1), 100).expect("read").len(), 100);
+}
+
+fn put_replaces_and_put_new_does_not(storage: &dyn Storage) {
+    storage.put_new(File::Config, b"one").expect("create");
+    assert_eq!(problem(storage.put_new(File::Config, b"two")), StorageProblem::AlreadyExists);
+    assert_eq!(storage.read(File::Config, 10).expect("read"), b"one");
+    storage.put(File::Config, b"three").expect("replace");
+    assert_eq!(storage.read(File::Config, 10).expect("read"), b"three");
+    let listed = storage.list(FileKind::Config).expect("list");
+    assert_eq!(listed, [Listed { file: File::Config, bytes: 5 }]);
+}
+
+fn what_is_deleted_is_gone(storage: &dyn Storage) {
+    storage.put(pack(1), b"x").expect("put");
+    storage.delete(pack(1)).expect("delete");
+    assert_eq!(problem(storage.read(pack(1), 10)), StorageProblem::NotFound);
+    assert_eq!(problem(storage.delete(pack(1))), StorageProblem::NotFound);
+    assert_eq!(storage.list(FileKind::Pack).expect("list"), []);
+}
+
+fn kinds_are_apart(storage: &dyn Storage) {
+    let name = "0123456789abcdef".repeat(4);
+    let kinds = [FileKind::Key, FileKind::Lock, FileKind::Snapshot, FileKind::Index, FileKind::Pack];
+    for kind in kinds {
+        let file = kind.file(&name).expect("a name");
+        storage.put(file, kind.folder().as_bytes()).expect("put");
+    }
+    for kind in kinds {
+        let file = kind.file(&name).expect("a name");
+        assert_eq!(storage.read(file, 100).expect("read"), kind.folder().as_bytes());
+        assert_eq!(storage.list(kind).expect("list").len(), 1);
+    }
+}
+
+fn preparing_twice_keeps_what_is_there(storage: &dyn Storage) {
+    storage.put(pack(1), b"x").expect("put");
+    storage.prepare().expect("prepare again");
+    assert_eq!(storage.read(pack(1), 10).expect("read"), b"x");
+    assert_eq!(storage.remove_leftovers().expect("no leftovers"), 0);
+}
+
+fn many_writers_at_once(storage: &dyn Storage) {
+    thread::scope(|scope| {
+        for writer in 0..8 {
+            scope.spawn(move || {
+                for n in 0..20 {
+                    storage.put(pack(writer * 100 + n), &n.to_le_bytes()).expect("put");
+                }
+            });
+        }
+    });
+    let listed = storage.list(FileKind::Pack).expect("list");
+    let names: BTreeSet<File> = listed.iter().map(|entry| entry.file).collect();
+    assert_eq!(names.len(), 160);
+}
+
+fn one_creator_wins(storage: &dyn Storage) {
+    let winners: usize = thread::scope(|scope| {
+        let tries: Vec<_> = (0..8_u8)
+            .map(|n| scope.spawn(move || storage.put_new(File::Config, &[n]).is_ok()))
+            .collect();
+        tries.into_iter().map(|t| usize::from(t.join().expect("no panic"))).sum()
+    });
+    assert_eq!(winners, 1);
+}

@@ -1,0 +1,323 @@
+//! A repository in a folder.
+//!
+//! A file is written under a temporary name beside its final one, synced, renamed, and the
+//! folder synced: after a power failure it is there whole or not at all. The temporary name is
+//! `NAME-tmp-RANDOM`, as restic's, so that either tool ignores the other's leftovers.
+
+use std::{
+    fs, io,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{Disk, File, FileKind, Listed, RealDisk, Storage, StorageError, StorageProblem};
+use crate::crypto::random_bytes;
+
+/// Marks the name of a file that is still being written.
+const TEMPORARY_MARK: &str = "-tmp-";
+
+/// restic's pause between writing a lock and looking for others, for file systems whose
+/// listings are cached by another machine.
+const NETWORK_LISTING_LAG: Duration = Duration::from_millis(200);
+
+/// A repository in a folder of a local (or mounted) file system.
+#[derive(Debug)]
+pub struct LocalStorage<D = RealDisk> {
+    root: PathBuf,
+    disk: D,
+}
+
+impl LocalStorage {
+    /// A store in the folder `root`, which need not exist yet.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self::with_disk(root, RealDisk)
+    }
+}
+
+impl<D: Disk> LocalStorage<D> {
+    /// A store in the folder `root` whose changes go through `disk`.
+    #[must_use]
+    pub fn with_disk(root: impl Into<PathBuf>, disk: D) -> Self {
+        Self { root: root.into(), disk }
+    }
+
+    /// The folder of this store.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn path(&self, file: File) -> PathBuf {
+        self.root.join(file.to_string())
+    }
+
+    fn store(&self, file: File, content: &[u8], replace: bool) -> io::Result<()> {
+        let path = self.path(file);
+        let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        let temporary = temporary_name(&path)?;
+        self.write_synced(folder, &temporary, content)
+            .and_then(|()| match replace {
+                true => self.disk.rename(&temporary, &path),
+                false => self.disk.rename_new(&temporary, &path),
+            })
+            .inspect_err(|_| {
+                // Best effort: what cannot be removed now is a leftover for later.
+                drop(self.disk.remove(&temporary));
+            })?;
+        self.disk.sync_dir(folder)
+    }
+
+    fn write_synced(&self, folder: &Path, temporary: &Path, content: &[u8]) -> io::Result<()> {
+        match self.disk.write_new(temporary, content) {
+            // The 256 folders of packs are made when they are first needed, as by restic.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.root.is_dir() => {
+                self.create_folder(folder)?;
+                self.disk.write_new(temporary, content)?;
+            }
+            result => result?,
+        }
+        self.disk.sync_file(temporary)
+    }
+
+    /// Creates a folder with the parents it lacks, and makes their names durable.
+    fn create_folder(&self, folder: &Path) -> io::Result<()> {
+        if folder.is_dir() {
+            return Ok(());
+        }
+        let parent = match folder.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        self.create_folder(parent)?;
+        self.disk.create_dir(folder)?;
+        self.disk.sync_dir(parent)
+    }
+
+    /// Calls `visit` with each entry of the folders that hold files of `kind`.
+    fn visit(
+        &self,
+        kind: FileKind,
+        visit: &mut dyn FnMut(&fs::DirEntry) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let folder = self.root.join(kind.folder());
+        if kind != FileKind::Pack {
+            return visit_folder(&folder, visit);
+        }
+        visit_folder(&folder, &mut |entry| match entry.file_type()?.is_dir() {
+            true => visit_folder(&entry.path(), visit),
+            false => visit(entry),
+        })
+    }
+}
+
+fn visit_folder(
+    folder: &Path,
+    visit: &mut dyn FnMut(&fs::DirEntry) -> io::Result<()>,
+) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        visit(&entry?)?;
+    }
+    Ok(())
+}
+
+fn temporary_name(path: &Path) -> io::Result<PathBuf> {
+    let mut random = [0; 8];
+    random_bytes(&mut random).map_err(io::Error::other)?;
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(format!("{TEMPORARY_MARK}{:016x}", u64::from_le_bytes(random)));
+    Ok(path.with_file_name(name))
+}
+
+impl<D: Disk> Storage for LocalStorage<D> {
+    fn location(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    fn prepare(&self) -> Result<(), StorageError> {
+        let create = |folder: &Path| {
+            self.create_folder(folder)
+                .map_err(|error| StorageError::io("create folder", folder.display(), error))
+        };
+        create(&self.root)?;
+        for kind in FileKind::ALL {
+            if kind != FileKind::Config {
+                create(&self.root.join(kind.folder()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
+        if kind == FileKind::Config {
+            return match self.size(File::Config) {
+                Ok(bytes) => Ok(vec![Listed { file: File::Config, bytes }]),
+                Err(error) if error.problem() == StorageProblem::NotFound => Ok(Vec::new()),
+                Err(error) => Err(error),
+            };
+        }
+        let mut listed = Vec::new();
+        let mut visit = |entry: &fs::DirEntry| {
+            let file = entry.file_name().to_str().and_then(|name| kind.file(name));
+            let Some(file) = file.filter(|&file| self.path(file) == entry.path()) else {
+                return Ok(());
+            };
+            match entry.metadata() {
+                Ok(data) if data.is_file() => listed.push(Listed { file, bytes: data.size() }),
+                Ok(_) => {}
+                // Another process removed it between the listing and the question.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            Ok(())
+        };
+        self.visit(kind, &mut visit).map_err(|error| {
+            StorageError::io("list", self.root.join(kind.folder()).display(), error)
+        })?;
+        Ok(listed)
+    }
+
+    fn size(&self, file: File) -> Result<u64, StorageError> {
+        let path = self.path(file);
+        let data =
+            fs::metadata(&path).map_err(|error| StorageError::io("look at", path.display(), error));
+        Ok(data?.size())
+    }
+
+    fn read(&self, file: File, bytes_max: u64) -> Result<Vec<u8>, StorageError> {
+        let path = self.path(file);
+        let failed = |error| StorageError::io("read", path.display(), error);
+        let open = fs::File::open(&path).map_err(failed)?;
+        let bytes = open.metadata().map_err(failed)?.size();
+        let too_large = || StorageError::new("read", path.display(), StorageProblem::TooLarge);
+        if bytes > bytes_max {
+            return Err(too_large());
+        }
+        let mut content = vec![0; usize::try_from(bytes).map_err(|_| too_large())?];
+        open.read_exact_at(&mut content, 0).map_err(failed)?;
+        Ok(content)
+    }
+
+    fn read_range(&self, file: File, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
+        let path = self.path(file);
+        fs::File::open(&path)
+            .and_then(|open| open.read_exact_at(buffer, offset))
+            .map_err(|error| StorageError::io("read", path.display(), error))
+    }
+
+    fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
+        self.store(file, content, true)
+            .map_err(|error| StorageError::io("write", self.path(file).display(), error))
+    }
+
+    fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
+        self.store(file, content, false)
+            .map_err(|error| StorageError::io("write", self.path(file).display(), error))
+    }
+
+    fn delete(&self, file: File) -> Result<(), StorageError> {
+        let path = self.path(file);
+        self.disk
+            .remove(&path)
+            .map_err(|error| StorageError::io("delete", path.display(), error))
+    }
+
+    fn listing_lag(&self) -> Duration {
+        /// `f_type` of file systems whose folders other machines change: NFS, SMB (three
+        /// generations) and FUSE, behind which anything may stand. From `statfs(2)`.
+        const NETWORK: [u64; 5] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x6573_5546];
+        let Ok(system) = rustix::fs::statfs(&self.root) else {
+            return NETWORK_LISTING_LAG;
+        };
+        // The field's type and sign differ between architectures; its low 32 bits do not.
+        #[expect(clippy::cast_sign_loss, reason = "a magic number, not a quantity")]
+        let magic = system.f_type as u64 & 0xffff_ffff;
+        if NETWORK.contains(&magic) { NETWORK_LISTING_LAG } else { Duration::ZERO }
+    }
+
+    fn remove_leftovers(&self) -> Result<usize, StorageError> {
+        let mut removed = 0;
+        // Locks are left out: their leftovers are a few bytes, and another process may be
+        // writing one at this moment.
+        for kind in [FileKind::Pack, FileKind::Index, FileKind::Snapshot, FileKind::Key] {
+            let mut visit = |entry: &fs::DirEntry| {
+                let name = entry.file_name();
+                let leftover = name
+                    .to_str()
+                    .and_then(|name| name.split_once(TEMPORARY_MARK))
+                    .is_some_and(|(stem, _)| kind.file(stem).is_some());
+                if leftover && entry.file_type()?.is_file() {
+                    self.disk.remove(&entry.path())?;
+                    removed += 1;
+                }
+                Ok(())
+            };
+            self.visit(kind, &mut visit).map_err(|error| {
+                StorageError::io("clean", self.root.join(kind.folder()).display(), error)
+            })?;
+        }
+        Ok(removed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::conformance;
+
+    #[test]
+    fn conforms() {
+        conformance::run(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let storage = LocalStorage::new(folder.path().join("deep/er"));
+            (storage, folder)
+        });
+    }
+
+    #[test]
+    fn leftovers_are_ignored_and_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = LocalStorage::new(folder.path());
+        storage.prepare().unwrap();
+        let file = conformance::pack(1);
+        let leftover = folder.path().join(format!("{file}-tmp-123"));
+        fs::create_dir_all(leftover.parent().unwrap()).unwrap();
+        fs::write(&leftover, "half").unwrap();
+        let stranger = folder.path().join("data/README-tmp-of-mine");
+        fs::write(&stranger, "mine").unwrap();
+        assert_eq!(storage.list(FileKind::Pack).unwrap(), []);
+        assert_eq!(storage.remove_leftovers().unwrap(), 1);
+        assert!(!leftover.exists() && stranger.exists());
+    }
+
+    #[test]
+    fn a_pack_in_the_wrong_folder_is_not_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = LocalStorage::new(folder.path());
+        let file = conformance::pack(1);
+        storage.prepare().unwrap();
+        storage.put(file, b"x").unwrap();
+        let wrong = folder.path().join("data/zz");
+        fs::create_dir(&wrong).unwrap();
+        let path = folder.path().join(file.to_string());
+        fs::rename(&path, wrong.join(path.file_name().unwrap())).unwrap();
+        assert_eq!(storage.list(FileKind::Pack).unwrap(), []);
+    }
+
+    #[test]
+    fn files_are_for_their_owner_alone_and_read_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = LocalStorage::new(folder.path().join("repo"));
+        storage.prepare().unwrap();
+        storage.put(File::Config, b"x").unwrap();
+        let mode = |path: &str| fs::metadata(folder.path().join(path)).unwrap().mode() & 0o777;
+        assert_eq!(mode("repo"), 0o700);
+        assert_eq!(mode("repo/data"), 0o700);
+        assert_eq!(mode("repo/config"), 0o400);
+    }
+}

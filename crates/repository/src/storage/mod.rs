@@ -1,0 +1,343 @@
+//! Where a repository's files lie: a handful of operations that every store can offer.
+//!
+//! A repository is a flat set of immutable files, each named by its kind and its hash. That is
+//! why the trait is small: list, read, put whole, delete. There is no append, no rename and no
+//! partial write, because object stores have none.
+//!
+//! Promises that the engine builds its crash safety on:
+//!
+//! - **[`Storage::put`] is atomic**: another process sees the whole file or none.
+//! - **`put` is durable when it returns**: after a power failure the file is there, whole. The
+//!   order packs → index → snapshot therefore needs no further barrier.
+//! - **A listing made after `put` returned contains the file**, unless
+//!   [`Storage::listing_lag`] says that listings may be late.
+//!
+//! Every implementation runs the same suite (`conformance`, feature `testing`).
+
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+mod disk;
+mod local;
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
+#[cfg(any(test, feature = "testing"))]
+pub mod unreliable;
+
+use std::{error::Error as StdError, fmt, io, time::Duration};
+
+use muster_model::{Class, Fault};
+use thiserror::Error;
+
+pub use disk::{Disk, RealDisk};
+pub use local::LocalStorage;
+
+use crate::id::{IndexId, KeyId, LockId, PackId, SnapshotId};
+
+/// The kinds of file in a repository, each in a folder of its own (`config` apart).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FileKind {
+    /// The repository's version, identity and chunker polynomial.
+    Config,
+    /// Master key wrapped under a password.
+    Key,
+    /// Marks of processes at work.
+    Lock,
+    /// Recorded states.
+    Snapshot,
+    /// Maps from blobs to packs.
+    Index,
+    /// Sealed blobs.
+    Pack,
+}
+
+impl FileKind {
+    /// All kinds.
+    pub const ALL: [Self; 6] =
+        [Self::Config, Self::Key, Self::Lock, Self::Snapshot, Self::Index, Self::Pack];
+
+    /// The folder (for `config`: the file) that holds files of this kind.
+    #[must_use]
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Key => "keys",
+            Self::Lock => "locks",
+            Self::Snapshot => "snapshots",
+            Self::Index => "index",
+            Self::Pack => "data",
+        }
+    }
+
+    /// What people call one file of this kind.
+    #[must_use]
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Key => "key",
+            Self::Lock => "lock",
+            Self::Snapshot => "snapshot",
+            Self::Index => "index",
+            Self::Pack => "pack",
+        }
+    }
+
+    /// The file of this kind with the given name, if the name is one: 64 hexadecimal digits.
+    #[must_use]
+    pub fn file(self, name: &str) -> Option<File> {
+        Some(match self {
+            Self::Config => File::Config,
+            Self::Key => File::Key(KeyId::parse(name)?),
+            Self::Lock => File::Lock(LockId::parse(name)?),
+            Self::Snapshot => File::Snapshot(SnapshotId::parse(name)?),
+            Self::Index => File::Index(IndexId::parse(name)?),
+            Self::Pack => File::Pack(PackId::parse(name)?),
+        })
+    }
+}
+
+/// The name of one file in a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum File {
+    /// The one `config` file.
+    Config,
+    /// A key file.
+    Key(KeyId),
+    /// A lock file.
+    Lock(LockId),
+    /// A snapshot file.
+    Snapshot(SnapshotId),
+    /// An index file.
+    Index(IndexId),
+    /// A pack file.
+    Pack(PackId),
+}
+
+impl File {
+    /// The kind of this file.
+    #[must_use]
+    pub fn kind(self) -> FileKind {
+        match self {
+            Self::Config => FileKind::Config,
+            Self::Key(_) => FileKind::Key,
+            Self::Lock(_) => FileKind::Lock,
+            Self::Snapshot(_) => FileKind::Snapshot,
+            Self::Index(_) => FileKind::Index,
+            Self::Pack(_) => FileKind::Pack,
+        }
+    }
+
+    /// The SHA-256 that the stored bytes must have; `config` alone is not named by its hash.
+    #[must_use]
+    pub fn digest(self) -> Option<[u8; 32]> {
+        match self {
+            Self::Config => None,
+            Self::Key(id) => Some(*id.as_bytes()),
+            Self::Lock(id) => Some(*id.as_bytes()),
+            Self::Snapshot(id) => Some(*id.as_bytes()),
+            Self::Index(id) => Some(*id.as_bytes()),
+            Self::Pack(id) => Some(*id.as_bytes()),
+        }
+    }
+}
+
+/// Writes the path below the repository, for example `data/ab/abcd…`.
+impl fmt::Display for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config => f.write_str("config"),
+            Self::Key(id) => write!(f, "keys/{id}"),
+            Self::Lock(id) => write!(f, "locks/{id}"),
+            Self::Snapshot(id) => write!(f, "snapshots/{id}"),
+            Self::Index(id) => write!(f, "index/{id}"),
+            Self::Pack(id) => write!(f, "data/{:02x}/{id}", id.as_bytes()[0]),
+        }
+    }
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// The file's name.
+    pub file: File,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// A place that holds a repository's files. See the module's page for what it promises.
+pub trait Storage: Send + Sync + fmt::Debug {
+    /// Where this is, for people: a path or a URL without secrets.
+    fn location(&self) -> String;
+
+    /// Prepares an empty place for a repository (folders, a bucket's layout). Does nothing
+    /// where it is prepared already.
+    ///
+    /// # Errors
+    /// Fails when the place cannot be made or written.
+    fn prepare(&self) -> Result<(), StorageError>;
+
+    /// All files of a kind, in no order. Names that are no file names of this kind (temporary
+    /// files, strangers) are left out. A missing folder is an empty listing.
+    ///
+    /// # Errors
+    /// Fails when the place cannot be listed whole; a partial listing is never returned.
+    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError>;
+
+    /// The size of a file in bytes.
+    ///
+    /// # Errors
+    /// Fails with [`StorageProblem::NotFound`] when there is no such file.
+    fn size(&self, file: File) -> Result<u64, StorageError>;
+
+    /// Reads a whole file that must not be longer than `bytes_max`.
+    ///
+    /// # Errors
+    /// Fails with [`StorageProblem::NotFound`], or [`StorageProblem::TooLarge`] before
+    /// anything was read.
+    fn read(&self, file: File, bytes_max: u64) -> Result<Vec<u8>, StorageError>;
+
+    /// Fills `buffer` with the bytes of `file` from `offset` on.
+    ///
+    /// # Errors
+    /// Fails with [`StorageProblem::TooShort`] when the file ends before the buffer is full.
+    fn read_range(&self, file: File, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError>;
+
+    /// Stores a file, whole and durably; replaces one of the same name.
+    ///
+    /// # Errors
+    /// After an error the file is absent, or whole; never half-written.
+    fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError>;
+
+    /// Stores a file as [`Storage::put`] does, unless one of that name exists.
+    ///
+    /// # Errors
+    /// Fails with [`StorageProblem::AlreadyExists`] and leaves the other file alone.
+    fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError>;
+
+    /// Deletes a file. It may come back after a power failure right afterwards.
+    ///
+    /// # Errors
+    /// Fails with [`StorageProblem::NotFound`] when there is no such file.
+    fn delete(&self, file: File) -> Result<(), StorageError>;
+
+    /// How long a listing may lag behind a `put`; zero where it never does.
+    fn listing_lag(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Removes what interrupted `put`s left behind and returns how many files that were. Only
+    /// called while no other process works in the repository.
+    ///
+    /// # Errors
+    /// Fails when the leftovers cannot be listed or removed.
+    fn remove_leftovers(&self) -> Result<usize, StorageError> {
+        Ok(0)
+    }
+}
+
+/// What went wrong in a store, as far as callers must tell it apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StorageProblem {
+    /// There is no such file or place.
+    NotFound,
+    /// A conditional `put` found the name taken.
+    AlreadyExists,
+    /// The file ends before the range that was asked for.
+    TooShort,
+    /// The file is longer than a file of its kind may be.
+    TooLarge,
+    /// No space, or a quota, is left.
+    Full,
+    /// Permission denied, or the place is read-only.
+    Denied,
+    /// Anything else; trying again may help.
+    Other,
+}
+
+/// An operation on a store failed.
+#[derive(Debug, Error)]
+#[error("{operation} {what}")]
+pub struct StorageError {
+    operation: &'static str,
+    what: String,
+    problem: StorageProblem,
+    #[source]
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl StorageError {
+    /// An error with no deeper cause than `problem` itself.
+    #[must_use]
+    pub fn new(operation: &'static str, what: impl fmt::Display, problem: StorageProblem) -> Self {
+        let source = match problem {
+            StorageProblem::NotFound => Some("no such file".into()),
+            StorageProblem::AlreadyExists => Some("the file exists already".into()),
+            StorageProblem::TooShort => Some("the file is shorter than it should be".into()),
+            StorageProblem::TooLarge => Some("the file is larger than such a file can be".into()),
+            _ => None,
+        };
+        Self { operation, what: what.to_string(), problem, source }
+    }
+
+    /// Wraps an I/O error and classifies it.
+    #[must_use]
+    pub fn io(operation: &'static str, what: impl fmt::Display, source: io::Error) -> Self {
+        let problem = match source.kind() {
+            io::ErrorKind::NotFound => StorageProblem::NotFound,
+            io::ErrorKind::AlreadyExists => StorageProblem::AlreadyExists,
+            io::ErrorKind::UnexpectedEof => StorageProblem::TooShort,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StorageProblem::Full,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                StorageProblem::Denied
+            }
+            _ => StorageProblem::Other,
+        };
+        Self { operation, what: what.to_string(), problem, source: Some(Box::new(source)) }
+    }
+
+    /// What went wrong, for decisions.
+    #[must_use]
+    pub fn problem(&self) -> StorageProblem {
+        self.problem
+    }
+}
+
+impl Fault for StorageError {
+    fn class(&self) -> Class {
+        match self.problem {
+            StorageProblem::NotFound => Class::NotFound,
+            StorageProblem::AlreadyExists => Class::Conflict,
+            StorageProblem::TooShort | StorageProblem::TooLarge => Class::Corrupt,
+            StorageProblem::Denied => Class::Denied,
+            StorageProblem::Full | StorageProblem::Other => Class::Transient,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self.problem {
+            StorageProblem::NotFound => "storage-not-found",
+            StorageProblem::AlreadyExists => "storage-already-exists",
+            StorageProblem::TooShort => "storage-too-short",
+            StorageProblem::TooLarge => "storage-too-large",
+            StorageProblem::Full => "storage-full",
+            StorageProblem::Denied => "storage-denied",
+            StorageProblem::Other => "storage-failed",
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        let help = match self.problem {
+            StorageProblem::NotFound => "check the repository's path",
+            StorageProblem::AlreadyExists => "nothing was overwritten; choose another place",
+            StorageProblem::TooShort | StorageProblem::TooLarge => {
+                "the file is damaged; run 'muster repo check --read-data' to see what it affects"
+            }
+            StorageProblem::Full => {
+                "free some space and run the command again: what is stored already is kept and \
+                 not stored twice"
+            }
+            StorageProblem::Denied => "check the owner and the mode of the repository's folders",
+            StorageProblem::Other => return None,
+        };
+        Some(help.to_owned())
+    }
+}

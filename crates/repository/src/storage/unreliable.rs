@@ -1,0 +1,172 @@
+//! A store that fails, delays, truncates and stops, around any other store.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{File, FileKind, Listed, Storage, StorageError, StorageProblem};
+
+/// What an [`Unreliable`] store does wrong. The default does nothing wrong.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    /// Every n-th operation fails as a network would; 0 for never.
+    pub fail_every: u64,
+    /// Each operation takes this much longer.
+    pub delay: Duration,
+    /// Every n-th read of a range ends early; 0 for never.
+    pub truncate_every: u64,
+    /// From the n-th write or delete (counting from 1) on, nothing works any more, as after a
+    /// crash; 0 for never. That write itself does not happen.
+    pub stop_at_write: u64,
+}
+
+/// Wraps a store and misbehaves as its [`Faults`] say.
+#[derive(Debug)]
+pub struct Unreliable<S> {
+    inner: Arc<S>,
+    faults: Faults,
+    operations: AtomicU64,
+    reads: AtomicU64,
+    writes: AtomicU64,
+}
+
+impl<S: Storage> Unreliable<S> {
+    /// Wraps `inner`, which stays reachable for a look at what was really stored.
+    #[must_use]
+    pub fn new(inner: Arc<S>, faults: Faults) -> Self {
+        let zero = AtomicU64::default;
+        Self { inner, faults, operations: zero(), reads: zero(), writes: zero() }
+    }
+
+    /// How many writes and deletes were asked for so far.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        self.writes.load(Ordering::SeqCst)
+    }
+
+    fn misbehave(&self, operation: &'static str, what: &str) -> Result<(), StorageError> {
+        let until = Instant::now() + self.faults.delay;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            thread::park_timeout(left);
+        }
+        let stopped =
+            self.faults.stop_at_write > 0 && self.writes() >= self.faults.stop_at_write;
+        if stopped || due(&self.operations, self.faults.fail_every) {
+            return Err(StorageError::new(operation, what, StorageProblem::Other));
+        }
+        Ok(())
+    }
+
+    fn before_write(&self, operation: &'static str, file: File) -> Result<(), StorageError> {
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        self.misbehave(operation, &file.to_string())
+    }
+}
+
+/// Counts one more and tells whether it is the turn of a fault that strikes every n-th time.
+fn due(counter: &AtomicU64, every: u64) -> bool {
+    let count = counter.fetch_add(1, Ordering::SeqCst) + 1;
+    every > 0 && count.is_multiple_of(every)
+}
+
+impl<S: Storage> Storage for Unreliable<S> {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn prepare(&self) -> Result<(), StorageError> {
+        self.misbehave("prepare", &self.location())?;
+        self.inner.prepare()
+    }
+
+    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
+        self.misbehave("list", kind.folder())?;
+        self.inner.list(kind)
+    }
+
+    fn size(&self, file: File) -> Result<u64, StorageError> {
+        self.misbehave("look at", &file.to_string())?;
+        self.inner.size(file)
+    }
+
+    fn read(&self, file: File, bytes_max: u64) -> Result<Vec<u8>, StorageError> {
+        self.misbehave("read", &file.to_string())?;
+        self.inner.read(file, bytes_max)
+    }
+
+    fn read_range(&self, file: File, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
+        self.misbehave("read", &file.to_string())?;
+        if due(&self.reads, self.faults.truncate_every) {
+            let half = buffer.len() / 2;
+            self.inner.read_range(file, offset, &mut buffer[..half])?;
+            return Err(StorageError::new("read", file, StorageProblem::TooShort));
+        }
+        self.inner.read_range(file, offset, buffer)
+    }
+
+    fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
+        self.before_write("write", file)?;
+        self.inner.put(file, content)
+    }
+
+    fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
+        self.before_write("write", file)?;
+        self.inner.put_new(file, content)
+    }
+
+    fn delete(&self, file: File) -> Result<(), StorageError> {
+        self.before_write("delete", file)?;
+        self.inner.delete(file)
+    }
+
+    fn listing_lag(&self) -> Duration {
+        self.inner.listing_lag()
+    }
+
+    fn remove_leftovers(&self) -> Result<usize, StorageError> {
+        self.misbehave("clean", &self.location())?;
+        self.inner.remove_leftovers()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{conformance, memory::MemoryStorage};
+
+    fn wrapped(faults: Faults) -> Unreliable<MemoryStorage> {
+        Unreliable::new(Arc::new(MemoryStorage::new()), faults)
+    }
+
+    #[test]
+    fn without_faults_it_conforms() {
+        conformance::run(|| (wrapped(Faults::default()), ()));
+    }
+
+    #[test]
+    fn slowness_alone_breaks_nothing() {
+        let faults = Faults { delay: Duration::from_micros(50), ..Faults::default() };
+        conformance::run(|| (wrapped(faults.clone()), ()));
+    }
+
+    #[test]
+    fn each_fault_strikes() {
+        let storage = wrapped(Faults { fail_every: 2, ..Faults::default() });
+        assert!(storage.list(FileKind::Pack).is_ok() && storage.list(FileKind::Pack).is_err());
+
+        let storage = wrapped(Faults { truncate_every: 1, ..Faults::default() });
+        storage.put(conformance::pack(1), b"0123").unwrap();
+        assert!(storage.read_range(conformance::pack(1), 0, &mut [0; 4]).is_err());
+
+        let storage = wrapped(Faults { stop_at_write: 2, ..Faults::default() });
+        storage.put(conformance::pack(1), b"x").unwrap();
+        assert!(storage.put(conformance::pack(2), b"x").is_err());
+        assert!(storage.list(FileKind::Pack).is_err(), "a stopped store answers nothing");
+        assert_eq!(storage.inner.list(FileKind::Pack).unwrap().len(), 1);
+    }
+}
