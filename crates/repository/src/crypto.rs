@@ -38,7 +38,7 @@ pub struct Unauthenticated;
 /// The system's random number generator failed.
 #[derive(Debug, Clone, Copy, Error)]
 #[error("obtain random bytes from the operating system")]
-pub struct NoRandomness(#[source] getrandom::Error);
+pub struct NoRandomness(#[from] getrandom::Error);
 
 /// Fills `buffer` from the operating system's random number generator.
 ///
@@ -158,10 +158,7 @@ impl Key {
         Ok(body)
     }
 
-    fn verify<'a>(
-        &self,
-        sealed: &'a [u8],
-    ) -> Result<([u8; IV_BYTES], &'a [u8]), Unauthenticated> {
+    fn verify<'a>(&self, sealed: &'a [u8]) -> Result<([u8; IV_BYTES], &'a [u8]), Unauthenticated> {
         let (iv, rest) = sealed.split_first_chunk::<IV_BYTES>().ok_or(Unauthenticated)?;
         let (body, tag) = rest.split_last_chunk::<MAC_BYTES>().ok_or(Unauthenticated)?;
         let same = constant_time_equal(&self.authenticator(iv, body), tag);

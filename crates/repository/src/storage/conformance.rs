@@ -50,7 +50,8 @@ fn an_empty_store_lists_nothing(storage: &dyn Storage) {
 
 fn what_is_put_is_read_back(storage: &dyn Storage) {
     for (seed, length) in [(1, 0), (2, 1), (3, 4096), (4, 3 << 20)] {
-        let content: Vec<u8> = (0..length).map(|i: u32| i.to_le_bytes()[(i % 3) as usize]).collect();
+        let content: Vec<u8> =
+            (0..length).map(|i: u32| i.to_le_bytes()[(i % 3) as usize]).collect();
         storage.put(pack(seed), &content).expect("put");
         assert_eq!(storage.read(pack(seed), 4 << 20).expect("read"), content);
         assert_eq!(storage.size(pack(seed)).expect("size"), u64::from(length));
@@ -99,7 +100,8 @@ fn what_is_deleted_is_gone(storage: &dyn Storage) {
 
 fn kinds_are_apart(storage: &dyn Storage) {
     let name = "0123456789abcdef".repeat(4);
-    let kinds = [FileKind::Key, FileKind::Lock, FileKind::Snapshot, FileKind::Index, FileKind::Pack];
+    let kinds =
+        [FileKind::Key, FileKind::Lock, FileKind::Snapshot, FileKind::Index, FileKind::Pack];
     for kind in kinds {
         let file = kind.file(&name).expect("a name");
         storage.put(file, kind.folder().as_bytes()).expect("put");

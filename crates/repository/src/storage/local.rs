@@ -222,9 +222,7 @@ impl<D: Disk> Storage for LocalStorage<D> {
 
     fn delete(&self, file: File) -> Result<(), StorageError> {
         let path = self.path(file);
-        self.disk
-            .remove(&path)
-            .map_err(|error| StorageError::io("delete", path.display(), error))
+        self.disk.remove(&path).map_err(|error| StorageError::io("delete", path.display(), error))
     }
 
     fn listing_lag(&self) -> Duration {

@@ -88,9 +88,7 @@ impl Storage for MemoryStorage {
 
     fn delete(&self, file: File) -> Result<(), StorageError> {
         let removed = self.files().remove(&file);
-        removed
-            .map(drop)
-            .ok_or_else(|| StorageError::new("delete", file, StorageProblem::NotFound))
+        removed.map(drop).ok_or_else(|| StorageError::new("delete", file, StorageProblem::NotFound))
     }
 }
 

@@ -54,8 +54,7 @@ impl<S: Storage> Unreliable<S> {
         while let Some(left) = until.checked_duration_since(Instant::now()) {
             thread::park_timeout(left);
         }
-        let stopped =
-            self.faults.stop_at_write > 0 && self.writes() >= self.faults.stop_at_write;
+        let stopped = self.faults.stop_at_write > 0 && self.writes() >= self.faults.stop_at_write;
         if stopped || due(&self.operations, self.faults.fail_every) {
             return Err(StorageError::new(operation, what, StorageProblem::Other));
         }

@@ -1,0 +1,3 @@
+//! Chunker (being written elsewhere).
+mod polynomial;
+pub use polynomial::Polynomial;

@@ -1,0 +1,211 @@
+//! Zstandard as restic uses it, with contexts that live as long as their thread.
+//!
+//! # Source
+//! restic, `doc/design.rst`, *Unpacked Data Format*; RFC 8878.
+
+use std::{fmt, str::FromStr};
+
+use zstd::{
+    bulk,
+    zstd_safe::{CParameter, DParameter},
+};
+
+use crate::format::FormatError;
+
+/// log2 of the encoder's window: 512 KiB, restic's choice. A decoder needs that much memory,
+/// and chunks are about 1 MiB, so a larger window gains little.
+const WINDOW_LOG: u32 = 19;
+
+/// The largest window a decoder accepts: 2^27, zstd's own default limit. It bounds the memory
+/// that a hostile frame can claim.
+const WINDOW_LOG_MAX: u32 = 27;
+
+/// How hard the engine tries to make data smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CompressionLevel {
+    /// Store data as it is. (Trees and metadata files are compressed all the same, as restic
+    /// does.)
+    Off,
+    /// Least effort.
+    Fastest,
+    /// A good ratio at a good speed.
+    #[default]
+    Auto,
+    /// More effort.
+    Better,
+    /// Most effort that pays.
+    Max,
+}
+
+impl CompressionLevel {
+    /// All levels, from least to most effort.
+    pub const ALL: [Self; 5] = [Self::Off, Self::Fastest, Self::Auto, Self::Better, Self::Max];
+
+    /// The level as it is written in flags.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Fastest => "fastest",
+            Self::Auto => "auto",
+            Self::Better => "better",
+            Self::Max => "max",
+        }
+    }
+
+    /// zstd's number. restic's encoder has four levels of its own, which its documentation
+    /// compares to zstd's 1, 3, 7 and 11.
+    fn zstd_level(self) -> i32 {
+        match self {
+            Self::Off | Self::Fastest => 1,
+            Self::Auto => 3,
+            Self::Better => 7,
+            Self::Max => 11,
+        }
+    }
+}
+
+impl fmt::Display for CompressionLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for CompressionLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|level| level.as_str() == text);
+        found.ok_or_else(|| {
+            format!("'{text}' is no compression level: write off, fastest, auto, better or max")
+        })
+    }
+}
+
+/// Compresses messages one after another with one context.
+pub struct Compressor {
+    context: bulk::Compressor<'static>,
+}
+
+impl Compressor {
+    /// A context for `level`.
+    ///
+    /// # Errors
+    /// Fails when zstd cannot allocate its tables.
+    pub fn new(level: CompressionLevel) -> Result<Self, FormatError> {
+        let failed = |error: std::io::Error| FormatError::Compression(error.to_string());
+        let mut context = bulk::Compressor::new(level.zstd_level()).map_err(failed)?;
+        context.set_parameter(CParameter::WindowLog(WINDOW_LOG)).map_err(failed)?;
+        // Everything stored is authenticated and hashed; a checksum would say the same again.
+        context.set_parameter(CParameter::ChecksumFlag(false)).map_err(failed)?;
+        Ok(Self { context })
+    }
+
+    /// Replaces the content of `compressed` with the compressed `data`.
+    ///
+    /// # Errors
+    /// Fails when zstd does.
+    pub fn compress(&mut self, data: &[u8], compressed: &mut Vec<u8>) -> Result<(), FormatError> {
+        compressed.clear();
+        compressed.reserve(zstd::zstd_safe::compress_bound(data.len()));
+        self.context
+            .compress_to_buffer(data, compressed)
+            .map(drop)
+            .map_err(|error| FormatError::Compression(error.to_string()))
+    }
+}
+
+/// Decompresses messages one after another with one context.
+pub struct Decompressor {
+    context: bulk::Decompressor<'static>,
+}
+
+impl Decompressor {
+    /// A context that accepts windows up to 128 MiB.
+    ///
+    /// # Errors
+    /// Fails when zstd cannot allocate its tables.
+    pub fn new() -> Result<Self, FormatError> {
+        let failed = |error: std::io::Error| FormatError::Compression(error.to_string());
+        let mut context = bulk::Decompressor::new().map_err(failed)?;
+        context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(failed)?;
+        Ok(Self { context })
+    }
+
+    /// Replaces the content of `data` with `compressed` decompressed, which must be exactly
+    /// `length` bytes.
+    ///
+    /// # Errors
+    /// Fails when the input is no zstd frame, or its content has another length. Memory is
+    /// taken for `length` bytes only: bound it first.
+    pub fn decompress_exact(
+        &mut self,
+        compressed: &[u8],
+        length: usize,
+        data: &mut Vec<u8>,
+    ) -> Result<(), FormatError> {
+        data.clear();
+        data.reserve(length);
+        let written = self
+            .context
+            .decompress_to_buffer(compressed, data)
+            .map_err(|error| FormatError::Compression(error.to_string()))?;
+        if written != length {
+            let text = format!("{written} bytes came out where {length} were promised");
+            return Err(FormatError::Compression(text));
+        }
+        Ok(())
+    }
+}
+
+/// Decompresses a message of unknown length, up to `length_max` bytes.
+///
+/// # Errors
+/// Fails when the input is no zstd frame or its content is longer than `length_max`.
+pub fn decompress_bounded(compressed: &[u8], length_max: u64) -> Result<Vec<u8>, FormatError> {
+    use std::io::Read;
+    let failed = |error: std::io::Error| FormatError::Compression(error.to_string());
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(compressed).map_err(failed)?;
+    decoder.window_log_max(WINDOW_LOG_MAX).map_err(failed)?;
+    let mut data = Vec::new();
+    decoder.take(length_max + 1).read_to_end(&mut data).map_err(failed)?;
+    if data.len() as u64 > length_max {
+        let text = format!("more than {length_max} bytes come out");
+        return Err(FormatError::Compression(text));
+    }
+    Ok(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_level_round_trips() {
+        let data = b"recovery is measured, not declared. ".repeat(1000);
+        for level in CompressionLevel::ALL {
+            let mut compressed = Vec::new();
+            Compressor::new(level).unwrap().compress(&data, &mut compressed).unwrap();
+            assert!(compressed.len() < data.len() / 10);
+            let mut back = Vec::new();
+            let mut context = Decompressor::new().unwrap();
+            context.decompress_exact(&compressed, data.len(), &mut back).unwrap();
+            assert_eq!(back, data);
+            assert_eq!(decompress_bounded(&compressed, data.len() as u64).unwrap(), data);
+            assert_eq!(level.as_str().parse::<CompressionLevel>().unwrap(), level);
+        }
+    }
+
+    #[test]
+    fn promises_are_held_against_what_comes_out() {
+        let mut compressed = Vec::new();
+        let data = vec![0; 1 << 20];
+        Compressor::new(CompressionLevel::Auto).unwrap().compress(&data, &mut compressed).unwrap();
+        let mut back = Vec::new();
+        let mut context = Decompressor::new().unwrap();
+        assert!(context.decompress_exact(&compressed, data.len() - 1, &mut back).is_err());
+        assert!(context.decompress_exact(&compressed, data.len() + 1, &mut back).is_err());
+        assert!(decompress_bounded(&compressed, data.len() as u64 - 1).is_err());
+        assert!(decompress_bounded(b"not zstd", 100).is_err());
+    }
+}

@@ -1,0 +1,847 @@
+//! Opening a repository, and reading what is in it.
+//!
+//! The types follow the order of work: a [`Repository`] has a key and can read snapshots; an
+//! [`IndexedRepository`] has loaded the index too and can read blobs. What needs blobs takes
+//! the second, so it cannot be called too early.
+
+use std::{sync::Arc, thread};
+
+use crossbeam_channel::bounded;
+use muster_model::{Class, Fault};
+use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::{
+    chunker::Polynomial,
+    compression::Decompressor,
+    crypto::{Key, KeyMaterial, NoRandomness, random_bytes},
+    format::{
+        FormatError,
+        config::{Config, Version},
+        index_file::IndexFile,
+        key_file::{Author, Cost, KEY_FILE_BYTES_MAX, KeyFile, WrapError},
+        pack::BlobKind,
+        snapshot::Snapshot,
+        tree::Tree,
+        unpacked::{UNPACKED_BYTES_MAX, Wrapping, open_json, seal_json},
+    },
+    id::{BlobId, Id, KeyId, PackId, SnapshotId},
+    index::{Index, Location},
+    run::{Cancelled, Run},
+    storage::{File, FileKind, Storage, StorageError, StorageProblem},
+};
+
+/// How many keys are tried with a password, as in restic: each try costs a scrypt.
+const KEYS_TRIED_MAX: usize = 20;
+
+/// A repository that a password opened.
+#[derive(Clone)]
+pub struct Repository {
+    storage: Arc<dyn Storage>,
+    key: Arc<Key>,
+    key_id: KeyId,
+    config: Config,
+}
+
+/// What a new repository is made with.
+#[derive(Debug, Clone)]
+pub struct InitOptions {
+    /// Version of the format.
+    pub version: Version,
+    /// Where to cut files; `None` draws a polynomial at random. Repositories that shall share
+    /// chunks  need the same one.
+    pub polynomial: Option<Polynomial>,
+    /// Cost of the key derivation.
+    pub cost: Cost,
+    /// Who makes it.
+    pub author: Author,
+}
+
+impl Repository {
+    /// Makes a new repository in an empty place.
+    ///
+    /// The key is written first and `config` last, so that an interrupted `init` can be run
+    /// again: without `config` there is no repository.
+    ///
+    /// # Errors
+    /// Fails when there is a repository already, or the store fails.
+    pub fn init(
+        storage: Arc<dyn Storage>,
+        password: &[u8],
+        options: InitOptions,
+    ) -> Result<Self, InitError> {
+        let location = storage.location();
+        match storage.size(File::Config) {
+            Ok(_) => return Err(InitError::Exists { location }),
+            Err(error) if error.problem() == StorageProblem::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        if !storage.list(FileKind::Key)?.is_empty() || !storage.list(FileKind::Pack)?.is_empty() {
+            return Err(InitError::ConfigLost { location });
+        }
+        storage.prepare()?;
+        let polynomial = match options.polynomial {
+            Some(polynomial) => polynomial,
+            None => Polynomial::random().map_err(NoRandomness::from)?,
+        };
+        let mut id = [0; 32];
+        random_bytes(&mut id)?;
+        let id = PackId::from_bytes(id).to_hex();
+        let config = Config { version: options.version, id, chunker_polynomial: polynomial };
+        let master = KeyMaterial::random()?;
+        let file = KeyFile::wrap(&master, password, options.cost, options.author)?.to_bytes()?;
+        let key_id = KeyId::of(&file);
+        storage.put(File::Key(key_id), &file)?;
+        let key = Key::new(master);
+        let sealed = seal_json(&key, Wrapping::Plain, &config)?;
+        if let Err(error) = storage.put_new(File::Config, &sealed) {
+            // Somebody else's init was quicker: our key opens nothing of theirs.
+            drop(storage.delete(File::Key(key_id)));
+            return Err(match error.problem() {
+                StorageProblem::AlreadyExists => InitError::Exists { location },
+                _ => error.into(),
+            });
+        }
+        Ok(Self { storage, key: Arc::new(key), key_id, config })
+    }
+
+    /// Opens a repository with a password. Tries the key whose id begins with `key_hint` first.
+    ///
+    /// # Errors
+    /// Fails when there is no repository, the password opens none of its keys, or `config` or
+    /// every key is damaged.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        password: &[u8],
+        key_hint: Option<&str>,
+    ) -> Result<Self, OpenError> {
+        let location = storage.location();
+        let mut keys: Vec<KeyId> = Vec::new();
+        for listed in storage.list(FileKind::Key)? {
+            if let File::Key(id) = listed.file {
+                keys.push(id);
+            }
+        }
+        if keys.is_empty() {
+            return Err(match storage.size(File::Config) {
+                Ok(_) => OpenError::NoKey { location },
+                Err(error) if error.problem() == StorageProblem::NotFound => {
+                    OpenError::NoRepository { location }
+                }
+                Err(error) => error.into(),
+            });
+        }
+        keys.sort_by_key(|id| {
+            let hinted = key_hint.is_some_and(|hint| id.to_hex().starts_with(hint));
+            (!hinted, *id)
+        });
+        let (key_id, key) = find_key(storage.as_ref(), &keys, password)?;
+        let sealed = match storage.read(File::Config, KEY_FILE_BYTES_MAX) {
+            Err(error) if error.problem() == StorageProblem::NotFound => {
+                return Err(OpenError::ConfigMissing { location });
+            }
+            result => result?,
+        };
+        let config = open_json::<Config>(&key, sealed).and_then(Config::validated);
+        let config = config.map_err(|source| ReadError::damaged(File::Config, source))?;
+        Ok(Self { storage, key: Arc::new(key), key_id, config })
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// The master key.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The key file that the password opened.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.key_id
+    }
+
+    /// Version, identity and polynomial.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Reads and opens a file that holds one JSON document.
+    ///
+    /// # Errors
+    /// Fails when the file is not there, is not what its name says, or cannot be understood.
+    pub fn read_unpacked<T: DeserializeOwned>(&self, file: File) -> Result<T, ReadError> {
+        let sealed = self.storage.read(file, UNPACKED_BYTES_MAX)?;
+        verify_digest(file, &sealed)
+            .and_then(|()| open_json(&self.key, sealed))
+            .map_err(|source| ReadError::damaged(file, source))
+    }
+
+    /// Seals and stores a JSON document under its hash.
+    ///
+    /// # Errors
+    /// Fails when the store does.
+    pub fn save_unpacked<K, T: Serialize>(
+        &self,
+        name: impl Fn(Id<K>) -> File,
+        value: &T,
+    ) -> Result<Id<K>, SaveError> {
+        let sealed = seal_json(&self.key, Wrapping::of(self.config.version), value)?;
+        let id = Id::of(&sealed);
+        self.storage.put(name(id), &sealed)?;
+        Ok(id)
+    }
+
+    /// The ids of all snapshots, in no order.
+    ///
+    /// # Errors
+    /// Fails when the store cannot be listed.
+    pub fn snapshot_ids(&self) -> Result<Vec<SnapshotId>, StorageError> {
+        let listed = self.storage.list(FileKind::Snapshot)?;
+        let id = |file| if let File::Snapshot(id) = file { Some(id) } else { None };
+        Ok(listed.into_iter().filter_map(|listed| id(listed.file)).collect())
+    }
+
+    /// One snapshot.
+    ///
+    /// # Errors
+    /// As [`Repository::read_unpacked`].
+    pub fn snapshot(&self, id: SnapshotId) -> Result<Snapshot, ReadError> {
+        self.read_unpacked(File::Snapshot(id))
+    }
+
+    /// All snapshots, oldest first. A snapshot that another process removes meanwhile is left
+    /// out.
+    ///
+    /// # Errors
+    /// Fails at the first snapshot that cannot be read.
+    pub fn snapshots(&self) -> Result<Vec<(SnapshotId, Snapshot)>, ReadError> {
+        let mut snapshots = Vec::new();
+        for id in self.snapshot_ids()? {
+            match self.snapshot(id) {
+                Ok(snapshot) => snapshots.push((id, snapshot)),
+                Err(error) if error.class() == Class::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        snapshots.sort_by(|(a_id, a), (b_id, b)| a.time.cmp(&b.time).then(a_id.cmp(b_id)));
+        Ok(snapshots)
+    }
+
+    /// Loads the index.
+    ///
+    /// # Errors
+    /// Fails at the first index file that cannot be read.
+    pub fn load_index(&self, run: &Run) -> Result<IndexedRepository, ReadError> {
+        let mut index = Index::new();
+        self.for_each_index_file(run, |_, result| {
+            index.add_file(&result?);
+            Ok::<_, ReadError>(())
+        })?;
+        Ok(IndexedRepository { repository: self.clone(), index: Arc::new(index) })
+    }
+
+    /// Reads all index files on several threads and hands each, or why it cannot be read, to
+    /// `visit` on this thread. Stops at the first error that `visit` returns.
+    ///
+    /// # Errors
+    /// Fails when the store cannot be listed, the run is cancelled, or `visit` fails.
+    pub fn for_each_index_file<E: From<ReadError>>(
+        &self,
+        run: &Run,
+        mut visit: impl FnMut(File, Result<IndexFile, ReadError>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let listed = self.storage.list(FileKind::Index).map_err(ReadError::from)?;
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(listed.len());
+        // One decoded file a thread waits at most, so that memory stays small.
+        let (to_visit, visited) = bounded(0);
+        let (to_read, wanted) = bounded(listed.len());
+        for entry in listed {
+            // The channel holds them all, and its receiver lives on this stack frame.
+            to_read.send(entry.file).expect("a channel with room and a receiver");
+        }
+        drop(to_read);
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                let (wanted, to_visit) = (wanted.clone(), to_visit.clone());
+                scope.spawn(move || {
+                    for file in wanted {
+                        // The receiver is gone when the visit failed: then nobody wants more.
+                        if to_visit.send((file, self.read_index_file(file))).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(to_visit);
+            let visited = visited;
+            for (file, result) in &visited {
+                run.cancel.check().map_err(ReadError::from)?;
+                visit(file, result)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn read_index_file(&self, file: File) -> Result<IndexFile, ReadError> {
+        let index: IndexFile = self.read_unpacked(file)?;
+        index.validated().map_err(|source| ReadError::damaged(file, source))
+    }
+}
+
+/// Tries the password on each key in turn.
+fn find_key(
+    storage: &dyn Storage,
+    keys: &[KeyId],
+    password: &[u8],
+) -> Result<(KeyId, Key), OpenError> {
+    let mut damaged = Vec::new();
+    let tried = &keys[..keys.len().min(KEYS_TRIED_MAX)];
+    for &id in tried {
+        let content = match storage.read(File::Key(id), KEY_FILE_BYTES_MAX) {
+            Ok(content) => content,
+            Err(error) if error.problem() == StorageProblem::NotFound => continue,
+            Err(error) if error.problem() == StorageProblem::TooLarge => {
+                damaged.push(File::Key(id));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        // A key file whose hash is wrong may open all the same (a flipped bit in the host's
+        // name): then the repository is readable, and `check` tells of the damage.
+        let intact = verify_digest(File::Key(id), &content).is_ok();
+        let unwrapped = KeyFile::parse(&content)
+            .map_err(WrapError::from)
+            .and_then(|file| file.unwrap_master(password));
+        match unwrapped {
+            Ok(master) => return Ok((id, Key::new(master))),
+            Err(WrapError::WrongPassword) if intact => {}
+            Err(_) => damaged.push(File::Key(id)),
+        }
+    }
+    if damaged.len() == tried.len() {
+        return Err(OpenError::KeysDamaged { files: damaged });
+    }
+    Err(OpenError::WrongPassword { location: storage.location(), damaged })
+}
+
+/// Checks that `content` is what a file's name says.
+pub(crate) fn verify_digest(file: File, content: &[u8]) -> Result<(), FormatError> {
+    let actual: [u8; 32] = Sha256::digest(content).into();
+    match file.digest() {
+        Some(expected) if expected != actual => {
+            Err(FormatError::WrongHash { actual: PackId::from_bytes(actual).to_hex() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A repository whose index is loaded: blobs can be read.
+#[derive(Clone)]
+pub struct IndexedRepository {
+    repository: Repository,
+    index: Arc<Index>,
+}
+
+impl std::ops::Deref for IndexedRepository {
+    type Target = Repository;
+
+    fn deref(&self) -> &Repository {
+        &self.repository
+    }
+}
+
+impl IndexedRepository {
+    /// Joins a repository with an index that was put together elsewhere.
+    #[must_use]
+    pub fn with_index(repository: Repository, index: Index) -> Self {
+        Self { repository, index: Arc::new(index) }
+    }
+
+    /// The index.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// A reader of blobs, for one thread.
+    ///
+    /// # Errors
+    /// Fails when zstd cannot allocate its tables.
+    pub fn blob_reader(&self) -> Result<BlobReader<'_>, ReadError> {
+        let opener = BlobOpener::new(&self.key)?;
+        Ok(BlobReader { repository: self, opener, sealed: Vec::new() })
+    }
+}
+
+/// Reads blobs one by one; buffers and contexts are reused.
+pub struct BlobReader<'r> {
+    repository: &'r IndexedRepository,
+    opener: BlobOpener<'r>,
+    sealed: Vec<u8>,
+}
+
+impl BlobReader<'_> {
+    /// Replaces the content of `plaintext` with a blob. When a copy of it is damaged and
+    /// another pack holds the blob too, that one is read.
+    ///
+    /// # Errors
+    /// Fails when the blob is in no index, or no copy can be read whole.
+    pub fn read(
+        &mut self,
+        kind: BlobKind,
+        id: BlobId,
+        plaintext: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        let mut last = ReadError::MissingBlob { kind, id };
+        let repository = self.repository;
+        for location in repository.index.find_all(kind, id) {
+            match self.read_at(&location, plaintext) {
+                Ok(()) => return Ok(()),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Replaces the content of `plaintext` with the blob at `location`.
+    ///
+    /// # Errors
+    /// Fails when the pack cannot be read or the blob is not what its id says.
+    pub fn read_at(
+        &mut self,
+        location: &Location,
+        plaintext: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        let file = File::Pack(location.pack);
+        self.sealed.resize(location.blob.length as usize, 0);
+        let offset = u64::from(location.blob.offset);
+        self.repository.storage.read_range(file, offset, &mut self.sealed)?;
+        self.opener.open(location, &mut self.sealed, plaintext)
+    }
+
+    /// Reads a folder's tree.
+    ///
+    /// # Errors
+    /// As [`BlobReader::read`]; also when the plaintext is no valid tree.
+    pub fn tree(&mut self, id: BlobId) -> Result<Tree, ReadError> {
+        let mut plaintext = Vec::new();
+        self.read(BlobKind::Tree, id, &mut plaintext)?;
+        Tree::parse(&plaintext).map_err(|source| ReadError::DamagedBlob {
+            kind: BlobKind::Tree,
+            id,
+            pack: self.repository.index.find(BlobKind::Tree, id).map(|found| found.pack),
+            source,
+        })
+    }
+}
+
+/// Opens sealed blobs: authenticates, decrypts, decompresses, and compares with the id.
+pub struct BlobOpener<'k> {
+    key: &'k Key,
+    decompressor: Decompressor,
+}
+
+impl<'k> BlobOpener<'k> {
+    /// An opener with a context of its own.
+    ///
+    /// # Errors
+    /// Fails when zstd cannot allocate its tables.
+    pub fn new(key: &'k Key) -> Result<Self, ReadError> {
+        let decompressor = Decompressor::new().map_err(ReadError::Decoder)?;
+        Ok(Self { key, decompressor })
+    }
+
+    /// Opens the `sealed` bytes of the blob at `location` into `plaintext`. The sealed bytes
+    /// are overwritten.
+    ///
+    /// # Errors
+    /// Fails when the blob is not what its id says; `plaintext` is of no use then.
+    pub fn open(
+        &mut self,
+        location: &Location,
+        sealed: &mut [u8],
+        plaintext: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        self.open_blob(location, sealed, plaintext).map_err(|source| ReadError::DamagedBlob {
+            kind: location.blob.kind,
+            id: location.blob.id,
+            pack: Some(location.pack),
+            source,
+        })
+    }
+
+    fn open_blob(
+        &mut self,
+        location: &Location,
+        sealed: &mut [u8],
+        plaintext: &mut Vec<u8>,
+    ) -> Result<(), FormatError> {
+        let opened = self.key.open_in_place(sealed)?;
+        match location.blob.uncompressed_length {
+            None => {
+                plaintext.clear();
+                plaintext.extend_from_slice(opened);
+            }
+            Some(length) => {
+                let length = length.get() as usize;
+                self.decompressor.decompress_exact(opened, length, plaintext)?;
+            }
+        }
+        let actual = BlobId::of(plaintext);
+        if actual != location.blob.id {
+            return Err(FormatError::WrongHash { actual: actual.to_hex() });
+        }
+        Ok(())
+    }
+}
+
+/// Something in the repository could not be read.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A file is there and is not what it should be.
+    #[error("read {file}")]
+    Damaged {
+        /// The file.
+        file: File,
+        /// What is wrong with it.
+        #[source]
+        source: FormatError,
+    },
+    /// A blob is there and is not what its id says.
+    #[error("read {} blob {id}{}", kind.as_str(), in_pack(pack.as_ref()))]
+    DamagedBlob {
+        /// What the blob holds.
+        kind: BlobKind,
+        /// The blob.
+        id: BlobId,
+        /// The pack it was read from.
+        pack: Option<PackId>,
+        /// What is wrong with it.
+        #[source]
+        source: FormatError,
+    },
+    /// No index lists the blob.
+    #[error("find {} blob {id}: no index lists it", kind.as_str())]
+    MissingBlob {
+        /// What the blob holds.
+        kind: BlobKind,
+        /// The blob.
+        id: BlobId,
+    },
+    /// zstd could not allocate its tables.
+    #[error("set up decompression")]
+    Decoder(#[source] FormatError),
+    /// The run was asked to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+fn in_pack(pack: Option<&PackId>) -> String {
+    pack.map(|id| format!(" in {}", File::Pack(*id))).unwrap_or_default()
+}
+
+impl ReadError {
+    pub(crate) fn damaged(file: File, source: FormatError) -> Self {
+        Self::Damaged { file, source }
+    }
+}
+
+impl Fault for ReadError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Storage(error) => error.class(),
+            Self::Damaged { .. } | Self::DamagedBlob { .. } | Self::MissingBlob { .. } => {
+                Class::Corrupt
+            }
+            Self::Decoder(_) => Class::Transient,
+            Self::Cancelled(error) => error.class(),
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Storage(error) => error.code(),
+            Self::Damaged { .. } => "file-damaged",
+            Self::DamagedBlob { .. } => "blob-damaged",
+            Self::MissingBlob { .. } => "blob-missing",
+            Self::Decoder(_) => "out-of-memory",
+            Self::Cancelled(error) => error.code(),
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Storage(error) => error.help(),
+            Self::Damaged { .. } | Self::DamagedBlob { .. } | Self::MissingBlob { .. } => Some(
+                "run 'muster repo check --read-data' to see which snapshots this affects; keep \
+                 the repository as it is until you know"
+                    .to_owned(),
+            ),
+            Self::Decoder(_) => None,
+            Self::Cancelled(error) => error.help(),
+        }
+    }
+}
+
+/// A document could not be stored.
+#[derive(Debug, Error)]
+pub enum SaveError {
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The document could not be sealed.
+    #[error("seal a file")]
+    Seal(#[from] FormatError),
+}
+
+impl Fault for SaveError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Storage(error) => error.class(),
+            Self::Seal(_) => Class::Bug,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Storage(error) => error.code(),
+            Self::Seal(_) => "seal-failed",
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Storage(error) => error.help(),
+            Self::Seal(_) => None,
+        }
+    }
+}
+
+/// A repository could not be made.
+#[derive(Debug, Error)]
+pub enum InitError {
+    /// There is one already.
+    #[error("create a repository at {location}: there is one already")]
+    Exists {
+        /// Where.
+        location: String,
+    },
+    /// There are keys or packs, and no `config`.
+    #[error(
+        "create a repository at {location}: it holds keys or packs of one whose config is gone"
+    )]
+    ConfigLost {
+        /// Where.
+        location: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// No random bytes.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// The key could not be wrapped.
+    #[error("wrap the new key")]
+    Wrap(#[from] WrapError),
+    /// A file could not be written as JSON.
+    #[error("write the new files")]
+    Format(#[from] FormatError),
+}
+
+impl Fault for InitError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Exists { .. } | Self::ConfigLost { .. } => Class::Conflict,
+            Self::Storage(error) => error.class(),
+            Self::NoRandomness(_) => Class::Transient,
+            Self::Wrap(_) | Self::Format(_) => Class::Bug,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Exists { .. } => "repository-exists",
+            Self::ConfigLost { .. } => "config-missing",
+            Self::Storage(error) => error.code(),
+            Self::NoRandomness(_) => "no-randomness",
+            Self::Wrap(_) | Self::Format(_) => "seal-failed",
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Exists { .. } => Some("use it as it is, or choose another place".to_owned()),
+            Self::ConfigLost { .. } => Some(
+                "if an init was interrupted here before anything was backed up, remove the \
+                 folder and try again; otherwise bring 'config' back from a copy"
+                    .to_owned(),
+            ),
+            Self::Storage(error) => error.help(),
+            _ => None,
+        }
+    }
+}
+
+/// A repository could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// There is nothing there.
+    #[error("open the repository at {location}: there is none")]
+    NoRepository {
+        /// Where.
+        location: String,
+    },
+    /// Everything but the keys is there.
+    #[error("open the repository at {location}: it has no key file")]
+    NoKey {
+        /// Where.
+        location: String,
+    },
+    /// Everything but `config` is there.
+    #[error("open the repository at {location}: its config file is missing")]
+    ConfigMissing {
+        /// Where.
+        location: String,
+    },
+    /// The password opens no key.
+    #[error("open the repository at {location}: wrong password{}", damaged_keys(damaged))]
+    WrongPassword {
+        /// Where.
+        location: String,
+        /// Keys that could not be tried.
+        damaged: Vec<File>,
+    },
+    /// No key can be tried.
+    #[error("open the repository: every key file is damaged ({})", list(files))]
+    KeysDamaged {
+        /// The keys.
+        files: Vec<File>,
+    },
+    /// `config` is damaged.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+fn list(files: &[File]) -> String {
+    files.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn damaged_keys(files: &[File]) -> String {
+    match files.is_empty() {
+        true => String::new(),
+        false => format!(" (not tried, because damaged: {})", list(files)),
+    }
+}
+
+impl Fault for OpenError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NoRepository { .. } => Class::NotFound,
+            Self::NoKey { .. } | Self::ConfigMissing { .. } | Self::KeysDamaged { .. } => {
+                Class::Corrupt
+            }
+            Self::WrongPassword { .. } => Class::Denied,
+            Self::Read(error) => error.class(),
+            Self::Storage(error) => error.class(),
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoRepository { .. } => "repository-missing",
+            Self::NoKey { .. } => "key-missing",
+            Self::ConfigMissing { .. } => "config-missing",
+            Self::WrongPassword { .. } => "wrong-password",
+            Self::KeysDamaged { .. } => "key-damaged",
+            Self::Read(error) => error.code(),
+            Self::Storage(error) => error.code(),
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        let help = match self {
+            Self::NoRepository { .. } => "check the path, or make one with 'muster repo init'",
+            Self::NoKey { .. } | Self::KeysDamaged { .. } => {
+                "bring a file of the folder 'keys' back from a copy of this repository; without \
+                 one the data cannot be read by anybody"
+            }
+            Self::ConfigMissing { .. } => {
+                "bring 'config' back from a copy of this repository; the other files are of no \
+                 use without it"
+            }
+            Self::WrongPassword { .. } => "check the password and which repository it belongs to",
+            Self::Read(error) => return error.help(),
+            Self::Storage(error) => return error.help(),
+        };
+        Some(help.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{environment::Environment, storage::memory::MemoryStorage};
+
+    fn options() -> InitOptions {
+        let author = Environment::detect().author();
+        InitOptions { version: Version::V2, polynomial: None, cost: Cost::FOR_TESTS, author }
+    }
+
+    #[test]
+    fn what_is_made_opens_with_its_password_only() {
+        let storage = Arc::new(MemoryStorage::new());
+        let made = Repository::init(storage.clone(), b"one", options()).unwrap();
+        let opened = Repository::open(storage.clone(), b"one", None).unwrap();
+        assert_eq!(opened.config(), made.config());
+        assert_eq!(opened.key_id(), made.key_id());
+        let wrong = Repository::open(storage, b"two", None).err().unwrap();
+        assert_eq!(wrong.class(), Class::Denied);
+    }
+
+    #[test]
+    fn a_repository_is_never_made_over_another() {
+        let storage = Arc::new(MemoryStorage::new());
+        Repository::init(storage.clone(), b"x", options()).unwrap();
+        let again = Repository::init(storage.clone(), b"x", options()).err().unwrap();
+        assert_eq!(again.code(), "repository-exists");
+        storage.delete(File::Config).unwrap();
+        let again = Repository::init(storage.clone(), b"x", options()).err().unwrap();
+        assert_eq!(again.code(), "config-missing");
+        let open = Repository::open(storage, b"x", None).err().unwrap();
+        assert_eq!((open.class(), open.code()), (Class::Corrupt, "config-missing"));
+    }
+
+    #[test]
+    fn nothing_there_is_told_apart_from_damage() {
+        let storage = Arc::new(MemoryStorage::new());
+        let code = |storage: &Arc<MemoryStorage>| {
+            Repository::open(storage.clone(), b"x", None).err().unwrap().code()
+        };
+        assert_eq!(code(&storage), "repository-missing");
+        let made = Repository::init(storage.clone(), b"x", options()).unwrap();
+        let key = File::Key(made.key_id());
+        let sound = storage.read(key, 10_000).unwrap();
+        for damaged in [&sound[..sound.len() / 2], &[], b"{}", &vec![b'x'; 1 << 20]] {
+            storage.put(key, damaged).unwrap();
+            assert_eq!(code(&storage), "key-damaged");
+        }
+        storage.delete(key).unwrap();
+        assert_eq!(code(&storage), "key-missing");
+        storage.put(key, &sound).unwrap();
+        storage.put(File::Config, b"garbage").unwrap();
+        assert_eq!(code(&storage), "file-damaged");
+    }
+}

@@ -1,0 +1,192 @@
+//! What a running operation is told from outside, and what it tells.
+//!
+//! The engine counts; whoever shows progress looks at the counters when it likes to. Nothing
+//! is called back from the hot path.
+
+use std::sync::{
+    Arc, Mutex, OnceLock, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use muster_model::{Class, Fault};
+use thiserror::Error;
+
+/// Told to and by a running operation. Cheap to clone; clones share the counters.
+#[derive(Debug, Clone, Default)]
+pub struct Run {
+    /// How far the operation is.
+    pub progress: Arc<Progress>,
+    /// Whether it shall stop.
+    pub cancel: Cancel,
+}
+
+impl Run {
+    /// A run nobody watches.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// Counters of a running operation. Bytes are bytes of the source's data, unless the operation
+/// says otherwise.
+#[derive(Debug, Default)]
+pub struct Progress {
+    files_done: AtomicU64,
+    bytes_done: AtomicU64,
+    files_total: AtomicU64,
+    bytes_total: AtomicU64,
+    total_known: AtomicBool,
+    errors: AtomicU64,
+    current: Mutex<String>,
+}
+
+/// The counters at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProgressReading {
+    /// Items finished.
+    pub files_done: u64,
+    /// Bytes finished.
+    pub bytes_done: u64,
+    /// Items in all; `None` while still being counted.
+    pub files_total: Option<u64>,
+    /// Bytes in all; `None` while still being counted.
+    pub bytes_total: Option<u64>,
+    /// Items that could not be processed.
+    pub errors: u64,
+    /// What is being worked on.
+    pub current: String,
+}
+
+impl Progress {
+    /// Counts finished items and bytes.
+    pub fn add_done(&self, files: u64, bytes: u64) {
+        self.files_done.fetch_add(files, Ordering::Relaxed);
+        self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts items and bytes that will have to be done.
+    pub fn add_total(&self, files: u64, bytes: u64) {
+        self.files_total.fetch_add(files, Ordering::Relaxed);
+        self.bytes_total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// From here on the totals are final.
+    pub fn total_is_known(&self) {
+        self.total_known.store(true, Ordering::Release);
+    }
+
+    /// Counts an item that could not be processed.
+    pub fn add_error(&self) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Names what is being worked on.
+    pub fn set_current(&self, what: impl FnOnce(&mut String)) {
+        // Only for show: when the one who shows it is looking, the name is left for next time.
+        if let Ok(mut current) = self.current.try_lock() {
+            current.clear();
+            what(&mut current);
+        }
+    }
+
+    /// The counters now.
+    #[must_use]
+    pub fn read(&self) -> ProgressReading {
+        let known = self.total_known.load(Ordering::Acquire);
+        let total = |counter: &AtomicU64| known.then(|| counter.load(Ordering::Relaxed));
+        ProgressReading {
+            files_done: self.files_done.load(Ordering::Relaxed),
+            bytes_done: self.bytes_done.load(Ordering::Relaxed),
+            files_total: total(&self.files_total),
+            bytes_total: total(&self.bytes_total),
+            errors: self.errors.load(Ordering::Relaxed),
+            current: self.current.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+}
+
+/// A request to stop, shared by all threads of an operation.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel {
+    state: Arc<CancelState>,
+}
+
+#[derive(Debug, Default)]
+struct CancelState {
+    requested: AtomicBool,
+    reason: OnceLock<String>,
+}
+
+/// The operation was asked to stop.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("finish: {reason}")]
+pub struct Cancelled {
+    reason: String,
+}
+
+impl Cancel {
+    /// Asks the operation to stop; the first reason given is the one that is reported.
+    pub fn request(&self, reason: impl Into<String>) {
+        // A second request finds a reason there already, and that one stays.
+        drop(self.state.reason.set(reason.into()));
+        self.state.requested.store(true, Ordering::Release);
+    }
+
+    /// Whether the operation shall stop.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        self.state.requested.load(Ordering::Acquire)
+    }
+
+    /// Fails when the operation shall stop; for use with `?` between steps.
+    ///
+    /// # Errors
+    /// Fails when a stop was requested.
+    pub fn check(&self) -> Result<(), Cancelled> {
+        if !self.is_requested() {
+            return Ok(());
+        }
+        let reason = self.state.reason.get().map_or("it was asked to stop", String::as_str);
+        Err(Cancelled { reason: reason.to_owned() })
+    }
+}
+
+impl Fault for Cancelled {
+    fn class(&self) -> Class {
+        Class::Interrupted
+    }
+
+    fn code(&self) -> &'static str {
+        "interrupted"
+    }
+
+    fn help(&self) -> Option<String> {
+        Some("run the command again: what is stored already is not stored twice".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_are_unknown_until_they_are_known() {
+        let progress = Progress::default();
+        progress.add_total(2, 100);
+        progress.add_done(1, 60);
+        assert_eq!(progress.read().bytes_total, None);
+        progress.total_is_known();
+        let reading = progress.read();
+        assert_eq!((reading.bytes_done, reading.bytes_total), (60, Some(100)));
+    }
+
+    #[test]
+    fn the_first_reason_to_stop_is_told() {
+        let cancel = Cancel::default();
+        assert!(cancel.check().is_ok());
+        cancel.clone().request("the lock was lost");
+        cancel.request("interrupted");
+        assert_eq!(cancel.check().unwrap_err().to_string(), "finish: the lock was lost");
+    }
+}
