@@ -1,3 +1,0 @@
-//! Chunker (being written elsewhere).
-mod polynomial;
-pub use polynomial::Polynomial;
