@@ -4,6 +4,7 @@
 //! - [`walker`] reads a folder into a comparable [`Listing`] and says how two of them differ. It
 //!   shares no code with the engine, so that one mistake cannot hide in both.
 //! - [`peers`] finds and runs the real tools (restic, rustic, …) that we promise to agree with.
+//! - [`fixtures`] unpacks the repositories that those tools made and that we keep in `fixtures/`.
 //! - [`Scratch`] is a temporary folder which outlives a failed test.
 //! - [`wait_for`] polls a condition: the only place where a test may sleep.
 //!
@@ -35,6 +36,7 @@
 //! Failures here panic or return [`anyhow::Error`]: there is no caller who could recover from a
 //! test that could not be set up.
 
+pub mod fixtures;
 pub mod odd_tree;
 pub mod peers;
 pub mod walker;

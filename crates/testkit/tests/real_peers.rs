@@ -2,7 +2,7 @@
 
 use muster_testkit::odd_tree::{self, Options};
 use muster_testkit::walker::{Kind, Tolerance, assert_same, walk};
-use muster_testkit::{Scratch, peers};
+use muster_testkit::{Scratch, fixtures, peers};
 
 #[test]
 fn restic_keeps_what_the_options_for_it_build() {
@@ -44,4 +44,22 @@ fn rustic_keeps_what_the_options_for_it_build() {
 
     let tolerance = Tolerance { ignore_root: true, ..Default::default() };
     assert_same(&before, &walk(&target).unwrap(), &tolerance);
+}
+
+#[test]
+fn restic_restores_fixtures_to_their_listings() {
+    let Some(restic) = peers::require("restic") else { return };
+    let scratch = Scratch::new("restore").unwrap();
+    for name in ["restic-0.14-v1", "restic-0.18-v2-max", "rustic-0.11-v2-level22"] {
+        let repository = fixtures::unpack(name, scratch.path()).unwrap();
+        let restic = restic
+            .clone()
+            .env("RESTIC_REPOSITORY", repository)
+            .env("RESTIC_PASSWORD", fixtures::PASSWORD)
+            .folder(scratch.path());
+        let target = format!("{name}-restored");
+        restic.succeed(["restore", "latest", "--target", target.as_str()]).unwrap();
+        let restored = walk(&scratch.join(&target)).unwrap();
+        assert_eq!(restored.lines(), fixtures::listing(name).unwrap(), "{name}");
+    }
 }
