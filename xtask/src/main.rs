@@ -1,8 +1,9 @@
 //! Project chores, run as `cargo xtask <chore>`.
 //!
 //! A chore is here, and not a shell script, when it needs to understand the workspace: which
-//! crate may see which ([`tidy`]).
+//! crate may see which ([`tidy`]), or what a fair measurement is made of ([`bench`]).
 
+mod bench;
 mod say;
 mod tidy;
 mod workspace;
@@ -12,7 +13,8 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 Usage: cargo xtask <chore>
 
-  tidy            check the rules of the house: walls, code map, ratchets, documentation";
+  tidy            check the rules of the house: walls, code map, ratchets, documentation
+  bench [OPTION]  measure muster beside its peers (cargo xtask bench --help)";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
 fn run(args: &[String]) -> anyhow::Result<ExitCode> {
     match args.first().map(String::as_str) {
         Some("tidy") => tidy::run(),
+        Some("bench") => bench::run(&args[1..]),
         Some("help" | "--help" | "-h") => {
             say::line(USAGE);
             Ok(ExitCode::SUCCESS)
