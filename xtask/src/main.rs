@@ -1,7 +1,7 @@
 //! Project chores, run as `cargo xtask <chore>`.
 //!
 //! A chore is here, and not a shell script, when it needs to understand the workspace: which
-//! crate may see which ([`tidy`]), or what a fair measurement is made of ([`bench`]).
+//! crate may see which ([`tidy`]), or what a fair measurement is made of ([`mod@bench`]).
 
 mod bench;
 mod say;
