@@ -1,1 +1,3 @@
 //! Placeholder front page.
+
+pub mod format;
