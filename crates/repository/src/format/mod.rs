@@ -6,4 +6,5 @@
 //!
 //! **Invariant:** nothing in here reads a clock, an environment variable or a file.
 
+pub mod go_quote;
 pub mod time;
