@@ -6,5 +6,6 @@
 //!
 //! **Invariant:** nothing in here reads a clock, an environment variable or a file.
 
+pub mod go_json;
 pub mod go_quote;
 pub mod time;
