@@ -1,3 +1,4 @@
 //! Placeholder front page.
 
+pub mod chunker;
 pub mod format;
