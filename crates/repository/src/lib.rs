@@ -1,4 +1,5 @@
 //! Placeholder front page.
 
 pub mod chunker;
+pub mod exclude;
 pub mod format;
