@@ -1,8 +1,10 @@
 //! The backup engine.
+pub mod backup;
 pub mod chunker;
 pub mod compression;
 pub mod crypto;
 pub mod environment;
+pub mod exclude;
 pub mod format;
 pub mod id;
 pub mod index;
