@@ -40,7 +40,7 @@ use self::{
     feed::{Count, Feed},
     metadata::NodeMaker,
     parent::{ParentWalk, Trust},
-    pipeline::{Budget, FileOutcome, Reader, work_on_blobs},
+    pipeline::{Budget, Reader, work_on_blobs},
 };
 use crate::{
     chunker::Tables,
@@ -587,10 +587,8 @@ fn find_parent(
 /// The names of a stream's path, without `/` at either end.
 fn stream_path(path: &std::path::Path) -> Vec<u8> {
     let clean = targets::clean(path);
-    clean.as_os_str().as_bytes().trim_ascii_start().strip_prefix(b"/").map_or_else(
-        || clean.as_os_str().as_bytes().to_vec(),
-        <[u8]>::to_vec,
-    )
+    let bytes = clean.as_os_str().as_bytes();
+    bytes.strip_prefix(b"/").unwrap_or(bytes).to_vec()
 }
 
 fn shown(path: &[u8]) -> String {
