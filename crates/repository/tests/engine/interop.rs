@@ -1,8 +1,7 @@
 //! Muster and restic on one repository, in both directions.
 
-mod common;
 
-use common::{Sandbox, backup, restic};
+use crate::common::{Sandbox, backup, restic};
 use muster_model::BackupKind;
 use muster_repository::{
     backup::BackupOptions, compression::CompressionLevel, format::config::Version,
@@ -39,6 +38,8 @@ fn nothing_is_stored_twice_beside_restic() -> anyhow::Result<()> {
         let sandbox = Sandbox::new("restic-first")?;
         let source = sandbox.folder("source")?;
         odd_tree::build(&source, &Options { deep_levels: 20, ..Options::for_restic() })?;
+        // restic leaves sockets out of its trees; we record them.
+        std::fs::remove_file(source.join("special/socket"))?;
         restic(&peer, &sandbox, &["init", "--repository-version", "2"])?;
         restic(&peer, &sandbox, &["backup", &source.display().to_string()])?;
         let repository = sandbox.open()?;

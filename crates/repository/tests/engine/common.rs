@@ -1,5 +1,4 @@
 //! What the integration tests share.
-#![expect(dead_code, reason = "each test file uses a part of it")]
 
 use std::{
     path::{Path, PathBuf},
