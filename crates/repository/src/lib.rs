@@ -1,12 +1,16 @@
 //! The backup engine.
+pub mod backup;
 pub mod check;
 pub mod chunker;
 pub mod compression;
 pub mod crypto;
 pub mod environment;
+pub mod exclude;
 pub mod format;
 pub mod id;
 pub mod index;
+pub mod lock;
+pub mod packer;
 pub mod repository;
 pub mod run;
 pub mod storage;
