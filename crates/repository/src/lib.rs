@@ -1,5 +1,6 @@
 //! The backup engine.
 pub mod backup;
+pub mod check;
 pub mod chunker;
 pub mod compression;
 pub mod crypto;
