@@ -9,4 +9,5 @@ pub mod index;
 pub mod packer;
 pub mod repository;
 pub mod run;
+pub mod select;
 pub mod storage;
