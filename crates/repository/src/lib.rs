@@ -11,3 +11,4 @@ pub mod repository;
 pub mod run;
 pub mod select;
 pub mod storage;
+pub mod tree_walk;
