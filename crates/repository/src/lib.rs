@@ -6,6 +6,7 @@ pub mod environment;
 pub mod format;
 pub mod id;
 pub mod index;
+pub mod keys;
 pub mod packer;
 pub mod repository;
 pub mod run;
