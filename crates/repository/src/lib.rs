@@ -6,6 +6,8 @@ pub mod environment;
 pub mod format;
 pub mod id;
 pub mod index;
+pub mod lock;
+pub mod packer;
 pub mod repository;
 pub mod run;
 pub mod storage;

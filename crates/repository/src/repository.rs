@@ -154,6 +154,14 @@ impl Repository {
         &self.storage
     }
 
+    /// The same repository over another store, for tests that put a fault in between.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn on(mut self, storage: Arc<dyn Storage>) -> Self {
+        self.storage = storage;
+        self
+    }
+
     /// The master key.
     #[must_use]
     pub fn key(&self) -> &Key {
