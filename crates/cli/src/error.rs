@@ -12,6 +12,76 @@ use serde::Serialize;
 /// What a verb returns: how it ended, or why it could not be done.
 pub(crate) type Outcome = Result<crate::exit::Exit, Failure>;
 
+/// What can go wrong in the command line itself; all else is told by the libraries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Problem {
+    /// The arguments make no sense together.
+    Usage,
+    /// A store that this version cannot open.
+    StoreUnsupported,
+    /// The file that should hold the repository's path cannot be read.
+    RepositoryFile,
+    /// No password was given, and there is nobody to ask.
+    PasswordMissing,
+    /// The password is empty, and nobody said that it may be.
+    PasswordEmpty,
+    /// The password file cannot be read.
+    PasswordFile,
+    /// The command that should print the password failed.
+    PasswordCommand,
+    /// A file with a list of paths or patterns cannot be read.
+    ListFile,
+    /// The command whose output is to be backed up failed.
+    SourceCommand,
+    /// The result cannot be written.
+    OutputFailed,
+    /// The reader of standard output went away (`muster … | head`). Nobody is left to tell.
+    OutputClosed,
+    /// The system does not let us listen for signals.
+    SignalsUnavailable,
+    /// Somebody pressed Ctrl-C at a prompt.
+    Interrupted,
+}
+
+impl Problem {
+    /// The stable name of the problem.
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::StoreUnsupported => "store-unsupported",
+            Self::RepositoryFile => "repository-file",
+            Self::PasswordMissing => "password-missing",
+            Self::PasswordEmpty => "password-empty",
+            Self::PasswordFile => "password-file",
+            Self::PasswordCommand => "password-command",
+            Self::ListFile => "list-file",
+            Self::SourceCommand => "source-command",
+            Self::OutputFailed => "output-failed",
+            Self::OutputClosed => "output-closed",
+            Self::SignalsUnavailable => "signals-unavailable",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    fn class(self) -> Class {
+        match self {
+            Self::Usage
+            | Self::StoreUnsupported
+            | Self::RepositoryFile
+            | Self::PasswordMissing
+            | Self::PasswordEmpty
+            | Self::PasswordFile
+            | Self::PasswordCommand
+            | Self::ListFile => Class::Input,
+            Self::SourceCommand
+            | Self::OutputFailed
+            | Self::OutputClosed
+            | Self::SignalsUnavailable => Class::Transient,
+            Self::Interrupted => Class::Interrupted,
+        }
+    }
+}
+
 /// Why something could not be done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Failure {
@@ -28,18 +98,21 @@ pub(crate) struct Failure {
     pub(crate) causes: Vec<String>,
 }
 
-/// The reader of standard output went away (`muster … | head`). Nobody is left to tell.
-pub(crate) const OUTPUT_CLOSED: &str = "output-closed";
-
 impl Failure {
-    /// A failure of the given class.
-    pub(crate) fn new(class: Class, code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, class, message: message.into(), help: None, causes: Vec::new() }
+    /// A failure of the command line itself.
+    pub(crate) fn new(problem: Problem, message: impl Into<String>) -> Self {
+        Self {
+            code: problem.code(),
+            class: problem.class(),
+            message: message.into(),
+            help: None,
+            causes: Vec::new(),
+        }
     }
 
     /// The command line does not make sense.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self::new(Class::Input, "usage", message)
+        Self::new(Problem::Usage, message)
     }
 
     /// Names the next step.
@@ -68,8 +141,13 @@ impl Failure {
 
 impl<E: Fault> From<E> for Failure {
     fn from(error: E) -> Self {
-        let mut failure = Self::new(error.class(), error.code(), error.to_string());
-        failure.help = error.help();
+        let failure = Self {
+            code: error.code(),
+            class: error.class(),
+            message: error.to_string(),
+            help: error.help(),
+            causes: Vec::new(),
+        };
         match error.source() {
             Some(source) => failure.caused_by(source),
             None => failure,

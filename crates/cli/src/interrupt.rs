@@ -2,7 +2,6 @@
 
 use std::thread;
 
-use muster_model::Class;
 use muster_repository::run::Cancel;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
@@ -10,13 +9,13 @@ use signal_hook::{
     low_level::emulate_default_handler,
 };
 
-use crate::{error::Failure, output};
+use crate::{error::{Failure, Problem}, output};
 
 /// From here on a signal asks the operation behind `cancel` to stop: it removes its lock and
 /// what it began. A second signal ends the process as if nobody had listened.
 pub(crate) fn listen(cancel: Cancel) -> Result<(), Failure> {
     let failure = |error| {
-        Failure::new(Class::Transient, "signals-unavailable", "listen for signals").caused_by(&error)
+        Failure::new(Problem::SignalsUnavailable, "listen for signals").caused_by(&error)
     };
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failure)?;
     let listener = move || {

@@ -2,9 +2,8 @@
 
 use std::{env, ffi::OsString, fs, path::PathBuf};
 
-use muster_model::Class;
 
-use crate::error::Failure;
+use crate::error::{Failure, Problem};
 
 /// Schemes of restic and rustic that name a store which is no folder.
 const REMOTE_SCHEMES: [&str; 9] =
@@ -53,7 +52,7 @@ pub(crate) fn variable_set(name: &str) -> Option<OsString> {
 
 fn read_location(file: &PathBuf) -> Result<PathBuf, Failure> {
     let text = fs::read_to_string(file).map_err(|error| {
-        Failure::new(Class::Input, "repository-file", format!("read {}", file.display()))
+        Failure::new(Problem::RepositoryFile, format!("read {}", file.display()))
             .caused_by(&error)
             .help("write the repository's path into this file, or name it with -r")
     })?;
@@ -73,8 +72,7 @@ fn local_folder(repo: OsString) -> Result<PathBuf, Failure> {
     }
     let scheme = scheme.unwrap_or(text);
     Err(Failure::new(
-        Class::Input,
-        "store-unsupported",
+        Problem::StoreUnsupported,
         format!("open a store of kind '{scheme}': remote stores are not in this version"),
     )
     .help("name a local folder, or one that is mounted"))

@@ -14,13 +14,12 @@ use std::{
 use clap::{ColorChoice, ValueEnum, error::ErrorKind};
 use comfy_table::{ContentArrangement, LineStyle, Table};
 use jiff::{Timestamp as Moment, tz::TimeZone};
-use muster_model::Class;
 use muster_repository::format::time::Timestamp;
 use serde::Serialize;
 
 use crate::{
     args::OutputArgs,
-    error::{Failure, OUTPUT_CLOSED},
+    error::{Failure, Problem},
     exit::Exit,
     location::variable_set,
 };
@@ -150,7 +149,7 @@ impl Output {
 
     /// Tells of a failure and gives the exit code that belongs to it.
     pub(crate) fn failure(&self, failure: &Failure) -> Exit {
-        if failure.code == OUTPUT_CLOSED {
+        if failure.code == Problem::OutputClosed.code() {
             return Exit::Failed;
         }
         match self.json {
@@ -203,8 +202,8 @@ pub(crate) fn usage_error(error: &clap::Error) -> Exit {
         let message = text.trim_start_matches("error: ").trim_end();
         let output = Output { json, verbosity: Verbosity::Normal, colored: false };
         output.error_json(&serde_json::json!({"error": {
-            "code": "usage",
-            "class": Class::Input.as_str(),
+            "code": Problem::Usage.code(),
+            "class": muster_model::Class::Input.as_str(),
             "message": message,
             "help": "see the command's --help",
             "causes": [],
@@ -277,8 +276,8 @@ impl Write for Results {
 /// What a failure to write a result means.
 pub(crate) fn output_failure(error: io::Error) -> Failure {
     match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure::new(Class::Transient, OUTPUT_CLOSED, ""),
-        _ => Failure::new(Class::Transient, "output-failed", "write the result").caused_by(&error),
+        io::ErrorKind::BrokenPipe => Failure::new(Problem::OutputClosed, ""),
+        _ => Failure::new(Problem::OutputFailed, "write the result").caused_by(&error),
     }
 }
 

@@ -13,10 +13,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use muster_model::Class;
 use zeroize::Zeroizing;
 
-use crate::{error::Failure, location::variable_set};
+use crate::{error::{Failure, Problem}, location::variable_set};
 
 /// A password's bytes, overwritten when dropped.
 pub(crate) type Password = Zeroizing<Vec<u8>>;
@@ -108,7 +107,7 @@ impl Sources<'_> {
         let prompt = format!("{what} {}: ", self.whose);
         let typed = rpassword::prompt_password(prompt).map_err(|error| match error.kind() {
             io::ErrorKind::Interrupted => {
-                Failure::new(Class::Interrupted, "interrupted", "finish: it was interrupted")
+                Failure::new(Problem::Interrupted, "finish: it was interrupted")
             }
             _ => self.nobody_to_ask().caused_by(&error),
         })?;
@@ -122,13 +121,13 @@ impl Sources<'_> {
     fn nobody_to_ask(&self) -> Failure {
         let message = format!("get the password of {}: none was given", self.whose);
         let variables = self.variables.join(" or ");
-        Failure::new(Class::Input, "password-missing", message)
+        Failure::new(Problem::PasswordMissing, message)
             .help(format!("use {}, or the variable {variables}", self.flags))
     }
 
     fn refuse_empty(&self) -> Failure {
         let message = format!("use an empty password for {}", self.whose);
-        Failure::new(Class::Input, "password-empty", message)
+        Failure::new(Problem::PasswordEmpty, message)
             .help("if it is meant to be empty, say so with --insecure-no-password")
     }
 }
@@ -136,7 +135,7 @@ impl Sources<'_> {
 fn from_file(path: &Path) -> Result<Password, Failure> {
     let content = fs::read(path).map_err(|error| {
         let message = format!("read the password file {}", path.display());
-        Failure::new(Class::Input, "password-file", message).caused_by(&error)
+        Failure::new(Problem::PasswordFile, message).caused_by(&error)
     })?;
     Ok(trimmed(&decoded(Zeroizing::new(content))))
 }
@@ -144,7 +143,7 @@ fn from_file(path: &Path) -> Result<Password, Failure> {
 fn from_command(command: &str) -> Result<Password, Failure> {
     let failure = |problem: &str| {
         let message = format!("get the password from the command '{command}': {problem}");
-        Failure::new(Class::Input, "password-command", message)
+        Failure::new(Problem::PasswordCommand, message)
     };
     let words = split_words(command).map_err(failure)?;
     let (program, arguments) = words.split_first().ok_or_else(|| failure("it is empty"))?;

@@ -1,0 +1,70 @@
+//! `muster repo`: the repository alone, in the manner of restic.
+//!
+//! One module a verb. Each has its arguments and a `run` that opens the repository, calls the
+//! library, prints, and chooses the exit code.
+
+mod init;
+mod key;
+mod nodes;
+mod snapshots;
+mod unlock;
+
+use clap::Subcommand;
+
+use crate::{
+    app::App,
+    error::{Failure, Outcome},
+};
+
+/// Arguments of `muster repo`.
+#[derive(Debug, clap::Args)]
+#[command(disable_help_subcommand = true, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXAMPLES: &str = "Examples:
+  export MUSTER_REPOSITORY=/backup/repo MUSTER_PASSWORD_FILE=~/.backup-password
+  muster repo init
+  muster repo backup ~/documents
+  muster repo snapshots
+  muster repo restore latest --target /tmp/restored
+
+The repository's format is restic's: restic reads what Muster writes, and the other way round.";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make a new repository
+    Init(init::Args),
+    /// List snapshots
+    Snapshots(snapshots::Args),
+    /// Manage the passwords that open the repository
+    #[command(subcommand)]
+    Key(key::Verb),
+    /// Remove locks that dead processes left behind
+    Unlock(unlock::Args),
+}
+
+/// Runs a verb.
+pub(crate) fn run(args: Args, app: &App) -> Outcome {
+    match args.verb {
+        Verb::Init(args) => init::run(&args, app),
+        Verb::Snapshots(args) => snapshots::run(&args, app),
+        Verb::Key(verb) => key::run(&verb, app),
+        Verb::Unlock(args) => unlock::run(&args, app),
+    }
+}
+
+/// `n snapshots`, `1 snapshot`.
+fn counted(number: usize, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    }
+}
+
+/// Releases a lock, and tells when that fails.
+fn release(lock: Option<muster_repository::lock::Lock>) -> Result<(), Failure> {
+    lock.map_or(Ok(()), |lock| Ok(lock.release()?))
+}
