@@ -10,4 +10,5 @@ pub mod lock;
 pub mod packer;
 pub mod repository;
 pub mod run;
+pub mod select;
 pub mod storage;
