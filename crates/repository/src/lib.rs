@@ -3,6 +3,7 @@ pub mod chunker;
 pub mod compression;
 pub mod crypto;
 pub mod environment;
+pub mod exclude;
 pub mod format;
 pub mod id;
 pub mod index;
