@@ -9,10 +9,20 @@ mod nodes;
 mod snapshots;
 mod unlock;
 
+use std::path::Path;
+
 use clap::Subcommand;
+use muster_repository::{
+    format::snapshot::Snapshot,
+    id::SnapshotId,
+    lock::Lock,
+    repository::Repository,
+    select::{self, SnapshotFilter},
+};
 
 use crate::{
     app::App,
+    args::FilterArgs,
     error::{Failure, Outcome},
 };
 
@@ -65,6 +75,34 @@ fn counted(number: usize, noun: &str) -> String {
 }
 
 /// Releases a lock, and tells when that fails.
-fn release(lock: Option<muster_repository::lock::Lock>) -> Result<(), Failure> {
+fn release(lock: Option<Lock>) -> Result<(), Failure> {
     lock.map_or(Ok(()), |lock| Ok(lock.release()?))
+}
+
+/// The filter that the arguments stand for.
+fn filter(args: &FilterArgs) -> SnapshotFilter {
+    SnapshotFilter {
+        hosts: args.host.iter().filter(|host| !host.is_empty()).cloned().collect(),
+        tags: args.tag.iter().map(|list| select::parse_tag_list(list)).collect(),
+        paths: args.path.iter().map(|path| absolute(path)).collect(),
+    }
+}
+
+/// A path as snapshots record it.
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
+}
+
+/// The snapshots that a command is about: those named, or all that the filter lets through.
+fn select_several(
+    app: &App,
+    repository: &Repository,
+    texts: &[String],
+    args: &FilterArgs,
+) -> Result<Vec<(SnapshotId, Snapshot)>, Failure> {
+    let selection = select::select(repository, texts, &filter(args))?;
+    if selection.filter_unused {
+        app.output.warning("--host, --tag and --path have no say when snapshots are named");
+    }
+    Ok(selection.snapshots)
 }
