@@ -33,6 +33,8 @@ pub(crate) enum Problem {
     ListFile,
     /// The command whose output is to be backed up failed.
     SourceCommand,
+    /// A file of the repository is not what it should be.
+    FileDamaged,
     /// The result cannot be written.
     OutputFailed,
     /// The reader of standard output went away (`muster … | head`). Nobody is left to tell.
@@ -56,6 +58,7 @@ impl Problem {
             Self::PasswordCommand => "password-command",
             Self::ListFile => "list-file",
             Self::SourceCommand => "source-command",
+            Self::FileDamaged => "file-damaged",
             Self::OutputFailed => "output-failed",
             Self::OutputClosed => "output-closed",
             Self::SignalsUnavailable => "signals-unavailable",
@@ -77,6 +80,7 @@ impl Problem {
             | Self::OutputFailed
             | Self::OutputClosed
             | Self::SignalsUnavailable => Class::Transient,
+            Self::FileDamaged => Class::Corrupt,
             Self::Interrupted => Class::Interrupted,
         }
     }
@@ -113,6 +117,11 @@ impl Failure {
     /// The command line does not make sense.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Problem::Usage, message)
+    }
+
+    /// Something in the repository is damaged.
+    pub(crate) fn damaged(message: impl Into<String>) -> Self {
+        Self::new(Problem::FileDamaged, message)
     }
 
     /// Names the next step.

@@ -11,7 +11,7 @@ use std::{
     os::unix::ffi::OsStrExt,
 };
 
-use clap::{ColorChoice, ValueEnum, error::ErrorKind};
+use clap::{ValueEnum, error::ErrorKind};
 use comfy_table::{ContentArrangement, LineStyle, Table};
 use jiff::{Timestamp as Moment, tz::TimeZone};
 use muster_repository::format::time::Timestamp;
@@ -161,6 +161,12 @@ impl Output {
         Exit::from(failure.class)
     }
 
+    /// Tells of a failure at one item of many, and gives the exit code that belongs to it.
+    pub(crate) fn item_failure(&self, path: &[u8], failure: &Failure) -> Exit {
+        let message = format!("{} ({})", failure.message, visible(path));
+        self.failure(&Failure { message, ..failure.clone() })
+    }
+
     fn failure_text(&self, failure: &Failure) -> String {
         let mut text = format!("{} {}", self.paint("error:", "1;31"), cannot(&failure.message));
         for cause in &failure.causes {
@@ -215,9 +221,6 @@ pub(crate) fn usage_error(error: &clap::Error) -> Exit {
     if is_help { Exit::Done } else { Exit::Usage }
 }
 
-/// What clap shall do about colours; the rest of the flags are not known yet then.
-pub(crate) const CLAP_COLOR: ColorChoice = ColorChoice::Auto;
-
 /// Long listings are written in pieces of this size: a system call a line would be slow.
 const RESULT_BUFFER_BYTES: usize = 64 << 10;
 
@@ -234,19 +237,20 @@ impl Results {
         writeln!(self.to, "{line}").map_err(output_failure)
     }
 
-    /// Writes a line that ends in a name, whose bytes may be anything, and something after it.
+    /// Writes a line with a name, whose bytes may be anything, and perhaps a second one.
     pub(crate) fn name_line(
         &mut self,
         before: &str,
         name: &[u8],
-        after: &str,
+        between: &str,
+        second: &[u8],
     ) -> Result<(), Failure> {
-        let name = match self.escape {
+        let shown = |name: &[u8]| match self.escape {
             true => visible(name).into_bytes(),
             false => name.to_vec(),
         };
-        let line = [before.as_bytes(), &name, after.as_bytes(), b"\n"].concat();
-        self.to.write_all(&line).map_err(output_failure)
+        let parts = [before.as_bytes(), &shown(name), between.as_bytes(), &shown(second), b"\n"];
+        self.to.write_all(&parts.concat()).map_err(output_failure)
     }
 
     /// Writes a value as one line of JSON.

@@ -29,6 +29,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) command: Option<&'a str>,
     /// Whether the password is empty, and meant to be.
     pub(crate) empty: bool,
+    /// The flag that says so.
+    pub(crate) empty_flag: &'static str,
     /// Environment variables, most important first. `…_FILE` and `…_COMMAND` beside each name
     /// a file and a command.
     pub(crate) variables: &'static [&'static str],
@@ -128,7 +130,7 @@ impl Sources<'_> {
     fn refuse_empty(&self) -> Failure {
         let message = format!("use an empty password for {}", self.whose);
         Failure::new(Problem::PasswordEmpty, message)
-            .help("if it is meant to be empty, say so with --insecure-no-password")
+            .help(format!("if it is meant to be empty, say so with {}", self.empty_flag))
     }
 }
 

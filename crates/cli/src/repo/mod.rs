@@ -5,6 +5,8 @@
 
 mod init;
 mod key;
+mod ls;
+mod ncdu;
 mod nodes;
 mod snapshots;
 mod unlock;
@@ -14,10 +16,11 @@ use std::path::Path;
 use clap::Subcommand;
 use muster_repository::{
     format::snapshot::Snapshot,
-    id::SnapshotId,
+    id::{BlobId, SnapshotId},
     lock::Lock,
-    repository::Repository,
+    repository::{IndexedRepository, Repository},
     select::{self, SnapshotFilter},
+    tree_walk::find_subtree,
 };
 
 use crate::{
@@ -49,6 +52,8 @@ enum Verb {
     Init(init::Args),
     /// List snapshots
     Snapshots(snapshots::Args),
+    /// List what is in a snapshot
+    Ls(ls::Args),
     /// Manage the passwords that open the repository
     #[command(subcommand)]
     Key(key::Verb),
@@ -61,6 +66,7 @@ pub(crate) fn run(args: Args, app: &App) -> Outcome {
     match args.verb {
         Verb::Init(args) => init::run(&args, app),
         Verb::Snapshots(args) => snapshots::run(&args, app),
+        Verb::Ls(args) => ls::run(&args, app),
         Verb::Key(verb) => key::run(&verb, app),
         Verb::Unlock(args) => unlock::run(&args, app),
     }
@@ -105,4 +111,31 @@ fn select_several(
         app.output.warning("--host, --tag and --path have no say when snapshots are named");
     }
     Ok(selection.snapshots)
+}
+
+/// A snapshot, or a folder in one, ready to be read.
+struct Opened {
+    repository: IndexedRepository,
+    lock: Option<Lock>,
+    id: SnapshotId,
+    snapshot: Snapshot,
+    /// The tree of the folder that was named, or the snapshot's root.
+    tree: BlobId,
+}
+
+/// Opens the repository and the snapshot that `text` (`SNAPSHOT[:FOLDER]`) names.
+fn open_snapshot(app: &App, text: &str, args: &FilterArgs) -> Result<Opened, Failure> {
+    let repository = app.open()?;
+    let lock = app.lock_to_read(&repository)?;
+    let (text, folder) = select::split_subfolder(text);
+    let (id, snapshot) = select::resolve(&repository, text, &filter(args))?;
+    let repository = app.load_index(&repository)?;
+    let tree = match folder {
+        None => snapshot.tree,
+        Some(path) => {
+            let mut reader = repository.blob_reader()?;
+            find_subtree(&mut reader, snapshot.tree, path.as_bytes())?
+        }
+    };
+    Ok(Opened { repository, lock, id, snapshot, tree })
 }
