@@ -1,4 +1,5 @@
 //! The backup engine.
+pub mod backup;
 pub mod chunker;
 pub mod compression;
 pub mod crypto;
