@@ -1,10 +1,11 @@
 //! What a command works with: the printer, the surroundings, and the way to the repository.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use muster_repository::{
     environment::Environment,
     lock::{Lock, LockKind},
+    packer::PackOptions,
     repository::{IndexedRepository, OpenError, Repository},
     run::Run,
     storage::LocalStorage,
@@ -32,6 +33,8 @@ pub(crate) struct App {
     pub(crate) run: Run,
     /// Which repository, how to open it.
     pub(crate) settings: RepositoryArgs,
+    /// Whether signals are heeded.
+    listening: Cell<bool>,
 }
 
 impl App {
@@ -41,6 +44,7 @@ impl App {
             environment: Environment::detect(),
             run: Run::new(),
             settings,
+            listening: Cell::new(false),
         }
     }
 
@@ -71,18 +75,18 @@ impl App {
         }
     }
 
-    /// Takes a lock and, from here on, heeds Ctrl-C.
-    pub(crate) fn lock(&self, repository: &Repository, kind: LockKind) -> Result<Lock, Failure> {
-        interrupt::listen(self.run.cancel.clone())?;
-        self.lock_also(repository, kind)
+    /// From here on Ctrl-C asks the operation to stop in order. Before, while passwords are
+    /// typed and keys derived, it ends the process at once: nothing is left behind then.
+    pub(crate) fn heed_signals(&self) -> Result<(), Failure> {
+        match self.listening.replace(true) {
+            true => Ok(()),
+            false => interrupt::listen(self.run.cancel.clone()),
+        }
     }
 
-    /// Takes a lock in a further repository.
-    pub(crate) fn lock_also(
-        &self,
-        repository: &Repository,
-        kind: LockKind,
-    ) -> Result<Lock, Failure> {
+    /// Takes a lock, and heeds signals, so that it is released.
+    pub(crate) fn lock(&self, repository: &Repository, kind: LockKind) -> Result<Lock, Failure> {
+        self.heed_signals()?;
         let retry = self.settings.retry_lock.unwrap_or_default();
         Ok(Lock::acquire(repository, kind, retry, &self.environment, &self.run)?)
     }
@@ -90,7 +94,7 @@ impl App {
     /// Takes a lock for reading, unless `--no-lock`.
     pub(crate) fn lock_to_read(&self, repository: &Repository) -> Result<Option<Lock>, Failure> {
         if self.settings.no_lock {
-            interrupt::listen(self.run.cancel.clone())?;
+            self.heed_signals()?;
             return Ok(None);
         }
         self.lock(repository, LockKind::Shared).map(Some)
@@ -100,6 +104,16 @@ impl App {
     pub(crate) fn load_index(&self, repository: &Repository) -> Result<IndexedRepository, Failure> {
         self.output.verbose("loading the index");
         Ok(repository.load_index(&self.run)?)
+    }
+
+    /// How packs are written.
+    pub(crate) fn pack_options(&self, dry_run: bool) -> PackOptions {
+        let default = PackOptions::default();
+        PackOptions {
+            pack_bytes: self.settings.pack_size.unwrap_or(default.pack_bytes),
+            compression: self.settings.compression,
+            dry_run,
+        }
     }
 
     /// Runs `work` while its progress is shown.

@@ -4,7 +4,10 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use muster_model::units::{parse_duration, parse_size};
-use muster_repository::compression::CompressionLevel;
+use muster_repository::{
+    compression::CompressionLevel,
+    packer::{PACK_BYTES_MAX, PACK_BYTES_MIN},
+};
 
 use crate::{exit, location, output::Color, password, repo};
 
@@ -83,7 +86,7 @@ pub(crate) struct RepositoryArgs {
     pub(crate) compression: CompressionLevel,
     /// Size of pack files: MiB as in restic, or with a unit; 4 to 128 MiB [default: 16]
     #[arg(long, global = true, value_name = "SIZE", value_parser = pack_bytes)]
-    pub(crate) pack_size: Option<u64>,
+    pub(crate) pack_size: Option<u32>,
     /// Accepted for restic's sake: a local store needs no cache
     #[arg(long, global = true, value_name = "FOLDER", hide_short_help = true)]
     pub(crate) cache_dir: Option<PathBuf>,
@@ -96,19 +99,17 @@ fn level(text: &str) -> Result<CompressionLevel, String> {
     text.parse()
 }
 
-/// The sizes of packs that restic accepts.
-const PACK_BYTES: std::ops::RangeInclusive<u64> = (4 << 20)..=(128 << 20);
+/// The sizes of packs that are accepted, restic's.
+const PACK_BYTES: std::ops::RangeInclusive<u32> = PACK_BYTES_MIN..=PACK_BYTES_MAX;
 
 /// Reads the size of a pack: restic takes a bare number as MiB.
-fn pack_bytes(text: &str) -> Result<u64, String> {
+fn pack_bytes(text: &str) -> Result<u32, String> {
     let bytes = match text.parse::<u64>() {
         Ok(mebibytes) => mebibytes.saturating_mul(1 << 20),
         Err(_) => parse_size(text).map_err(|error| error.to_string())?,
     };
-    match PACK_BYTES.contains(&bytes) {
-        true => Ok(bytes),
-        false => Err("packs are 4 to 128 MiB large".to_owned()),
-    }
+    let bytes = u32::try_from(bytes).ok().filter(|bytes| PACK_BYTES.contains(bytes));
+    bytes.ok_or_else(|| "packs are 4 to 128 MiB large".to_owned())
 }
 
 impl RepositoryArgs {

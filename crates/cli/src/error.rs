@@ -221,8 +221,8 @@ mod tests {
 
     #[test]
     fn causes_do_not_repeat_the_message() {
-        let failure = Failure::usage("read x: no such file")
-            .caused_by(&io::Error::other("no such file"));
+        let failure =
+            Failure::usage("read x: no such file").caused_by(&io::Error::other("no such file"));
         assert!(failure.causes.is_empty());
     }
 }

@@ -9,14 +9,16 @@ use signal_hook::{
     low_level::emulate_default_handler,
 };
 
-use crate::{error::{Failure, Problem}, output};
+use crate::{
+    error::{Failure, Problem},
+    output,
+};
 
 /// From here on a signal asks the operation behind `cancel` to stop: it removes its lock and
 /// what it began. A second signal ends the process as if nobody had listened.
 pub(crate) fn listen(cancel: Cancel) -> Result<(), Failure> {
-    let failure = |error| {
-        Failure::new(Problem::SignalsUnavailable, "listen for signals").caused_by(&error)
-    };
+    let failure =
+        |error| Failure::new(Problem::SignalsUnavailable, "listen for signals").caused_by(&error);
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failure)?;
     let listener = move || {
         for signal in &mut signals {

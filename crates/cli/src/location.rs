@@ -2,7 +2,6 @@
 
 use std::{env, ffi::OsString, fs, path::PathBuf};
 
-
 use crate::error::{Failure, Problem};
 
 /// Schemes of restic and rustic that name a store which is no folder.

@@ -18,11 +18,13 @@ mod args;
 mod error;
 mod exit;
 mod interrupt;
+mod lists;
 mod location;
 mod output;
 mod password;
 mod progress;
 mod repo;
+mod time;
 
 use std::process::ExitCode;
 

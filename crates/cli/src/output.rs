@@ -321,7 +321,8 @@ pub(crate) fn local_time(time: &Timestamp, zone: &TimeZone) -> String {
 /// A plain table: a header, a line below it, no borders. As wide as the terminal at most.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    let style = comfy_table::presets::NOTHING.header_separator(LineStyle::none().fill('-').junction('-'));
+    let style =
+        comfy_table::presets::NOTHING.header_separator(LineStyle::none().fill('-').junction('-'));
     table.load_style(style).set_header(header.iter().copied());
     match terminal_width() {
         Some(width) => {

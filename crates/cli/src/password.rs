@@ -15,7 +15,10 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::{error::{Failure, Problem}, location::variable_set};
+use crate::{
+    error::{Failure, Problem},
+    location::variable_set,
+};
 
 /// A password's bytes, overwritten when dropped.
 pub(crate) type Password = Zeroizing<Vec<u8>>;

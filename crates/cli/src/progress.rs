@@ -45,6 +45,12 @@ pub(crate) enum Shape {
     },
 }
 
+/// Whether the progress of an operation of this shape would be shown; only then is it worth
+/// counting what there is to do.
+pub(crate) fn is_shown(output: &Output, shape: Shape) -> bool {
+    Display::choose(output, shape).is_some()
+}
+
 /// Runs `work` while its progress is shown.
 pub(crate) fn shown<T>(
     output: &Output,

@@ -58,14 +58,12 @@ pub(crate) fn run(args: &Args, app: &App) -> Outcome {
     let storage = LocalStorage::new(folder);
     let password = app.settings.password().find_new()?;
     let author = app.environment.author();
-    let options =
-        InitOptions { version: Version::V2, polynomial, cost: Cost::STANDARD, author };
+    let options = InitOptions { version: Version::V2, polynomial, cost: Cost::STANDARD, author };
     let repository = Repository::init(Arc::new(storage), &password, options)?;
     let id = &repository.config().id;
     let location = repository.storage().location();
     if app.output.is_json() {
-        let initialized =
-            json!({"message_type": "initialized", "id": id, "repository": location});
+        let initialized = json!({"message_type": "initialized", "id": id, "repository": location});
         app.output.json(&initialized)?;
         return Ok(Exit::Done);
     }

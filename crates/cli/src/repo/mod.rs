@@ -3,6 +3,8 @@
 //! One module a verb. Each has its arguments and a `run` that opens the repository, calls the
 //! library, prints, and chooses the exit code.
 
+mod backup;
+mod filter;
 mod init;
 mod key;
 mod ls;
@@ -50,6 +52,8 @@ The repository's format is restic's: restic reads what Muster writes, and the ot
 enum Verb {
     /// Make a new repository
     Init(init::Args),
+    /// Back up files and folders
+    Backup(backup::Args),
     /// List snapshots
     Snapshots(snapshots::Args),
     /// List what is in a snapshot
@@ -65,6 +69,7 @@ enum Verb {
 pub(crate) fn run(args: Args, app: &App) -> Outcome {
     match args.verb {
         Verb::Init(args) => init::run(&args, app),
+        Verb::Backup(args) => backup::run(&args, app),
         Verb::Snapshots(args) => snapshots::run(&args, app),
         Verb::Ls(args) => ls::run(&args, app),
         Verb::Key(verb) => key::run(&verb, app),

@@ -207,8 +207,12 @@ mod tests {
     #[test]
     fn the_latest_are_counted_for_each_host_and_set_of_paths() {
         let check = |latest, by, expected: &[i64]| {
-            let mut snapshots =
-                vec![found(1, "a", "/x"), found(3, "a", "/x"), found(2, "a", "/y"), found(4, "b", "/x")];
+            let mut snapshots = vec![
+                found(1, "a", "/x"),
+                found(3, "a", "/x"),
+                found(2, "a", "/y"),
+                found(4, "b", "/x"),
+            ];
             keep_latest(&mut snapshots, latest, by);
             let hours: Vec<_> =
                 snapshots.iter().map(|(_, snapshot)| snapshot.time.seconds() / 3600).collect();
