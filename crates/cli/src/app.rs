@@ -4,7 +4,7 @@ use std::{cell::Cell, sync::Arc};
 
 use muster_repository::{
     environment::Environment,
-    lock::{Lock, LockKind},
+    lock::{Lock, LockError, LockKind},
     packer::PackOptions,
     repository::{IndexedRepository, OpenError, Repository},
     run::Run,
@@ -87,8 +87,17 @@ impl App {
     /// Takes a lock, and heeds signals, so that it is released.
     pub(crate) fn lock(&self, repository: &Repository, kind: LockKind) -> Result<Lock, Failure> {
         self.heed_signals()?;
+        Ok(self.acquire(repository, kind)?)
+    }
+
+    /// Takes a lock; tells a [`LockError`] for those who decide by it.
+    pub(crate) fn acquire(
+        &self,
+        repository: &Repository,
+        kind: LockKind,
+    ) -> Result<Lock, LockError> {
         let retry = self.settings.retry_lock.unwrap_or_default();
-        Ok(Lock::acquire(repository, kind, retry, &self.environment, &self.run)?)
+        Lock::acquire(repository, kind, retry, &self.environment, &self.run)
     }
 
     /// Takes a lock for reading, unless `--no-lock`.

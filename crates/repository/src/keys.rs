@@ -179,7 +179,7 @@ pub fn change_password(
     match repository.storage().delete(File::Key(old)) {
         Ok(()) => Ok(new),
         Err(error) if error.problem() == StorageProblem::NotFound => Ok(new),
-        Err(source) => Err(KeyError::OldKeyStays { old, new, source }),
+        Err(source) => Err(KeyError::OldKeyStays { old, new, source: Box::new(source) }),
     }
 }
 
@@ -225,7 +225,7 @@ pub enum KeyError {
         new: KeyId,
         /// Why the old one stays.
         #[source]
-        source: StorageError,
+        source: Box<StorageError>,
     },
 }
 

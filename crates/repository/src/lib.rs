@@ -1,5 +1,6 @@
 //! The backup engine.
 pub mod backup;
+pub mod check;
 pub mod chunker;
 pub mod compression;
 pub mod crypto;
@@ -8,11 +9,11 @@ pub mod exclude;
 pub mod format;
 pub mod id;
 pub mod index;
-pub mod keys;
 pub mod lock;
 pub mod packer;
 pub mod repository;
 pub mod run;
-pub mod select;
 pub mod storage;
+pub mod keys;
+pub mod select;
 pub mod tree_walk;

@@ -36,6 +36,7 @@ const DEPTH_MAX: usize = 16_384;
 
 /// One thing that a walk comes by.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "only one step exists at a time")]
 pub enum Step {
     /// An entry of a folder.
     Entry(Entry),
@@ -225,7 +226,8 @@ pub fn find_place(
         let at = || join(&names[..=depth]);
         let subtree = folder_at(&place, &names[..depth])?;
         let tree = reader.tree(subtree);
-        let tree = tree.map_err(|source| PlaceError::Unreadable { path: at(), source })?;
+        let tree =
+            tree.map_err(|error| PlaceError::Unreadable { path: at(), source: error.into() })?;
         let node = tree.nodes.into_iter().find(|node| node.name == *name);
         place = Place::Entry(Box::new(node.ok_or_else(|| PlaceError::Missing { path: at() })?));
     }
@@ -285,7 +287,7 @@ pub enum PlaceError {
         path: Vec<u8>,
         /// Why the folder cannot be read.
         #[source]
-        source: ReadError,
+        source: Box<ReadError>,
     },
 }
 

@@ -4,6 +4,7 @@
 //! library, prints, and chooses the exit code.
 
 mod backup;
+mod check;
 mod filter;
 mod init;
 mod key;
@@ -58,6 +59,8 @@ enum Verb {
     Snapshots(snapshots::Args),
     /// List what is in a snapshot
     Ls(ls::Args),
+    /// Look for damage
+    Check(check::Args),
     /// Manage the passwords that open the repository
     #[command(subcommand)]
     Key(key::Verb),
@@ -72,6 +75,7 @@ pub(crate) fn run(args: Args, app: &App) -> Outcome {
         Verb::Backup(args) => backup::run(&args, app),
         Verb::Snapshots(args) => snapshots::run(&args, app),
         Verb::Ls(args) => ls::run(&args, app),
+        Verb::Check(args) => check::run(&args, app),
         Verb::Key(verb) => key::run(&verb, app),
         Verb::Unlock(args) => unlock::run(&args, app),
     }

@@ -40,7 +40,7 @@ use self::{
     feed::{Count, Feed},
     metadata::NodeMaker,
     parent::{ParentWalk, Trust},
-    pipeline::{Budget, FileOutcome, Reader, work_on_blobs},
+    pipeline::{Budget, Reader, work_on_blobs},
 };
 use crate::{
     chunker::Tables,
@@ -278,17 +278,13 @@ impl<'a> Job<'a> {
         let packs_adopted = adopted.len();
         let (packs, run) = (self.options.packs, self.run);
         let stream = self.stream.take();
-        let ((tree, mut summary), stats) = write_packs(
-            &repository,
-            repository.index(),
-            packs,
-            adopted,
-            run,
-            |writer| match stream {
-                Some(stream) => self.record_stream(writer, stream),
-                None => self.record_sources(writer),
-            },
-        )?;
+        let ((tree, mut summary), stats) =
+            write_packs(&repository, repository.index(), packs, adopted, run, |writer| {
+                match stream {
+                    Some(stream) => self.record_stream(writer, stream),
+                    None => self.record_sources(writer),
+                }
+            })?;
         summary.data_blobs = stats.data_blobs;
         summary.tree_blobs = stats.tree_blobs;
         summary.data_added = stats.plaintext_bytes;
@@ -591,12 +587,8 @@ fn find_parent(
 /// The names of a stream's path, without `/` at either end.
 fn stream_path(path: &std::path::Path) -> Vec<u8> {
     let clean = targets::clean(path);
-    clean
-        .as_os_str()
-        .as_bytes()
-        .trim_ascii_start()
-        .strip_prefix(b"/")
-        .map_or_else(|| clean.as_os_str().as_bytes().to_vec(), <[u8]>::to_vec)
+    let bytes = clean.as_os_str().as_bytes();
+    bytes.strip_prefix(b"/").unwrap_or(bytes).to_vec()
 }
 
 fn shown(path: &[u8]) -> String {
@@ -635,7 +627,9 @@ pub enum BackupError {
 fn names(paths: &[PathBuf]) -> String {
     match paths {
         [] => "nothing".to_owned(),
-        paths => paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
+        paths => {
+            paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+        }
     }
 }
 
