@@ -7,5 +7,8 @@ pub mod format;
 pub mod id;
 pub mod index;
 pub mod repository;
+pub mod restore;
 pub mod run;
 pub mod storage;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
