@@ -154,6 +154,14 @@ impl Repository {
         &self.storage
     }
 
+    /// The same repository over another store, for tests that put a fault in between.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn on(mut self, storage: Arc<dyn Storage>) -> Self {
+        self.storage = storage;
+        self
+    }
+
     /// The master key.
     #[must_use]
     pub fn key(&self) -> &Key {
@@ -239,12 +247,21 @@ impl Repository {
     /// # Errors
     /// Fails at the first index file that cannot be read.
     pub fn load_index(&self, run: &Run) -> Result<IndexedRepository, ReadError> {
+        let index = self.read_index(run)?;
+        Ok(IndexedRepository { repository: self.clone(), index: Arc::new(index) })
+    }
+
+    /// Reads all index files into one index.
+    ///
+    /// # Errors
+    /// As [`Repository::load_index`].
+    pub fn read_index(&self, run: &Run) -> Result<Index, ReadError> {
         let mut index = Index::new();
         self.for_each_index_file(run, |_, result| {
             index.add_file(&result?);
             Ok::<_, ReadError>(())
         })?;
-        Ok(IndexedRepository { repository: self.clone(), index: Arc::new(index) })
+        Ok(index)
     }
 
     /// Reads all index files on several threads and hands each, or why it cannot be read, to

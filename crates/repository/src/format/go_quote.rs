@@ -6,7 +6,7 @@
 //!
 //! **What stays plain is part of the format.** Go writes a character as it is when it is
 //! printable, and that depends on the edition of Unicode which Go was built with: a character
-//! that edition does not know is escaped. We follow [Unicode 15.0](UNASSIGNED_IN_UNICODE_15), the
+//! that edition does not know is escaped. We follow Unicode 15.0, the
 //! edition of every Go from 1.21 on that restic is built with. A difference would cost
 //! deduplication against restic's trees for such names and nothing else: [`unquote`] reads either
 //! form.

@@ -71,7 +71,8 @@ impl Log2 for u64 {
 /// A key file's content.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KeyFile {
-    /// When the key was added.
+    /// When the key was added; the epoch when the file does not say (rustic's do not).
+    #[serde(default = "unknown_time")]
     pub created: Timestamp,
     /// Who added it.
     #[serde(default)]
@@ -218,6 +219,10 @@ impl KeyFile {
     fn cost(&self) -> Result<Cost, FormatError> {
         Cost::from_file(self.n, self.r, self.p)
     }
+}
+
+fn unknown_time() -> Timestamp {
+    Timestamp::UNIX_EPOCH
 }
 
 fn derive(password: &[u8], salt: &[u8], cost: Cost) -> Result<Key, FormatError> {

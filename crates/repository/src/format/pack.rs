@@ -118,6 +118,17 @@ const PACK_BYTES_MIN: u64 = (ENTRY_BYTES + OVERHEAD_BYTES + LENGTH_FIELD_BYTES) 
 pub const TAIL_GUESS_BYTES: u64 =
     (15 * COMPRESSED_ENTRY_BYTES + OVERHEAD_BYTES + LENGTH_FIELD_BYTES) as u64;
 
+/// How long a pack of exactly these blobs is, in bytes: blobs, header, length field.
+#[must_use]
+pub fn pack_bytes(blobs: &[PackedBlob]) -> u64 {
+    let of_blob = |blob: &PackedBlob| {
+        let compressed = blob.uncompressed_length.is_some();
+        let entry = if compressed { COMPRESSED_ENTRY_BYTES } else { ENTRY_BYTES };
+        u64::from(blob.length) + entry as u64
+    };
+    blobs.iter().map(of_blob).sum::<u64>() + (OVERHEAD_BYTES + LENGTH_FIELD_BYTES) as u64
+}
+
 /// Appends the sealed header for `blobs`, and its length, to `pack`.
 ///
 /// # Errors
@@ -263,6 +274,7 @@ mod tests {
         let span = header_span(*pack.last_chunk().unwrap(), bytes).unwrap();
         assert_eq!(span, 217_usize.abs_diff(pack.len()));
         assert_eq!(read_header(&key, &pack[217..], bytes).unwrap(), blobs);
+        assert_eq!(pack_bytes(&blobs), bytes);
     }
 
     #[test]

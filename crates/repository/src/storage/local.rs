@@ -225,6 +225,10 @@ impl<D: Disk> Storage for LocalStorage<D> {
         self.disk.remove(&path).map_err(|error| StorageError::io("delete", path.display(), error))
     }
 
+    fn local_folder(&self) -> Option<&Path> {
+        Some(&self.root)
+    }
+
     fn listing_lag(&self) -> Duration {
         /// `f_type` of file systems whose folders other machines change: NFS, SMB (three
         /// generations) and FUSE, behind which anything may stand. From `statfs(2)`.

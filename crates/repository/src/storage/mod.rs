@@ -23,7 +23,7 @@ pub mod memory;
 #[cfg(any(test, feature = "testing"))]
 pub mod unreliable;
 
-use std::{error::Error as StdError, fmt, io, time::Duration};
+use std::{error::Error as StdError, fmt, io, path::Path, time::Duration};
 
 use muster_model::{Class, Fault};
 use thiserror::Error;
@@ -222,6 +222,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// How long a listing may lag behind a `put`; zero where it never does.
     fn listing_lag(&self) -> Duration {
         Duration::ZERO
+    }
+
+    /// The folder on this machine that holds the files, if there is one: a backup must not
+    /// descend into it.
+    fn local_folder(&self) -> Option<&Path> {
+        None
     }
 
     /// Removes what interrupted `put`s left behind and returns how many files that were. Only

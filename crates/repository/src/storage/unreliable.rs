@@ -1,6 +1,7 @@
 //! A store that fails, delays, truncates and stops, around any other store.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -121,6 +122,10 @@ impl<S: Storage> Storage for Unreliable<S> {
     fn delete(&self, file: File) -> Result<(), StorageError> {
         self.before_write("delete", file)?;
         self.inner.delete(file)
+    }
+
+    fn local_folder(&self) -> Option<&Path> {
+        self.inner.local_folder()
     }
 
     fn listing_lag(&self) -> Duration {

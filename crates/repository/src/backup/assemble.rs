@@ -1,0 +1,190 @@
+//! Building trees from the walk's events.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::{
+    BackupError, Problem,
+    pipeline::{BlobJob, Budget, FileOutcome, send_tree},
+};
+use crate::{
+    format::{
+        snapshot::Summary,
+        tree::{Node, NodeKind, TreeWriter},
+    },
+    id::BlobId,
+    packer::WriteError,
+    run::Run,
+};
+
+/// What the walk found, in the order of the tree.
+pub(super) enum Event {
+    /// A folder begins; with the tree the parent recorded for it.
+    Enter {
+        /// The folder's node, without its tree.
+        node: Box<Node>,
+        /// The parent's node, if it has the folder.
+        before: Option<BlobId>,
+    },
+    /// An entry that needs nothing more.
+    Ready {
+        /// The entry.
+        node: Box<Node>,
+        /// How it compares with the parent.
+        change: Change,
+    },
+    /// A file that is being read.
+    File {
+        /// Its path, for people.
+        path: Vec<u8>,
+        /// What the parent recorded.
+        before: Option<Box<Node>>,
+        /// Gets the outcome.
+        outcome: Receiver<FileOutcome>,
+    },
+    /// The folder is done.
+    Leave,
+}
+
+/// How an entry compares with the parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    New,
+    Changed,
+    Unmodified,
+}
+
+/// What could not be backed up, from all threads.
+#[derive(Debug, Default)]
+pub(super) struct Problems(Mutex<Vec<Problem>>);
+
+impl Problems {
+    pub(super) fn add(&self, problem: Problem, run: &Run) {
+        run.progress.add_error();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(problem);
+    }
+
+    pub(super) fn into_inner(self) -> Vec<Problem> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Folder {
+    node: Box<Node>,
+    before: Option<BlobId>,
+    entries: TreeWriter,
+}
+
+/// Builds trees and sends them to the workers.
+pub(super) struct Assembler<'a> {
+    pub(super) budget: Arc<Budget>,
+    pub(super) jobs: Sender<BlobJob>,
+    pub(super) problems: &'a Problems,
+    pub(super) run: &'a Run,
+    pub(super) summary: Summary,
+}
+
+impl Assembler<'_> {
+    /// Follows the events to their end; returns the root tree and the counts.
+    ///
+    /// # Errors
+    /// Fails when another thread failed or the run is cancelled.
+    pub(super) fn work(
+        mut self,
+        events: Receiver<Event>,
+    ) -> Result<(BlobId, Summary), BackupError> {
+        let mut root = TreeWriter::new();
+        let mut stack: Vec<Folder> = Vec::new();
+        for event in events {
+            let node = match event {
+                Event::Enter { node, before } => {
+                    stack.push(Folder { node, before, entries: TreeWriter::new() });
+                    continue;
+                }
+                Event::Ready { node, change } => {
+                    self.count_file(&node, change);
+                    Some(node)
+                }
+                Event::File { path, before, outcome } => {
+                    self.file(path, before.as_deref(), &outcome)?
+                }
+                Event::Leave => match stack.pop() {
+                    Some(folder) => Some(self.finish_folder(folder)?),
+                    None => None,
+                },
+            };
+            if let Some(node) = node {
+                let entries = stack.last_mut().map_or(&mut root, |folder| &mut folder.entries);
+                entries.push(&node).map_err(WriteError::from)?;
+            }
+        }
+        if !stack.is_empty() {
+            // The walk ended within a folder: it failed, and its own error is the one to tell.
+            return Err(WriteError::Aborted.into());
+        }
+        let id = self.send(root)?;
+        Ok((id, self.summary))
+    }
+
+    fn file(
+        &mut self,
+        path: Vec<u8>,
+        before: Option<&Node>,
+        outcome: &Receiver<FileOutcome>,
+    ) -> Result<Option<Box<Node>>, BackupError> {
+        self.run.progress.set_current(|text| text.push_str(&String::from_utf8_lossy(&path)));
+        match outcome.recv() {
+            Ok(FileOutcome::Read(node)) => {
+                let change = match before {
+                    None => Change::New,
+                    Some(before) if *before == *node => Change::Unmodified,
+                    Some(_) => Change::Changed,
+                };
+                self.count_file(&node, change);
+                Ok(Some(node))
+            }
+            Ok(FileOutcome::Unreadable { operation, error }) => {
+                self.problems.add(Problem { path, operation, error }, self.run);
+                Ok(None)
+            }
+            Ok(FileOutcome::Dropped) | Err(_) => {
+                self.run.cancel.check().map_err(WriteError::from)?;
+                Err(WriteError::Aborted.into())
+            }
+        }
+    }
+
+    fn count_file(&mut self, node: &Node, change: Change) {
+        if node.kind != NodeKind::File {
+            return;
+        }
+        match change {
+            Change::New => self.summary.files_new += 1,
+            Change::Changed => self.summary.files_changed += 1,
+            Change::Unmodified => self.summary.files_unmodified += 1,
+        }
+        self.summary.total_files_processed += 1;
+        self.summary.total_bytes_processed += node.size;
+        self.run.progress.add_done(1, 0);
+    }
+
+    fn finish_folder(&mut self, folder: Folder) -> Result<Box<Node>, BackupError> {
+        let Folder { mut node, before, entries } = folder;
+        let id = self.send(entries)?;
+        match before {
+            None => self.summary.dirs_new += 1,
+            Some(before) if before == id => self.summary.dirs_unmodified += 1,
+            Some(_) => self.summary.dirs_changed += 1,
+        }
+        node.subtree = Some(id);
+        Ok(node)
+    }
+
+    fn send(&mut self, tree: TreeWriter) -> Result<BlobId, BackupError> {
+        let plaintext = tree.finish();
+        let id = BlobId::of(&plaintext);
+        send_tree(&self.budget, &self.jobs, plaintext)?;
+        Ok(id)
+    }
+}

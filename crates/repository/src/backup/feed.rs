@@ -1,0 +1,173 @@
+//! What the walk's findings become: events for the assembler, jobs for the readers.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use crossbeam_channel::{Sender, bounded};
+use rustix::fs::{FileType, Stat, readlinkat};
+
+use super::{
+    BackupError, Problem,
+    assemble::{Change, Event, Problems},
+    metadata::{self, NodeMaker},
+    parent::{self, ParentWalk, Trust},
+    pipeline::FileJob,
+    walk::{Found, Visitor},
+};
+use crate::{
+    format::tree::{Node, NodeKind},
+    index::Index,
+    packer::WriteError,
+    run::Run,
+};
+
+/// Decides for each entry what has to be done with it.
+pub(super) struct Feed<'a> {
+    pub(super) maker: &'a NodeMaker,
+    pub(super) parent: ParentWalk<'a>,
+    /// What is trusted; `None` to read every file.
+    pub(super) trust: Option<Trust>,
+    pub(super) index: &'a Index,
+    pub(super) events: Sender<Event>,
+    pub(super) files: Sender<FileJob>,
+    pub(super) problems: &'a Problems,
+    pub(super) notices: &'a mut Vec<String>,
+    pub(super) run: &'a Run,
+    pub(super) attributes: Vec<u8>,
+}
+
+impl Feed<'_> {
+    fn send(&self, event: Event) -> Result<(), BackupError> {
+        self.events.send(event).map_err(|_| WriteError::Aborted.into())
+    }
+
+    fn ready(&self, node: Node, before: Option<&Node>) -> Result<(), BackupError> {
+        let change = match before {
+            None => Change::New,
+            Some(before) if *before == node => Change::Unmodified,
+            Some(_) => Change::Changed,
+        };
+        self.send(Event::Ready { node: Box::new(node), change })
+    }
+
+    fn file(&mut self, found: Found<'_>) -> Result<(), BackupError> {
+        let mut node = self.maker.node(found.stored_name, found.stat);
+        let before = self.parent.node(found.stored_name);
+        let trusted =
+            self.trust.as_ref().and_then(|trust| trust.unchanged(&node, before, self.index));
+        if let Some(before) = trusted {
+            if let Err(error) = parent::take_over(&mut node, before, &found, &mut self.attributes) {
+                self.problem(found.path, "read the attributes of", error);
+                return Ok(());
+            }
+            self.run.progress.add_done(0, node.size);
+            return self.ready(node, Some(before));
+        }
+        let (done, outcome) = bounded(1);
+        let before = before.cloned().map(Box::new);
+        self.send(Event::File { path: found.path.to_vec(), before, outcome })?;
+        let name = found.name.to_vec();
+        let job = FileJob { folder: found.folder.clone(), name, node, done };
+        self.files.send(job).map_err(|_| WriteError::Aborted.into())
+    }
+
+    fn other(&mut self, found: Found<'_>) -> Result<(), BackupError> {
+        match self.other_node(found) {
+            Ok(node) => self.ready(node, self.parent.node(found.stored_name)),
+            Err((operation, error)) => {
+                self.problem(found.path, operation, error);
+                Ok(())
+            }
+        }
+    }
+
+    fn other_node(&mut self, found: Found<'_>) -> Result<Node, (&'static str, io::Error)> {
+        let mut node = self.maker.node(found.stored_name, found.stat);
+        if node.kind == NodeKind::Symlink {
+            let target = readlinkat(found.folder, found.name, Vec::new())
+                .map_err(|error| ("read the link", error.into()))?;
+            node.link_target = target.into_bytes();
+        }
+        let attributes = &mut self.attributes;
+        node.extended_attributes =
+            metadata::attributes_of_entry(found.folder.as_fd(), found.name, attributes)
+                .map_err(|error| ("read the attributes of", error))?;
+        Ok(node)
+    }
+}
+
+impl Visitor for Feed<'_> {
+    fn enter(
+        &mut self,
+        stored_name: &[u8],
+        path: &[u8],
+        stat: &Stat,
+        open: Option<BorrowedFd<'_>>,
+    ) -> Result<(), BackupError> {
+        let mut node = self.maker.node(stored_name, stat);
+        if let Some(open) = open {
+            match metadata::attributes_of_open(open, &mut self.attributes) {
+                Ok(attributes) => node.extended_attributes = attributes,
+                Err(error) => self.problem(path, "read the attributes of", error),
+            }
+        }
+        let before = self.parent.enter(stored_name);
+        self.send(Event::Enter { node: Box::new(node), before })
+    }
+
+    fn entry(&mut self, found: Found<'_>) -> Result<(), BackupError> {
+        match FileType::from_raw_mode(found.stat.st_mode) {
+            FileType::RegularFile => self.file(found),
+            _ => self.other(found),
+        }
+    }
+
+    fn leave(&mut self) -> Result<(), BackupError> {
+        self.parent.leave();
+        self.send(Event::Leave)
+    }
+
+    fn problem(&mut self, path: &[u8], operation: &'static str, error: io::Error) {
+        self.problems.add(Problem { path: path.to_vec(), operation, error }, self.run);
+    }
+
+    fn notice(&mut self, text: String) {
+        self.notices.push(text);
+    }
+}
+
+/// Counts what a backup will have to do, for the time left.
+pub(super) struct Count<'a> {
+    pub(super) run: &'a Run,
+}
+
+impl Visitor for Count<'_> {
+    fn enter(
+        &mut self,
+        _: &[u8],
+        _: &[u8],
+        _: &Stat,
+        _: Option<BorrowedFd<'_>>,
+    ) -> Result<(), BackupError> {
+        Ok(())
+    }
+
+    fn entry(&mut self, found: Found<'_>) -> Result<(), BackupError> {
+        if FileType::from_raw_mode(found.stat.st_mode) == FileType::RegularFile {
+            let bytes = u64::try_from(found.stat.st_size).unwrap_or(0);
+            self.run.progress.add_total(1, bytes);
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self) -> Result<(), BackupError> {
+        Ok(())
+    }
+
+    // The backup's own walk tells of these.
+    fn problem(&mut self, _: &[u8], _: &'static str, _: io::Error) {}
+
+    fn notice(&mut self, _: String) {}
+}

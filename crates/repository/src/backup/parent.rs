@@ -1,0 +1,249 @@
+//! Which files are trusted to be unchanged.
+//!
+//! A backup compares with one earlier snapshot, its parent. A file whose size, modification
+//! time, change time and inode are those that the parent recorded is not read again: its chunks
+//! are taken from there, provided that the index still has all of them.
+//!
+//! One case needs care. A file that is changed twice within one tick of the file system's clock
+//! has the same times after both. If the first backup read it between the two, its times would
+//! vouch for the wrong content for ever. So a file whose change time is not clearly older than
+//! the parent backup's start is read again; git calls such entries "racily clean".
+
+use muster_model::BackupKind;
+
+use super::metadata;
+use crate::{
+    format::{
+        pack::BlobKind,
+        snapshot::Snapshot,
+        time::Timestamp,
+        tree::{Node, NodeKind, Tree},
+    },
+    id::{BlobId, SnapshotId},
+    index::Index,
+    repository::BlobReader,
+};
+
+/// How far before the parent's start a change must lie to be trusted, in seconds. File systems
+/// tick in milliseconds (ext4, xfs, btrfs) to 2 seconds (FAT); network clocks may differ a bit.
+const RACY_SECONDS: i64 = 3;
+
+/// Which earlier snapshot a backup compares with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ParentChoice {
+    /// The latest one of the same host and paths that the kind of backup allows.
+    #[default]
+    Latest,
+    /// This one.
+    Snapshot(SnapshotId),
+}
+
+/// The latest snapshot of the same host and the same set of paths that was not made later than
+/// `now`; for a differential backup the latest such *full* one.
+#[must_use]
+pub fn choose<'a>(
+    snapshots: &'a [(SnapshotId, Snapshot)],
+    hostname: &str,
+    paths: &[String],
+    kind: BackupKind,
+    now: Timestamp,
+) -> Option<&'a (SnapshotId, Snapshot)> {
+    let sorted = |paths: &[String]| {
+        let mut paths = paths.to_vec();
+        paths.sort();
+        paths.dedup();
+        paths
+    };
+    let wanted = sorted(paths);
+    let allowed = |snapshot: &Snapshot| match kind {
+        BackupKind::Full => false,
+        BackupKind::Incremental => true,
+        BackupKind::Differential => BackupKind::from_tags(&snapshot.tags) == Some(BackupKind::Full),
+    };
+    snapshots
+        .iter()
+        .filter(|(_, snapshot)| snapshot.hostname == hostname && snapshot.time <= now)
+        .filter(|(_, snapshot)| allowed(snapshot) && sorted(&snapshot.paths) == wanted)
+        .max_by_key(|(id, snapshot)| (snapshot.time, *id))
+}
+
+/// What must agree for a file to be trusted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Trust {
+    pub(super) ignore_ctime: bool,
+    pub(super) ignore_inode: bool,
+    /// When the parent backup began.
+    pub(super) parent_start: Timestamp,
+}
+
+impl Trust {
+    /// The parent's record of a file, if the file is surely unchanged since.
+    pub(super) fn unchanged<'n>(
+        &self,
+        now: &Node,
+        before: Option<&'n Node>,
+        index: &Index,
+    ) -> Option<&'n Node> {
+        let before = before.filter(|before| before.kind == NodeKind::File)?;
+        let content = before.content.as_ref()?;
+        let same = before.size == now.size
+            && before.mtime == now.mtime
+            && (self.ignore_ctime || before.ctime == now.ctime && !self.is_racy(now))
+            && (self.ignore_inode || before.inode == now.inode);
+        let stored = || content.iter().all(|&id| index.contains(BlobKind::Data, id));
+        (same && stored()).then_some(before)
+    }
+
+    fn is_racy(&self, node: &Node) -> bool {
+        node.ctime.seconds() >= self.parent_start.seconds() - RACY_SECONDS
+    }
+}
+
+/// Follows the walk through the parent's trees.
+pub(super) struct ParentWalk<'r> {
+    reader: BlobReader<'r>,
+    /// The tree of each entered folder; `None` where the parent has none.
+    stack: Vec<Option<Tree>>,
+}
+
+impl<'r> ParentWalk<'r> {
+    /// Starts at the parent's root. A damaged parent is no parent: everything is read again.
+    pub(super) fn new(mut reader: BlobReader<'r>, root: Option<BlobId>) -> Self {
+        let root = root.and_then(|id| reader.tree(id).ok());
+        Self { reader, stack: vec![root] }
+    }
+
+    /// What the parent has under this name in the current folder.
+    pub(super) fn node(&self, name: &[u8]) -> Option<&Node> {
+        self.stack.last()?.as_ref()?.get(name)
+    }
+
+    /// Enters a folder; returns the tree that the parent recorded for it.
+    pub(super) fn enter(&mut self, name: &[u8]) -> Option<BlobId> {
+        let id = self.node(name).and_then(|node| node.subtree);
+        let tree = id.and_then(|id| self.reader.tree(id).ok());
+        self.stack.push(tree);
+        id
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.stack.pop();
+    }
+}
+
+/// Whether a node's attributes can be taken from its unchanged predecessor: any change of them
+/// changes the inode's change time.
+pub(super) fn attributes_unchanged(now: &Node, before: &Node) -> bool {
+    now.ctime == before.ctime && now.inode == before.inode && now.device_id == before.device_id
+}
+
+/// Takes over content and attributes of an unchanged file.
+pub(super) fn take_over(
+    now: &mut Node,
+    before: &Node,
+    found: &super::walk::Found<'_>,
+    buffer: &mut Vec<u8>,
+) -> std::io::Result<()> {
+    use std::os::fd::AsFd;
+    now.content.clone_from(&before.content);
+    now.extended_attributes = match attributes_unchanged(now, before) {
+        true => before.extended_attributes.clone(),
+        false => metadata::attributes_of_entry(found.folder.as_fd(), found.name, buffer)?,
+    };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(
+        n: u8,
+        host: &str,
+        paths: &[&str],
+        time_s: i64,
+        tags: &[&str],
+    ) -> (SnapshotId, Snapshot) {
+        let owned = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
+        let snapshot = Snapshot {
+            time: Timestamp::new(time_s, 0, 0),
+            parent: None,
+            tree: BlobId::of(b""),
+            paths: owned(paths),
+            hostname: host.to_owned(),
+            username: String::new(),
+            uid: 0,
+            gid: 0,
+            excludes: vec![],
+            tags: owned(tags),
+            original: None,
+            program_version: String::new(),
+            summary: None,
+        };
+        (SnapshotId::of(&[n]), snapshot)
+    }
+
+    #[test]
+    fn the_parent_is_the_latest_of_the_same_host_and_paths() {
+        let all = [
+            snapshot(0, "a", &["/x"], 10, &["muster:kind=full"]),
+            snapshot(1, "a", &["/x", "/y"], 20, &[]),
+            snapshot(2, "a", &["/y", "/x"], 30, &["muster:kind=full"]),
+            snapshot(3, "a", &["/x", "/y"], 40, &["muster:kind=incremental"]),
+            snapshot(4, "b", &["/x", "/y"], 50, &[]),
+            snapshot(5, "a", &["/x", "/y"], 99, &[]),
+        ];
+        let check = |paths: &[&str], kind, expected: Option<u8>| {
+            let paths: Vec<_> = paths.iter().map(|&p| p.to_owned()).collect();
+            let chosen = choose(&all, "a", &paths, kind, Timestamp::new(60, 0, 0));
+            assert_eq!(chosen.map(|(id, _)| *id), expected.map(|n| SnapshotId::of(&[n])));
+        };
+        check(&["/x", "/y"], BackupKind::Incremental, Some(3));
+        check(&["/y", "/x", "/x"], BackupKind::Differential, Some(2));
+        check(&["/x"], BackupKind::Incremental, Some(0));
+        check(&["/z"], BackupKind::Incremental, None);
+        check(&["/x", "/y"], BackupKind::Full, None);
+    }
+
+    #[test]
+    fn only_what_agrees_in_everything_is_trusted() {
+        let mut index = Index::new();
+        let chunk = BlobId::of(b"chunk");
+        let blob = crate::format::pack::PackedBlob {
+            id: chunk,
+            kind: BlobKind::Data,
+            offset: 0,
+            length: 40,
+            uncompressed_length: None,
+        };
+        let id = crate::id::PackId::of(b"pack");
+        index.add_pack(&crate::format::index_file::IndexPack { id, blobs: vec![blob.into()] });
+        let mut before = Node::new(b"f".to_vec(), NodeKind::File);
+        before.content = Some(vec![chunk]);
+        before.size = 8;
+        before.inode = 7;
+        before.mtime = Timestamp::new(100, 5, 0);
+        before.ctime = Timestamp::new(200, 6, 0);
+        let strict = Trust {
+            ignore_ctime: false,
+            ignore_inode: false,
+            parent_start: Timestamp::new(1000, 0, 0),
+        };
+        let trusted = |trust: &Trust, change: &dyn Fn(&mut Node)| {
+            let mut now = before.clone();
+            change(&mut now);
+            trust.unchanged(&now, Some(&before), &index).is_some()
+        };
+        assert!(trusted(&strict, &|_| {}));
+        assert!(!trusted(&strict, &|n| n.size += 1));
+        assert!(!trusted(&strict, &|n| n.mtime = Timestamp::new(100, 6, 0)));
+        assert!(!trusted(&strict, &|n| n.ctime = Timestamp::new(201, 6, 0)));
+        assert!(!trusted(&strict, &|n| n.inode += 1));
+        let lax = Trust { ignore_ctime: true, ignore_inode: true, ..strict };
+        assert!(trusted(&lax, &|n| (n.inode, n.ctime) = (1, Timestamp::new(0, 0, 0))));
+        let racy = Trust { parent_start: Timestamp::new(201, 0, 0), ..strict };
+        assert!(!trusted(&racy, &|_| {}), "changed within the clock's tick of the parent");
+        assert!(strict.unchanged(&before, None, &index).is_none());
+        assert!(strict.unchanged(&before, Some(&before), &Index::new()).is_none());
+    }
+}

@@ -1,0 +1,415 @@
+//! The threads of a backup, from file to blob.
+//!
+//! ```text
+//!           files            chunks              sealed blobs
+//! walk ────────────► readers ────────► workers ─────────────► packs (crate::packer)
+//!   │ events, in order                    │ ids
+//!   └────────────────► assemble ◄─────────┘
+//!                          │ trees
+//!                          └────────► workers
+//! ```
+//!
+//! The walk runs ahead of everything and says, in the order of the tree, what the assembler will
+//! need. Readers cut files into chunks; workers hash, deduplicate, compress, seal and verify
+//! them. The assembler follows the walk's events, waits for each file in turn, and writes trees.
+//!
+//! **Bounds.** Every queue is bounded. Plaintext between readers and workers is bounded in bytes
+//! ([`PLAINTEXT_BYTES`]), since chunks differ by a factor of thousands.
+//!
+//! **Ends.** A file in flight reports to the assembler when its last chunk is done or dropped,
+//! so a thread that fails leaves nobody waiting.
+
+use std::{
+    fs::File as OsFile,
+    io::{self, Read},
+    os::fd::OwnedFd,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use crossbeam_channel::{Receiver, Sender};
+use rustix::{
+    fs::{FileType, Mode, OFlags, fstat, openat},
+    io::Errno,
+};
+
+use super::metadata::{self, NodeMaker};
+use crate::{
+    chunker::{CHUNK_BYTES_MIN, Chunker, Tables},
+    format::{
+        pack::BlobKind,
+        tree::{Node, NodeKind},
+    },
+    id::BlobId,
+    packer::{PackWriter, WriteError},
+    run::Run,
+};
+
+/// Plaintext on its way to the workers, at most, in bytes. Two workers need two chunks each to
+/// never wait, and a chunk is 8 MiB at most; half of that suffices for usual chunks.
+const PLAINTEXT_BYTES: usize = 24 << 20;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A file to read.
+pub(super) struct FileJob {
+    pub(super) folder: Arc<OwnedFd>,
+    pub(super) name: Vec<u8>,
+    pub(super) node: Node,
+    pub(super) done: Sender<FileOutcome>,
+}
+
+/// What became of a file.
+pub(super) enum FileOutcome {
+    /// All chunks are stored or known.
+    Read(Box<Node>),
+    /// It could not be read.
+    Unreadable {
+        /// What was being done.
+        operation: &'static str,
+        /// Why it failed.
+        error: io::Error,
+    },
+    /// A thread failed before the file was done.
+    Dropped,
+}
+
+/// A blob to store.
+pub(super) struct BlobJob {
+    kind: BlobKind,
+    plaintext: Plaintext,
+    /// The file that waits for the chunk, and which chunk it is.
+    file: Option<(Arc<InFlight>, usize)>,
+}
+
+/// A file that is being read. Reports its outcome when dropped.
+struct InFlight {
+    state: Mutex<InFlightState>,
+    done: Sender<FileOutcome>,
+}
+
+struct InFlightState {
+    node: Option<Box<Node>>,
+    chunks: Vec<Option<BlobId>>,
+    /// Set when the reader came to the end of the file.
+    complete: bool,
+    failure: Option<(&'static str, io::Error)>,
+}
+
+impl InFlight {
+    fn set_chunk(&self, number: usize, id: BlobId) {
+        lock(&self.state).chunks[number] = Some(id);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let chunks: Option<Vec<BlobId>> = state.chunks.drain(..).collect();
+        let outcome = match (state.failure.take(), state.node.take(), chunks) {
+            (Some((operation, error)), ..) => FileOutcome::Unreadable { operation, error },
+            (None, Some(mut node), Some(chunks)) if state.complete => {
+                node.content = Some(chunks);
+                FileOutcome::Read(node)
+            }
+            _ => FileOutcome::Dropped,
+        };
+        // An assembler that is gone has failed, and wants no more outcomes.
+        drop(self.done.send(outcome));
+    }
+}
+
+/// Bytes that count against the budget until they are dropped.
+struct Plaintext {
+    bytes: Vec<u8>,
+    counted: usize,
+    budget: Arc<Budget>,
+}
+
+impl Drop for Plaintext {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.budget.give_back(self.counted, bytes);
+    }
+}
+
+/// Bounds the plaintext in flight and keeps large buffers for reuse.
+pub(super) struct Budget {
+    state: Mutex<BudgetState>,
+    changed: Condvar,
+}
+
+struct BudgetState {
+    free: usize,
+    spare: Vec<Vec<u8>>,
+}
+
+/// Buffers of whole chunks that are kept for reuse: about as many as are in use at once.
+const SPARE_BUFFERS_MAX: usize = 6;
+
+impl Budget {
+    pub(super) fn new() -> Arc<Self> {
+        let state = BudgetState { free: PLAINTEXT_BYTES, spare: Vec::new() };
+        Arc::new(Self { state: Mutex::new(state), changed: Condvar::new() })
+    }
+
+    /// An empty buffer; a used one for a whole chunk.
+    fn buffer(&self) -> Vec<u8> {
+        lock(&self.state).spare.pop().unwrap_or_default()
+    }
+
+    /// Counts `bytes`, after a wait when too much is in flight. Anything is let through when
+    /// nothing else is, so that a tree larger than the budget passes.
+    fn admit(self: &Arc<Self>, bytes: Vec<u8>) -> Plaintext {
+        let counted = bytes.len().min(PLAINTEXT_BYTES);
+        let mut state = lock(&self.state);
+        while state.free < counted {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.free -= counted;
+        drop(state);
+        Plaintext { bytes, counted, budget: Arc::clone(self) }
+    }
+
+    fn give_back(&self, counted: usize, mut bytes: Vec<u8>) {
+        let mut state = lock(&self.state);
+        state.free += counted;
+        if bytes.capacity() >= CHUNK_BYTES_MIN && state.spare.len() < SPARE_BUFFERS_MAX {
+            bytes.clear();
+            state.spare.push(bytes);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+/// Sends a tree to the workers.
+///
+/// # Errors
+/// Fails when the workers are gone.
+pub(super) fn send_tree(
+    budget: &Arc<Budget>,
+    jobs: &Sender<BlobJob>,
+    plaintext: Vec<u8>,
+) -> Result<(), WriteError> {
+    let plaintext = budget.admit(plaintext);
+    let job = BlobJob { kind: BlobKind::Tree, plaintext, file: None };
+    jobs.send(job).map_err(|_| WriteError::Aborted)
+}
+
+/// Reads files and cuts them into chunks; one of several threads.
+pub(super) struct Reader<'a> {
+    maker: &'a NodeMaker,
+    budget: Arc<Budget>,
+    chunks: Sender<BlobJob>,
+    chunker: Chunker<Box<dyn Read + Send + 'a>>,
+    run: &'a Run,
+    attributes: Vec<u8>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        maker: &'a NodeMaker,
+        tables: Arc<Tables>,
+        budget: Arc<Budget>,
+        chunks: Sender<BlobJob>,
+        run: &'a Run,
+    ) -> Self {
+        let chunker = Chunker::new(tables, Box::new(io::empty()) as Box<dyn Read + Send>);
+        Self { maker, budget, chunks, chunker, run, attributes: Vec::new() }
+    }
+
+    /// Reads files until there are no more.
+    ///
+    /// # Errors
+    /// Fails when the run is cancelled or the workers are gone.
+    pub(super) fn work(mut self, jobs: &Receiver<FileJob>) -> Result<(), WriteError> {
+        for job in jobs {
+            self.run.cancel.check()?;
+            self.read(job)?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, job: FileJob) -> Result<(), WriteError> {
+        let FileJob { folder, name, mut node, done } = job;
+        let opened = self.open(&folder, &name, &mut node);
+        let file = in_flight(node, done);
+        match opened {
+            Ok((open, size)) => self.read_content(&file, open, size),
+            Err((operation, error)) => {
+                lock(&file.state).failure = Some((operation, error));
+                Ok(())
+            }
+        }
+    }
+
+    /// Opens the file and takes its metadata from what was opened: between the walk's look and
+    /// now another file may have come to stand under the name.
+    fn open(
+        &mut self,
+        folder: &OwnedFd,
+        name: &[u8],
+        node: &mut Node,
+    ) -> Result<(OwnedFd, u64), (&'static str, io::Error)> {
+        let open = open_quietly(folder, name).map_err(|error| ("open", error.into()))?;
+        let stat = fstat(&open).map_err(|error| ("look at", error.into()))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(("read", io::Error::other("it is no longer a regular file")));
+        }
+        self.maker.fill(node, &stat);
+        node.extended_attributes = metadata::attributes_of_open(&open, &mut self.attributes)
+            .map_err(|error| ("read the attributes of", error))?;
+        Ok((open, node.size))
+    }
+
+    fn read_content(
+        &mut self,
+        file: &Arc<InFlight>,
+        open: OwnedFd,
+        size: u64,
+    ) -> Result<(), WriteError> {
+        let mut open = OsFile::from(open);
+        match usize::try_from(size) {
+            // One chunk at most: no need to look for cuts, nor to copy.
+            Ok(size) if size < CHUNK_BYTES_MIN => {
+                let mut bytes = Vec::with_capacity(size + 1);
+                // It may have grown meanwhile; then it goes on as a large file.
+                let read = (&mut open).take(CHUNK_BYTES_MIN as u64).read_to_end(&mut bytes);
+                match read {
+                    Ok(read) if read < CHUNK_BYTES_MIN => self.send_whole(file, bytes),
+                    Ok(_) => self.read_chunks(file, Box::new(io::Cursor::new(bytes).chain(open))),
+                    Err(error) => self.fail(file, error),
+                }
+            }
+            _ => self.read_chunks(file, Box::new(open)),
+        }
+    }
+
+    fn send_whole(&mut self, file: &Arc<InFlight>, bytes: Vec<u8>) -> Result<(), WriteError> {
+        let length = bytes.len() as u64;
+        if length > 0 {
+            self.send(file, bytes)?;
+        }
+        finish(file, length);
+        Ok(())
+    }
+
+    fn read_chunks(
+        &mut self,
+        file: &Arc<InFlight>,
+        content: Box<dyn Read + Send + 'a>,
+    ) -> Result<(), WriteError> {
+        self.chunker.reset(content);
+        let mut length = 0;
+        let result = loop {
+            self.run.cancel.check()?;
+            let mut bytes = self.budget.buffer();
+            match self.chunker.next_chunk(&mut bytes) {
+                Ok(true) => {
+                    length += bytes.len() as u64;
+                    self.send(file, bytes)?;
+                }
+                Ok(false) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        self.chunker.reset(Box::new(io::empty()));
+        match result {
+            Ok(()) => finish(file, length),
+            Err(error) => self.fail(file, error)?,
+        }
+        Ok(())
+    }
+
+    fn fail(&self, file: &Arc<InFlight>, error: io::Error) -> Result<(), WriteError> {
+        lock(&file.state).failure = Some(("read", error));
+        self.run.cancel.check().map_err(WriteError::from)
+    }
+
+    fn send(&self, file: &Arc<InFlight>, bytes: Vec<u8>) -> Result<(), WriteError> {
+        let number = {
+            let mut state = lock(&file.state);
+            state.chunks.push(None);
+            state.chunks.len() - 1
+        };
+        let file = Some((Arc::clone(file), number));
+        let job = BlobJob { kind: BlobKind::Data, plaintext: self.budget.admit(bytes), file };
+        self.chunks.send(job).map_err(|_| WriteError::Aborted)
+    }
+
+    /// Reads a stream as the content of one file.
+    ///
+    /// # Errors
+    /// As [`Reader::work`]. That the stream failed is told through the outcome.
+    pub(super) fn read_stream(
+        mut self,
+        node: Node,
+        stream: Box<dyn Read + Send + 'a>,
+        done: Sender<FileOutcome>,
+    ) -> Result<(), WriteError> {
+        let file = in_flight(node, done);
+        self.read_chunks(&file, stream)
+    }
+}
+
+fn in_flight(node: Node, done: Sender<FileOutcome>) -> Arc<InFlight> {
+    let state = InFlightState {
+        node: Some(Box::new(node)),
+        chunks: Vec::new(),
+        complete: false,
+        failure: None,
+    };
+    Arc::new(InFlight { state: Mutex::new(state), done })
+}
+
+fn finish(file: &InFlight, length: u64) {
+    let mut state = lock(&file.state);
+    state.complete = true;
+    if let Some(node) = &mut state.node {
+        debug_assert_eq!(node.kind, NodeKind::File);
+        node.size = length;
+    }
+}
+
+/// Opens a file for reading without touching its access time, where that is allowed.
+fn open_quietly(folder: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    // Without NONBLOCK the open would hang should a pipe stand there by now.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    match openat(folder, name, flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => openat(folder, name, flags, Mode::empty()),
+        result => result,
+    }
+}
+
+/// Hashes, deduplicates, seals and packs blobs until there are no more; one of several threads.
+///
+/// # Errors
+/// Fails when a blob cannot be written or the run is cancelled.
+pub(super) fn work_on_blobs(
+    writer: &PackWriter<'_>,
+    jobs: &Receiver<BlobJob>,
+    run: &Run,
+) -> Result<(), WriteError> {
+    let mut data = writer.sealer(BlobKind::Data)?;
+    let mut trees = writer.sealer(BlobKind::Tree)?;
+    for job in jobs {
+        run.cancel.check()?;
+        let BlobJob { kind, plaintext, file } = job;
+        let id = BlobId::of(&plaintext.bytes);
+        if writer.claim(kind, id) {
+            let sealer = match kind {
+                BlobKind::Data => &mut data,
+                BlobKind::Tree => &mut trees,
+            };
+            let sealed = sealer.seal(id, &plaintext.bytes)?;
+            writer.add(kind, id, plaintext.bytes.len() as u64, sealed)?;
+        }
+        if let Some((file, number)) = file {
+            run.progress.add_done(0, plaintext.bytes.len() as u64);
+            file.set_chunk(number, id);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,419 @@
+//! Reading packs back: every byte once, through a window of bounded size.
+//!
+//! Each worker takes one pack wholly. It reads a piece, feeds it to the hash of the file while
+//! it is in the processor's cache, and opens the blobs that are complete by then where they
+//! lie. So there is nothing to hand over between threads but whole packs, any number of cores
+//! is kept busy, and a pack of 4 GiB takes no more memory than one of 4 MiB. What a worker
+//! needs depends on the largest blob of its pack; a common budget makes workers wait when the
+//! sum would grow too large.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    CheckError,
+    findings::{Findings, explain},
+    parallel::{each_on_threads, thread_count},
+    report::{Hint, Problem, Subject},
+};
+use crate::{
+    compression::Decompressor,
+    format::{
+        FormatError,
+        pack::{
+            BlobKind, HEADER_BYTES_MAX, LENGTH_FIELD_BYTES, PackedBlob, header_span, read_header,
+        },
+    },
+    id::{BlobId, PackId},
+    index::Index,
+    repository::Repository,
+    run::{Progress, Run},
+    storage::{File, Storage, StorageError},
+};
+
+/// How much is read at once: large enough that the cost of a request does not show, small
+/// enough that it is still in the cache when it is hashed.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// What all workers together may keep in buffers.
+const BUDGET_BYTES: u64 = 96 << 20;
+
+/// A buffer that grew beyond this is given back after the pack that needed it.
+const BUFFER_KEPT_BYTES: usize = 16 << 20;
+
+/// A pack to read, and what the store says of its size.
+pub(super) struct Wanted {
+    pub(super) pack: PackId,
+    pub(super) bytes: u64,
+}
+
+/// What was seen of a pack.
+pub(super) struct Seen {
+    pub(super) pack: PackId,
+    /// What is wrong with the file as a whole.
+    pub(super) problem: Option<Problem>,
+    /// Blobs that cannot be read from it, and why.
+    pub(super) bad: Vec<(BlobKind, BlobId, String)>,
+    /// Whether a first reading found it damaged and the second did not.
+    only_second_time: bool,
+    bytes: u64,
+}
+
+impl Seen {
+    fn is_sound(&self) -> bool {
+        self.problem.is_none() && self.bad.is_empty()
+    }
+
+    /// Records what was seen.
+    pub(super) fn tell(self, findings: &mut Findings) {
+        findings.counts.packs_read += 1;
+        findings.counts.bytes_read += self.bytes;
+        if self.only_second_time {
+            findings.hints.push(Hint::SoundOnSecondRead { pack: self.pack });
+        }
+        for (kind, id, first) in self.bad {
+            let problem = Problem::BlobsDamaged { count: 1, first };
+            findings.lose_copy(self.pack, kind, id, problem);
+        }
+        if let Some(problem) = self.problem {
+            findings.add(Subject::File(File::Pack(self.pack)), problem);
+        }
+    }
+}
+
+/// Reads `wanted` packs and hands what is seen of each to `take`.
+pub(super) fn read(
+    repository: &Repository,
+    index: &Index,
+    mut wanted: Vec<Wanted>,
+    run: &Run,
+    take: impl FnMut(Seen),
+) -> Result<(), CheckError> {
+    // The largest first, so that no worker is left alone with one at the end.
+    wanted.sort_by_key(|wanted| (std::cmp::Reverse(wanted.bytes), wanted.pack));
+    let budget = Budget::new(BUDGET_BYTES);
+    let readers: Result<Vec<_>, _> =
+        (0..thread_count().min(wanted.len())).map(|_| PackReader::new(repository, run)).collect();
+    let work = |reader: &mut PackReader<'_>, wanted: Wanted| {
+        let mut blobs = index.pack_blobs(&wanted.pack);
+        blobs.sort_by_key(|blob| blob.offset);
+        blobs.dedup();
+        let _held = budget.hold(bytes_needed(&blobs));
+        let seen = reader.read_doubting(&wanted, &blobs);
+        reader.shrink();
+        seen
+    };
+    each_on_threads(readers.map_err(CheckError::Decoder)?, wanted, &run.cancel, work, take)?;
+    Ok(())
+}
+
+/// What the buffers of a worker can grow to, in bytes.
+fn bytes_needed(blobs: &[PackedBlob]) -> u64 {
+    let buffers = |blob: &PackedBlob| {
+        u64::from(blob.length) + blob.uncompressed_length.map_or(0, |n| u64::from(n.get()))
+    };
+    let header = 3 * 41 * blobs.len() as u64;
+    blobs.iter().map(buffers).max().unwrap_or(0) + header + 2 * PIECE_BYTES as u64
+}
+
+/// Memory that workers share.
+struct Budget {
+    bytes_max: u64,
+    held: Mutex<u64>,
+    released: Condvar,
+}
+
+struct Held<'b> {
+    budget: &'b Budget,
+    bytes: u64,
+}
+
+impl Budget {
+    fn new(bytes_max: u64) -> Self {
+        Self { bytes_max, held: Mutex::new(0), released: Condvar::new() }
+    }
+
+    /// Waits until `bytes` more fit. Who is alone gets what it needs, however much.
+    fn hold(&self, bytes: u64) -> Held<'_> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = |held: &mut u64| *held > 0 && *held + bytes > self.bytes_max;
+        let mut held =
+            self.released.wait_while(held, is_full).unwrap_or_else(PoisonError::into_inner);
+        *held += bytes;
+        Held { budget: self, bytes }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        *self.budget.held.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        self.budget.released.notify_all();
+    }
+}
+
+/// Reads packs one after another; buffers and contexts are reused.
+struct PackReader<'r> {
+    repository: &'r Repository,
+    run: &'r Run,
+    decompressor: Decompressor,
+    window: Window,
+    single: Vec<u8>,
+    plaintext: Vec<u8>,
+}
+
+impl<'r> PackReader<'r> {
+    fn new(repository: &'r Repository, run: &'r Run) -> Result<Self, FormatError> {
+        let decompressor = Decompressor::new()?;
+        let (window, single, plaintext) = (Window::default(), Vec::new(), Vec::new());
+        Ok(Self { repository, run, decompressor, window, single, plaintext })
+    }
+
+    /// Reads a pack, and once more when it seems damaged: memory, cables and networks flip
+    /// bits, too.
+    fn read_doubting(&mut self, wanted: &Wanted, blobs: &[PackedBlob]) -> Seen {
+        let first = self.read(wanted, blobs, Some(&self.run.progress));
+        self.run.progress.add_done(1, 0);
+        if first.is_sound() || self.run.cancel.is_requested() {
+            return first;
+        }
+        let second = self.read(wanted, blobs, None);
+        Seen { only_second_time: second.is_sound(), ..second }
+    }
+
+    fn read(&mut self, wanted: &Wanted, blobs: &[PackedBlob], progress: Option<&Progress>) -> Seen {
+        let &Wanted { pack, bytes } = wanted;
+        let storage = self.repository.storage().as_ref();
+        let mut seen =
+            Seen { pack, problem: None, bad: Vec::new(), only_second_time: false, bytes };
+        let mut stream = Stream {
+            storage,
+            pack,
+            bytes,
+            progress,
+            digest: Sha256::new(),
+            window: std::mem::take(&mut self.window),
+        };
+        stream.window.rewind();
+        for blob in blobs {
+            if self.run.cancel.is_requested() {
+                break;
+            }
+            if let Err(reason) = self.read_blob(&mut stream, blob, &mut seen) {
+                seen.bad.push((blob.kind, blob.id, reason));
+            }
+        }
+        if seen.problem.is_none() && !self.run.cancel.is_requested() {
+            seen.problem = self.read_end(&mut stream, blobs).err();
+        }
+        self.window = stream.window;
+        seen
+    }
+
+    /// Verifies one blob. After the stream broke, and where blobs overlap, it is read by
+    /// itself.
+    fn read_blob(
+        &mut self,
+        stream: &mut Stream<'_>,
+        blob: &PackedBlob,
+        seen: &mut Seen,
+    ) -> Result<(), String> {
+        let (start, end) = (u64::from(blob.offset), u64::from(blob.offset + blob.length));
+        if end > stream.bytes {
+            return Err(format!("blob {} lies beyond the end of the file", blob.id));
+        }
+        let told = |error: FormatError| format!("blob {}: failed to {}", blob.id, explain(&error));
+        let in_stream = seen.problem.is_none() && start >= stream.window.consumed();
+        if in_stream {
+            match stream.take(start, end) {
+                Ok(sealed) => {
+                    return verify(
+                        self.repository,
+                        &mut self.decompressor,
+                        &mut self.plaintext,
+                        blob,
+                        sealed,
+                    )
+                    .map_err(told);
+                }
+                Err(error) => seen.problem = Some(Problem::of_storage(&error)),
+            }
+        }
+        self.single.resize(blob.length as usize, 0);
+        stream
+            .storage
+            .read_range(File::Pack(stream.pack), start, &mut self.single)
+            .map_err(|error| format!("blob {}: failed to {}", blob.id, explain(&error)))?;
+        let Self { repository, decompressor, plaintext, single, .. } = self;
+        verify(repository, decompressor, plaintext, blob, single).map_err(told)
+    }
+
+    /// Reads what follows the blobs, and judges file and header.
+    fn read_end(&self, stream: &mut Stream<'_>, blobs: &[PackedBlob]) -> Result<(), Problem> {
+        let tail_max = (HEADER_BYTES_MAX + LENGTH_FIELD_BYTES) as u64;
+        let bytes = stream.bytes;
+        let failed = |error: StorageError| Problem::of_storage(&error);
+        // Blobs that the index does not know, if there are any, are only hashed.
+        while bytes - stream.window.consumed() > tail_max {
+            let start = stream.window.consumed();
+            let end = (start + PIECE_BYTES as u64).min(bytes - tail_max);
+            stream.take(start, end).map_err(failed)?;
+        }
+        let start = stream.window.consumed();
+        stream.take(start, bytes).map_err(failed)?;
+        let actual: [u8; 32] = stream.digest.finalize_reset().into();
+        if actual != *stream.pack.as_bytes() {
+            return Err(Problem::WrongContent { actual: PackId::from_bytes(actual).to_hex() });
+        }
+        let tail = stream.window.bytes(start, bytes);
+        let header = header_of(self.repository, tail, bytes);
+        let header =
+            header.map_err(|error| Problem::HeaderDisagrees { reason: explain(&error) })?;
+        compare(&header, blobs).map_err(|reason| Problem::HeaderDisagrees { reason })
+    }
+
+    fn shrink(&mut self) {
+        for buffer in [&mut self.window.buffer, &mut self.single, &mut self.plaintext] {
+            if buffer.capacity() > BUFFER_KEPT_BYTES {
+                *buffer = Vec::new();
+            }
+        }
+    }
+}
+
+/// Authenticates, decrypts, decompresses and hashes a blob.
+fn verify(
+    repository: &Repository,
+    decompressor: &mut Decompressor,
+    plaintext: &mut Vec<u8>,
+    blob: &PackedBlob,
+    sealed: &mut [u8],
+) -> Result<(), FormatError> {
+    let opened = repository.key().open_in_place(sealed)?;
+    let actual = match blob.uncompressed_length {
+        None => BlobId::of(opened),
+        Some(length) => {
+            decompressor.decompress_exact(opened, length.get() as usize, plaintext)?;
+            BlobId::of(plaintext)
+        }
+    };
+    match actual == blob.id {
+        true => Ok(()),
+        false => Err(FormatError::WrongHash { actual: actual.to_hex() }),
+    }
+}
+
+/// Reads the header at the end of `tail`, the last bytes of a pack of `pack_bytes`.
+pub(super) fn header_of(
+    repository: &Repository,
+    tail: &[u8],
+    pack_bytes: u64,
+) -> Result<Vec<PackedBlob>, FormatError> {
+    let too_short = || FormatError::invalid("the header begins before the blobs end");
+    let field = tail.last_chunk().ok_or_else(too_short)?;
+    let span = header_span(*field, pack_bytes)?;
+    let start = tail.len().checked_sub(span).ok_or_else(too_short)?;
+    read_header(repository.key(), &tail[start..], pack_bytes)
+}
+
+/// Compares what a pack's header lists with what the index does.
+fn compare(header: &[PackedBlob], index: &[PackedBlob]) -> Result<(), String> {
+    if header.len() != index.len() {
+        return Err(format!("it lists {} blobs, the index {}", header.len(), index.len()));
+    }
+    match header.iter().zip(index).find(|(a, b)| a != b) {
+        None => Ok(()),
+        Some((blob, _)) => {
+            Err(format!("the index says otherwise of {} blob {}", blob.kind.as_str(), blob.id))
+        }
+    }
+}
+
+/// A pack as a stream of bytes that are hashed as they come.
+struct Stream<'s> {
+    storage: &'s dyn Storage,
+    pack: PackId,
+    bytes: u64,
+    progress: Option<&'s Progress>,
+    digest: Sha256,
+    window: Window,
+}
+
+impl Stream<'_> {
+    /// The bytes from `start` to `end`; gives up what lies before.
+    fn take(&mut self, start: u64, end: u64) -> Result<&mut [u8], StorageError> {
+        while self.window.end() < end {
+            // A gap larger than the window passes through it piece by piece.
+            let consumed = start.min(self.window.end());
+            self.window.consume(consumed);
+            let left = usize::try_from(self.bytes - self.window.end()).unwrap_or(usize::MAX);
+            let offset = self.window.end();
+            let piece = self.window.room(left.min(PIECE_BYTES));
+            self.storage.read_range(File::Pack(self.pack), offset, piece)?;
+            self.digest.update(&*piece);
+            let read = piece.len();
+            self.window.filled += read;
+            if let Some(progress) = self.progress {
+                progress.add_done(0, read as u64);
+            }
+        }
+        self.window.consume(end);
+        Ok(self.window.bytes_mut(start, end))
+    }
+}
+
+/// A stretch of a pack in memory.
+#[derive(Default)]
+struct Window {
+    buffer: Vec<u8>,
+    /// Where in the pack the buffer begins.
+    start: u64,
+    /// How much of the buffer is in use.
+    filled: usize,
+    /// Up to where in the pack bytes were handed out.
+    consumed: u64,
+}
+
+impl Window {
+    fn rewind(&mut self) {
+        (self.start, self.filled, self.consumed) = (0, 0, 0);
+    }
+
+    fn end(&self) -> u64 {
+        self.start + self.filled as u64
+    }
+
+    fn consumed(&self) -> u64 {
+        self.consumed
+    }
+
+    fn consume(&mut self, to: u64) {
+        self.consumed = self.consumed.max(to);
+    }
+
+    /// Room for `bytes` more at the end; drops what is consumed to make it.
+    fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let keep_from = self.consumed.min(self.end());
+        let dropped = self.position(keep_from);
+        self.buffer.copy_within(dropped..self.filled, 0);
+        (self.start, self.filled) = (keep_from, self.filled - dropped);
+        if self.buffer.len() < self.filled + bytes {
+            self.buffer.resize(self.filled + bytes, 0);
+        }
+        &mut self.buffer[self.filled..self.filled + bytes]
+    }
+
+    /// Where in the buffer a place of the pack is.
+    fn position(&self, at: u64) -> usize {
+        usize::try_from(at - self.start).expect("a place within the buffer")
+    }
+
+    fn bytes(&self, start: u64, end: u64) -> &[u8] {
+        &self.buffer[self.position(start)..self.position(end)]
+    }
+
+    fn bytes_mut(&mut self, start: u64, end: u64) -> &mut [u8] {
+        let (start, end) = (self.position(start), self.position(end));
+        &mut self.buffer[start..end]
+    }
+}

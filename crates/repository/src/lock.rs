@@ -1,0 +1,567 @@
+//! Locks: restic's, written and honoured, so that the tools can work side by side.
+//!
+//! Any number of processes may hold a shared lock (backup, restore, check …); an exclusive one
+//! (prune, and whatever else deletes) excludes all others. A lock is a file: it is written, then
+//! the others are listed. Of two processes that do so at once at least one sees the other, and
+//! who sees a conflict withdraws.
+//!
+//! A held lock is refreshed every five minutes by writing a new file and deleting the old. A
+//! process that cannot refresh for 22½ minutes must stop, because at 30 minutes others take its
+//! lock for dead: the run is cancelled.
+//!
+//! # Source
+//! restic, `doc/design.rst`, *Locks*; `internal/repository/lock.go`, `lock_file.go`.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use muster_model::{Class, Fault, units::format_duration};
+use nix::{sys::signal::kill, unistd::Pid};
+use thiserror::Error;
+
+use crate::{
+    environment::Environment,
+    format::lock_file::LockFile,
+    id::LockId,
+    repository::{ReadError, Repository, SaveError},
+    run::{Cancelled, Run},
+    storage::{File, FileKind, StorageError, StorageProblem},
+};
+
+/// How often a held lock is refreshed.
+const REFRESH_EVERY: Duration = Duration::from_secs(5 * 60);
+/// How old a lock is when others take it for dead.
+const STALE_AFTER: Duration = Duration::from_secs(30 * 60);
+/// How long a process may fail to refresh before it must stop: a bit before its lock is stale,
+/// so that clocks may differ a little.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(22 * 60 + 30);
+/// First and longest pause between tries when asked to wait for a lock.
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+/// Pauses between tries to read a lock that cannot be read: it may be half visible yet.
+const UNREADABLE_PAUSES: [Duration; 3] =
+    [Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(20)];
+
+/// Whether others may work in the repository at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockKind {
+    /// Others may hold shared locks too.
+    Shared,
+    /// Nobody else.
+    Exclusive,
+}
+
+/// A lock somebody holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The lock file.
+    pub id: LockId,
+    /// Who holds it, since when.
+    pub lock: LockFile,
+    /// How long ago it was written or refreshed.
+    pub age: Duration,
+    /// Whether its process is dead, as far as can be told from here.
+    pub stale: bool,
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LockFile { pid, hostname, username, time, exclusive, .. } = &self.lock;
+        let kind = if *exclusive { "exclusively " } else { "" };
+        let age = format_duration(self.age);
+        write!(f, "{kind}by process {pid} of {username} on {hostname} since {time} ({age} ago)")?;
+        if self.stale { f.write_str("; that process is gone") } else { Ok(()) }
+    }
+}
+
+/// A held lock. It is released when dropped; [`Lock::release`] tells when that fails.
+#[derive(Debug)]
+pub struct Lock {
+    shared: Arc<Shared>,
+    stop: Option<Sender<()>>,
+    refresher: Option<JoinHandle<()>>,
+}
+
+/// What the holder and its refreshing thread share.
+struct Shared {
+    repository: Repository,
+    environment: Environment,
+    kind: LockKind,
+    current: Mutex<LockId>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl Lock {
+    /// Takes a lock. When somebody holds one in the way, tries again for as long as `retry`.
+    /// While it is held, `run` is cancelled should it be lost.
+    ///
+    /// # Errors
+    /// Fails with [`LockError::Locked`] when others hold the repository, and when a lock file
+    /// cannot be read or written.
+    pub fn acquire(
+        repository: &Repository,
+        kind: LockKind,
+        retry: Duration,
+        environment: &Environment,
+        run: &Run,
+    ) -> Result<Self, LockError> {
+        let until = Instant::now() + retry;
+        let mut pause = RETRY_PAUSES.0;
+        let current = loop {
+            match try_acquire(repository, kind, environment, run) {
+                Err(LockError::Locked(_)) if Instant::now() < until => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    wait(pause.min(left), run)?;
+                    pause = (pause * 2).min(RETRY_PAUSES.1);
+                }
+                result => break result?,
+            }
+        };
+        let (repository, environment) = (repository.clone(), environment.clone());
+        let current = Mutex::new(current);
+        let shared = Arc::new(Shared { repository, environment, kind, current });
+        let (stop, stopped) = bounded(0);
+        let refresher = {
+            let (shared, run) = (Arc::clone(&shared), run.clone());
+            thread::spawn(move || {
+                let mut refreshed = Instant::now();
+                while stopped.recv_timeout(REFRESH_EVERY) == Err(RecvTimeoutError::Timeout) {
+                    match shared.refresh() {
+                        Ok(()) => refreshed = Instant::now(),
+                        Err(error) if refreshed.elapsed() > GIVE_UP_AFTER => {
+                            run.cancel.request(format!("the lock was lost ({error})"));
+                            return;
+                        }
+                        Err(_) => {}
+                    }
+                }
+            })
+        };
+        Ok(Self { shared, stop: Some(stop), refresher: Some(refresher) })
+    }
+
+    /// Releases the lock.
+    ///
+    /// # Errors
+    /// Fails when the lock file cannot be deleted.
+    pub fn release(mut self) -> Result<(), LockError> {
+        self.end()
+    }
+
+    /// The lock files of others who are at work, so far as they can be read.
+    ///
+    /// # Errors
+    /// Fails when the locks cannot be listed or one cannot be read.
+    pub fn others_at_work(&self) -> Result<Vec<Held>, LockError> {
+        let own = self.shared.id();
+        let held = held(&self.shared.repository, &self.shared.environment)?;
+        Ok(held.into_iter().filter(|other| other.id != own && !other.stale).collect())
+    }
+
+    fn end(&mut self) -> Result<(), LockError> {
+        // Dropping the sender wakes the refreshing thread.
+        if self.stop.take().is_none() {
+            return Ok(());
+        }
+        if let Some(refresher) = self.refresher.take() {
+            // It does not panic; if it did, the lock would still have to go.
+            drop(refresher.join());
+        }
+        let file = File::Lock(self.shared.id());
+        match self.shared.repository.storage().delete(file) {
+            Err(error) if error.problem() != StorageProblem::NotFound => Err(error.into()),
+            // Somebody ran 'unlock --remove-all'.
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Whoever wants to know calls `release`.
+        drop(self.end());
+    }
+}
+
+impl Shared {
+    fn id(&self) -> LockId {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces the lock file by a newer one. A lock that others removed is not made again:
+    /// whoever removed it may rely on being alone.
+    fn refresh(&self) -> Result<(), LockError> {
+        let storage = self.repository.storage();
+        let old = self.id();
+        let still_there = || -> Result<(), LockError> {
+            match storage.size(File::Lock(old)) {
+                Err(error) if error.problem() == StorageProblem::NotFound => {
+                    Err(LockError::Removed)
+                }
+                result => result.map(drop).map_err(LockError::from),
+            }
+        };
+        still_there()?;
+        let new = write(&self.repository, self.kind, &self.environment)?;
+        if let Err(error) = still_there() {
+            storage.delete(File::Lock(new))?;
+            return Err(error);
+        }
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        storage.delete(File::Lock(old))?;
+        Ok(())
+    }
+}
+
+fn try_acquire(
+    repository: &Repository,
+    kind: LockKind,
+    environment: &Environment,
+    run: &Run,
+) -> Result<LockId, LockError> {
+    refuse_conflict(repository, kind, environment, None, run)?;
+    let id = write(repository, kind, environment)?;
+    let lag = repository.storage().listing_lag();
+    wait(lag, run)
+        .map_err(LockError::from)
+        .and_then(|()| refuse_conflict(repository, kind, environment, Some(id), run))
+        .inspect_err(|_| {
+            // The conflict is the news; a lock that stays behind is seen by the next to come.
+            drop(repository.storage().delete(File::Lock(id)));
+        })?;
+    Ok(id)
+}
+
+fn write(
+    repository: &Repository,
+    kind: LockKind,
+    environment: &Environment,
+) -> Result<LockId, LockError> {
+    let lock = LockFile {
+        time: environment.now(),
+        exclusive: kind == LockKind::Exclusive,
+        hostname: environment.hostname.clone(),
+        username: environment.username.clone(),
+        pid: i64::from(environment.pid),
+        uid: environment.uid,
+        gid: environment.gid,
+    };
+    Ok(repository.save_unpacked(File::Lock, &lock)?)
+}
+
+/// Fails when another lock forbids one of `kind`. Stale locks forbid too, as in restic: whether
+/// a process is really gone is for a person to say (`unlock`).
+fn refuse_conflict(
+    repository: &Repository,
+    kind: LockKind,
+    environment: &Environment,
+    own: Option<LockId>,
+    run: &Run,
+) -> Result<(), LockError> {
+    let mut pauses = UNREADABLE_PAUSES.iter();
+    loop {
+        match held(repository, environment) {
+            Ok(others) => {
+                let conflict = others.into_iter().find(|other| {
+                    Some(other.id) != own && (other.lock.exclusive || kind == LockKind::Exclusive)
+                });
+                return conflict.map_or(Ok(()), |other| Err(LockError::Locked(Box::new(other))));
+            }
+            // A damaged local file stays damaged; only a store whose files appear late is
+            // worth another look.
+            Err(error) => match pauses.next() {
+                Some(&pause) if !repository.storage().listing_lag().is_zero() => wait(pause, run)?,
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+fn wait(pause: Duration, run: &Run) -> Result<(), Cancelled> {
+    /// How quickly a request to stop is noticed.
+    const TICK: Duration = Duration::from_millis(100);
+    let until = Instant::now() + pause;
+    loop {
+        run.cancel.check()?;
+        match until.checked_duration_since(Instant::now()) {
+            Some(left) if !left.is_zero() => thread::park_timeout(left.min(TICK)),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// All locks, in no order. Empty lock files, which an interrupted upload may leave, are ignored,
+/// as are such as disappear meanwhile.
+///
+/// # Errors
+/// Fails when the locks cannot be listed or one cannot be read.
+pub fn held(repository: &Repository, environment: &Environment) -> Result<Vec<Held>, LockError> {
+    let mut all = Vec::new();
+    for listed in repository.storage().list(FileKind::Lock)? {
+        let File::Lock(id) = listed.file else { continue };
+        if listed.bytes == 0 {
+            continue;
+        }
+        match repository.read_unpacked::<LockFile>(listed.file) {
+            Ok(lock) => all.push(look_at(id, lock, environment)),
+            Err(error) if error.class() == Class::NotFound => {}
+            Err(source) => return Err(LockError::Unreadable { file: listed.file, source }),
+        }
+    }
+    Ok(all)
+}
+
+fn look_at(id: LockId, lock: LockFile, environment: &Environment) -> Held {
+    let now = environment.now();
+    let age = u64::try_from(now.seconds().saturating_sub(lock.time.seconds())).unwrap_or(0);
+    let age = Duration::from_secs(age);
+    let here = !lock.hostname.is_empty() && lock.hostname == environment.hostname;
+    let dead = here && lock.pid != i64::from(environment.pid) && !process_exists(lock.pid);
+    Held { id, lock, age, stale: age > STALE_AFTER || dead }
+}
+
+fn process_exists(pid: i64) -> bool {
+    match i32::try_from(pid) {
+        // Numbers below 1 mean groups of processes.
+        Ok(pid) if pid > 0 => {
+            !matches!(kill(Pid::from_raw(pid), None), Err(nix::errno::Errno::ESRCH))
+        }
+        _ => false,
+    }
+}
+
+/// Removes the locks of processes that are gone (on this host) or have not refreshed theirs for
+/// 30 minutes; returns how many.
+///
+/// # Errors
+/// Fails when locks cannot be listed or deleted; unreadable ones are left alone.
+pub fn remove_stale(
+    repository: &Repository,
+    environment: &Environment,
+) -> Result<usize, LockError> {
+    let mut removed = 0;
+    for listed in repository.storage().list(FileKind::Lock)? {
+        let File::Lock(id) = listed.file else { continue };
+        let Ok(lock) = repository.read_unpacked::<LockFile>(listed.file) else { continue };
+        if look_at(id, lock, environment).stale {
+            removed += delete(repository, listed.file)?;
+        }
+    }
+    Ok(removed)
+}
+
+/// Removes all locks, whoever holds them; returns how many.
+///
+/// # Errors
+/// Fails when locks cannot be listed or deleted.
+pub fn remove_all(repository: &Repository) -> Result<usize, LockError> {
+    let listed = repository.storage().list(FileKind::Lock)?;
+    listed.into_iter().map(|listed| delete(repository, listed.file)).sum()
+}
+
+fn delete(repository: &Repository, file: File) -> Result<usize, LockError> {
+    match repository.storage().delete(file) {
+        Ok(()) => Ok(1),
+        Err(error) if error.problem() == StorageProblem::NotFound => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A lock could not be taken or released.
+#[derive(Debug, Error)]
+pub enum LockError {
+    /// Somebody else holds the repository.
+    #[error("lock the repository: it is locked {0}")]
+    Locked(Box<Held>),
+    /// A lock file is damaged.
+    #[error("lock the repository: a lock in it cannot be read")]
+    Unreadable {
+        /// The lock file.
+        file: File,
+        /// Why.
+        #[source]
+        source: ReadError,
+    },
+    /// The lock of this process was removed by another.
+    #[error("refresh the lock: somebody removed it")]
+    Removed,
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The lock file could not be written.
+    #[error(transparent)]
+    Save(#[from] SaveError),
+    /// The run was asked to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+impl Fault for LockError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Locked(_) | Self::Removed => Class::Conflict,
+            Self::Unreadable { source, .. } => source.class(),
+            Self::Storage(error) => error.class(),
+            Self::Save(error) => error.class(),
+            Self::Cancelled(error) => error.class(),
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Locked(_) => "locked",
+            Self::Removed => "lock-removed",
+            Self::Unreadable { .. } => "lock-unreadable",
+            Self::Storage(error) => error.code(),
+            Self::Save(error) => error.code(),
+            Self::Cancelled(error) => error.code(),
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Locked(held) if held.stale => {
+                Some("remove the lock of the process that is gone: muster repo unlock".to_owned())
+            }
+            Self::Locked(_) => Some(
+                "wait for it with --retry-lock 10m; if that process is surely dead: muster repo \
+                 unlock"
+                    .to_owned(),
+            ),
+            Self::Unreadable { file, .. } => Some(format!(
+                "when nothing else works in this repository, remove {file} with 'muster repo \
+                 unlock --remove-all'"
+            )),
+            Self::Removed => Some("run the command again".to_owned()),
+            Self::Storage(error) => error.help(),
+            Self::Save(error) => error.help(),
+            Self::Cancelled(error) => error.help(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        format::{config::Version, key_file::Cost, time::Timestamp},
+        repository::InitOptions,
+        storage::{Storage, memory::MemoryStorage},
+    };
+
+    fn setup() -> (Arc<MemoryStorage>, Repository, Environment) {
+        let storage = Arc::new(MemoryStorage::new());
+        let environment = Environment::detect();
+        let author = environment.author();
+        let options =
+            InitOptions { version: Version::V2, polynomial: None, cost: Cost::FOR_TESTS, author };
+        let repository = Repository::init(storage.clone(), b"x", options).unwrap();
+        (storage, repository, environment)
+    }
+
+    fn acquire(
+        repository: &Repository,
+        kind: LockKind,
+        environment: &Environment,
+    ) -> Result<Lock, LockError> {
+        Lock::acquire(repository, kind, Duration::ZERO, environment, &Run::new())
+    }
+
+    #[test]
+    fn shared_locks_share_and_exclusive_ones_exclude() {
+        let (storage, repository, environment) = setup();
+        let take = |kind| acquire(&repository, kind, &environment);
+        let one = take(LockKind::Shared).unwrap();
+        let two = take(LockKind::Shared).unwrap();
+        assert_eq!(one.others_at_work().unwrap().len(), 1);
+        let error = take(LockKind::Exclusive).unwrap_err();
+        assert_eq!((error.class(), error.code()), (Class::Conflict, "locked"));
+        one.release().unwrap();
+        drop(two);
+        assert_eq!(storage.list(FileKind::Lock).unwrap(), []);
+        let alone = take(LockKind::Exclusive).unwrap();
+        for kind in [LockKind::Shared, LockKind::Exclusive] {
+            assert!(matches!(take(kind), Err(LockError::Locked(_))));
+        }
+        assert_eq!(storage.list(FileKind::Lock).unwrap().len(), 1);
+        alone.release().unwrap();
+    }
+
+    #[test]
+    fn of_many_at_once_one_gets_the_exclusive_lock_at_most() {
+        let (_, repository, environment) = setup();
+        for _ in 0..20 {
+            let winners = thread::scope(|scope| {
+                let take = || acquire(&repository, LockKind::Exclusive, &environment);
+                let tries: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
+                let locks: Vec<_> = tries.into_iter().map(|t| t.join().unwrap()).collect();
+                locks.iter().filter(|lock| lock.is_ok()).count()
+            });
+            assert!(winners <= 1);
+        }
+    }
+
+    #[test]
+    fn a_refreshed_lock_is_another_file_and_a_removed_one_stays_removed() {
+        let (storage, repository, environment) = setup();
+        let lock = acquire(&repository, LockKind::Shared, &environment).unwrap();
+        let before = lock.shared.id();
+        lock.shared.refresh().unwrap();
+        assert_ne!(lock.shared.id(), before);
+        assert_eq!(storage.list(FileKind::Lock).unwrap().len(), 1);
+        assert_eq!(remove_all(&repository).unwrap(), 1);
+        assert!(matches!(lock.shared.refresh(), Err(LockError::Removed)));
+        assert_eq!(storage.list(FileKind::Lock).unwrap(), []);
+        lock.release().unwrap();
+    }
+
+    #[test]
+    fn stale_locks_are_told_apart() {
+        let (_, repository, environment) = setup();
+        let save = |pid: i64, hostname: &str, age_s: i64| {
+            let time = Timestamp::new(environment.now().seconds() - age_s, 0, 0);
+            let username = "ana".to_owned();
+            let hostname = hostname.to_owned();
+            let lock = LockFile { time, exclusive: true, hostname, username, pid, uid: 1, gid: 1 };
+            repository.save_unpacked(File::Lock, &lock).unwrap()
+        };
+        let here = environment.hostname.as_str();
+        let parent = i64::from(nix::unistd::getppid().as_raw());
+        // Process numbers end at 2^22.
+        let dead = save(1 << 23, here, 0);
+        let old = save(parent, here, 31 * 60);
+        let elsewhere = save(1 << 23, "elsewhere", 0);
+        let alive = save(parent, here, 0);
+        let stale: Vec<_> =
+            held(&repository, &environment).unwrap().into_iter().filter(|h| h.stale).collect();
+        assert_eq!(stale.len(), 2);
+        assert!(stale.iter().all(|held| held.id == dead || held.id == old));
+        assert_eq!(remove_stale(&repository, &environment).unwrap(), 2);
+        let left: Vec<_> =
+            held(&repository, &environment).unwrap().into_iter().map(|held| held.id).collect();
+        assert!(left.len() == 2 && left.contains(&elsewhere) && left.contains(&alive));
+    }
+
+    #[test]
+    fn damaged_locks_are_named_and_empty_ones_ignored() {
+        let (storage, repository, environment) = setup();
+        let file = File::Lock(LockId::of(b"half"));
+        storage.put(file, b"").unwrap();
+        acquire(&repository, LockKind::Exclusive, &environment).unwrap().release().unwrap();
+        storage.put(file, b"half").unwrap();
+        let error = acquire(&repository, LockKind::Shared, &environment).unwrap_err();
+        assert_eq!(error.class(), Class::Corrupt);
+        assert!(error.help().unwrap().contains(&file.to_string()));
+        assert_eq!(remove_stale(&repository, &environment).unwrap(), 0);
+        assert_eq!(remove_all(&repository).unwrap(), 1);
+    }
+}

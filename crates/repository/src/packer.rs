@@ -1,0 +1,731 @@
+//! Writing blobs: seal → verify → pack → store → index.
+//!
+//! Many threads seal blobs and add them; each added blob goes at random into one of two open
+//! packs of its kind. A full pack goes to the storing thread, which completes and stores it and
+//! notes its blobs for the next index file. Index files are written as soon as there is enough
+//! for one, so that an interrupted run loses little, and at the end.
+//!
+//! **Write order.** A pack is durable before an index file names it; index files are durable
+//! before [`write_packs`] returns, which is before any snapshot can be written. A crash leaves
+//! packs that no index names, and nothing else.
+//!
+//! **Two open packs** are a defence: an observer of the store who knows a file's likely content
+//! could recognise it by the sequence of chunk sizes. Random placement breaks the sequence.
+//! See eprint.iacr.org 2025/532 and restic's issue 5291.
+//!
+//! **Memory.** Packs of data are assembled in [`DATA_BUFFERS`] buffers that are reused; who
+//! needs another waits until one was stored.
+
+use std::{
+    collections::HashSet,
+    num::NonZeroU32,
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use foldhash::fast::RandomState;
+use muster_model::{Class, Fault};
+use thiserror::Error;
+
+use crate::{
+    compression::{CompressionLevel, Compressor, Decompressor},
+    crypto::{Key, NoRandomness, random_bytes},
+    format::{
+        FormatError,
+        config::Version,
+        index_file::{IndexFile, IndexPack},
+        pack::{self, BlobKind, PackedBlob},
+    },
+    id::{BlobId, PackId},
+    index::Index,
+    repository::{Repository, SaveError},
+    run::{Cancelled, Run},
+    storage::{File, StorageError},
+};
+
+/// Default target size of a pack in bytes, as restic's.
+pub const PACK_BYTES_DEFAULT: u32 = 16 << 20;
+/// Smallest target size of a pack, as restic's.
+pub const PACK_BYTES_MIN: u32 = 4 << 20;
+/// Largest target size of a pack, as restic's.
+pub const PACK_BYTES_MAX: u32 = 128 << 20;
+
+/// Open packs of each kind. See the module's page.
+const OPEN_PACKS: usize = 2;
+
+/// Buffers for packs of data: the open ones, one that is being stored, one that waits for it.
+const DATA_BUFFERS: usize = OPEN_PACKS + 2;
+
+/// Blobs of an index file, as in restic.
+const INDEX_BLOBS_MAX: usize = 50_000;
+
+/// How long blobs wait for an index file, as in restic.
+const INDEX_AGE_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// How packs are written.
+#[derive(Debug, Clone, Copy)]
+pub struct PackOptions {
+    /// Target size of a pack in bytes, between [`PACK_BYTES_MIN`] and [`PACK_BYTES_MAX`].
+    pub pack_bytes: u32,
+    /// How hard blobs are compressed.
+    pub compression: CompressionLevel,
+    /// Whether nothing is stored and only counted.
+    pub dry_run: bool,
+}
+
+impl Default for PackOptions {
+    fn default() -> Self {
+        let compression = CompressionLevel::default();
+        Self { pack_bytes: PACK_BYTES_DEFAULT, compression, dry_run: false }
+    }
+}
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PackStats {
+    /// New blobs of data.
+    pub data_blobs: u64,
+    /// New trees.
+    pub tree_blobs: u64,
+    /// Bytes of the new blobs before compression.
+    pub plaintext_bytes: u64,
+    /// Bytes of the new blobs as they are stored, without headers.
+    pub sealed_bytes: u64,
+    /// Packs.
+    pub packs: u64,
+}
+
+/// A blob could not be written.
+#[derive(Debug, Error)]
+pub enum WriteError {
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The blob could not be compressed or sealed.
+    #[error("seal a blob")]
+    Seal(#[from] FormatError),
+    /// No random bytes.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// The sealed blob does not open to what went in: failing hardware, or a bug.
+    #[error("verify the sealed blob {id} against its content before storing it")]
+    NotVerified {
+        /// The blob.
+        id: BlobId,
+    },
+    /// The run was asked to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    /// Another thread of the operation failed first; its error is the one to report.
+    #[error("go on after another part of the operation failed")]
+    Aborted,
+}
+
+impl From<SaveError> for WriteError {
+    fn from(error: SaveError) -> Self {
+        match error {
+            SaveError::Storage(error) => Self::Storage(error),
+            SaveError::Seal(error) => Self::Seal(error),
+        }
+    }
+}
+
+impl Fault for WriteError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Storage(error) => error.class(),
+            Self::NoRandomness(_) => Class::Transient,
+            Self::Seal(_) | Self::Aborted => Class::Bug,
+            Self::NotVerified { .. } => Class::Corrupt,
+            Self::Cancelled(error) => error.class(),
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Storage(error) => error.code(),
+            Self::NoRandomness(_) => "no-randomness",
+            Self::Seal(_) => "seal-failed",
+            Self::NotVerified { .. } => "seal-not-verified",
+            Self::Cancelled(error) => error.code(),
+            Self::Aborted => "aborted",
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Storage(error) => error.help(),
+            Self::NotVerified { .. } => Some(
+                "nothing wrong was stored; test this machine's memory and processor before you \
+                 trust it with backups"
+                    .to_owned(),
+            ),
+            Self::Cancelled(error) => error.help(),
+            _ => None,
+        }
+    }
+}
+
+/// Locks a mutex whose data stays sound when a holder panics: the panic ends the operation.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Compresses, seals and verifies blobs on one thread; contexts and buffers are reused.
+pub struct Sealer<'k> {
+    key: &'k Key,
+    compress: bool,
+    compressor: Compressor,
+    decompressor: Decompressor,
+    compressed: Vec<u8>,
+    sealed: Vec<u8>,
+    opened: Vec<u8>,
+    plaintext: Vec<u8>,
+}
+
+/// A sealed blob, as it lies in a pack.
+#[derive(Debug, Clone, Copy)]
+pub struct Sealed<'a> {
+    /// IV, ciphertext and MAC.
+    pub bytes: &'a [u8],
+    /// Length of the plaintext when it is compressed.
+    pub uncompressed_length: Option<NonZeroU32>,
+}
+
+impl<'k> Sealer<'k> {
+    /// A sealer for a repository.
+    ///
+    /// # Errors
+    /// Fails when zstd cannot allocate its tables.
+    pub fn new(repository: &'k Repository, level: CompressionLevel) -> Result<Self, FormatError> {
+        Ok(Self {
+            key: repository.key(),
+            compress: repository.config().version >= Version::V2 && level != CompressionLevel::Off,
+            compressor: Compressor::new(level)?,
+            decompressor: Decompressor::new()?,
+            compressed: Vec::new(),
+            sealed: Vec::new(),
+            opened: Vec::new(),
+            plaintext: Vec::new(),
+        })
+    }
+
+    /// Seals a blob and opens it again: what is stored is proven to be readable.
+    ///
+    /// # Errors
+    /// Fails when zstd or the system's randomness fail, or what was sealed does not open to
+    /// exactly `plaintext`.
+    pub fn seal(&mut self, id: BlobId, plaintext: &[u8]) -> Result<Sealed<'_>, WriteError> {
+        let uncompressed_length = self.compress(plaintext)?;
+        let content = if uncompressed_length.is_some() { &self.compressed } else { plaintext };
+        self.sealed.clear();
+        self.key.seal(content, &mut self.sealed)?;
+        self.verify(id, plaintext, uncompressed_length)?;
+        Ok(Sealed { bytes: &self.sealed, uncompressed_length })
+    }
+
+    /// Compresses into `self.compressed`; `None` when that does not make the blob smaller.
+    fn compress(&mut self, plaintext: &[u8]) -> Result<Option<NonZeroU32>, FormatError> {
+        if !self.compress || plaintext.is_empty() {
+            return Ok(None);
+        }
+        self.compressor.compress(plaintext, &mut self.compressed)?;
+        if self.compressed.len() >= plaintext.len() {
+            return Ok(None);
+        }
+        let length = u32::try_from(plaintext.len())
+            .map_err(|_| FormatError::invalid("a blob is longer than 4 GiB"))?;
+        Ok(NonZeroU32::new(length))
+    }
+
+    fn verify(
+        &mut self,
+        id: BlobId,
+        plaintext: &[u8],
+        uncompressed_length: Option<NonZeroU32>,
+    ) -> Result<(), WriteError> {
+        let not_verified = |_| WriteError::NotVerified { id };
+        self.key
+            .open(&self.sealed, &mut self.opened)
+            .map_err(|_| WriteError::NotVerified { id })?;
+        let opened = match uncompressed_length {
+            None => &self.opened,
+            Some(length) => {
+                let length = length.get() as usize;
+                self.decompressor
+                    .decompress_exact(&self.opened, length, &mut self.plaintext)
+                    .map_err(not_verified)?;
+                &self.plaintext
+            }
+        };
+        match opened == plaintext {
+            true => Ok(()),
+            false => Err(WriteError::NotVerified { id }),
+        }
+    }
+}
+
+/// A pack that is being filled.
+#[derive(Default)]
+struct OpenPack {
+    bytes: Vec<u8>,
+    blobs: Vec<PackedBlob>,
+}
+
+impl OpenPack {
+    fn append(&mut self, mut blob: PackedBlob, sealed: &[u8]) -> Result<(), FormatError> {
+        let too_long = |_| FormatError::invalid("a pack would be longer than 4 GiB");
+        blob.offset = u32::try_from(self.bytes.len()).map_err(too_long)?;
+        blob.validate()?;
+        self.bytes.extend_from_slice(sealed);
+        self.blobs.push(blob);
+        Ok(())
+    }
+
+    /// Moves the blobs of `other` behind this pack's own.
+    fn merge(&mut self, other: &Self) -> Result<(), FormatError> {
+        for blob in &other.blobs {
+            let start = blob.offset as usize;
+            self.append(*blob, &other.bytes[start..start + blob.length as usize])?;
+        }
+        Ok(())
+    }
+}
+
+type Slots = [Mutex<Option<OpenPack>>; OPEN_PACKS];
+
+/// Takes blobs from many threads. Made by [`write_packs`].
+pub struct PackWriter<'a> {
+    repository: &'a Repository,
+    known: &'a Index,
+    options: PackOptions,
+    pending: Mutex<HashSet<(BlobKind, BlobId), RandomState>>,
+    data: Slots,
+    trees: Slots,
+    /// Disconnected when the storing thread is gone, as is the other side of `to_store`.
+    buffers: Receiver<Vec<u8>>,
+    to_store: Sender<OpenPack>,
+    stats: Mutex<PackStats>,
+}
+
+impl<'a> PackWriter<'a> {
+    /// The repository that is written to.
+    #[must_use]
+    pub fn repository(&self) -> &'a Repository {
+        self.repository
+    }
+
+    /// The blobs that were there before.
+    #[must_use]
+    pub fn known(&self) -> &'a Index {
+        self.known
+    }
+
+    /// Whether the blob has to be written: it is not there and nobody else is writing it. The
+    /// caller who gets `true` must add it.
+    #[must_use]
+    pub fn claim(&self, kind: BlobKind, id: BlobId) -> bool {
+        !self.known.contains(kind, id) && lock(&self.pending).insert((kind, id))
+    }
+
+    /// A sealer for one thread. Trees are compressed at any level, as restic does.
+    ///
+    /// # Errors
+    /// Fails when zstd cannot allocate its tables.
+    pub fn sealer(&self, kind: BlobKind) -> Result<Sealer<'a>, WriteError> {
+        let level = match (kind, self.options.compression) {
+            (BlobKind::Tree, CompressionLevel::Off) => CompressionLevel::Fastest,
+            (_, level) => level,
+        };
+        Ok(Sealer::new(self.repository, level)?)
+    }
+
+    /// Adds a claimed blob.
+    ///
+    /// # Errors
+    /// Fails when the storing thread failed (then with [`WriteError::Aborted`]), or the blob
+    /// does not fit the format.
+    pub fn add(
+        &self,
+        kind: BlobKind,
+        id: BlobId,
+        plaintext_bytes: u64,
+        sealed: Sealed<'_>,
+    ) -> Result<(), WriteError> {
+        let too_long = |_| FormatError::invalid("a blob is longer than 4 GiB");
+        let length = u32::try_from(sealed.bytes.len()).map_err(too_long)?;
+        let uncompressed_length = sealed.uncompressed_length;
+        let blob = PackedBlob { id, kind, offset: 0, length, uncompressed_length };
+        {
+            let mut stats = lock(&self.stats);
+            match kind {
+                BlobKind::Data => stats.data_blobs += 1,
+                BlobKind::Tree => stats.tree_blobs += 1,
+            }
+            stats.plaintext_bytes += plaintext_bytes;
+            stats.sealed_bytes += u64::from(length);
+        }
+        if length >= self.options.pack_bytes {
+            // An oversized blob gets a pack of its own, as in restic.
+            let mut pack = OpenPack::default();
+            pack.append(blob, sealed.bytes)?;
+            return self.send(pack);
+        }
+        match self.append(kind, blob, sealed.bytes)? {
+            Some(full) => self.send(full),
+            None => Ok(()),
+        }
+    }
+
+    /// Appends to one of the open packs; returns the pack when that filled it.
+    fn append(
+        &self,
+        kind: BlobKind,
+        blob: PackedBlob,
+        sealed: &[u8],
+    ) -> Result<Option<OpenPack>, WriteError> {
+        let mut random = [0];
+        random_bytes(&mut random)?;
+        let slots = self.slots(kind);
+        let mut slot = lock(&slots[usize::from(random[0]) % OPEN_PACKS]);
+        let pack = match slot.as_mut() {
+            Some(pack) => pack,
+            None => {
+                let bytes = self.buffer(kind)?;
+                slot.insert(OpenPack { bytes, blobs: Vec::new() })
+            }
+        };
+        pack.append(blob, sealed)?;
+        let full = pack.bytes.len() >= self.options.pack_bytes as usize
+            || pack.blobs.len() >= pack::BLOBS_MAX;
+        Ok(if full { slot.take() } else { None })
+    }
+
+    fn slots(&self, kind: BlobKind) -> &Slots {
+        match kind {
+            BlobKind::Data => &self.data,
+            BlobKind::Tree => &self.trees,
+        }
+    }
+
+    /// An empty buffer for a new pack; for data one of the pool's, after a wait if need be.
+    fn buffer(&self, kind: BlobKind) -> Result<Vec<u8>, WriteError> {
+        match kind {
+            BlobKind::Tree => Ok(Vec::new()),
+            BlobKind::Data => self.buffers.recv().map_err(|_| WriteError::Aborted),
+        }
+    }
+
+    fn send(&self, pack: OpenPack) -> Result<(), WriteError> {
+        self.to_store.send(pack).map_err(|_| WriteError::Aborted)
+    }
+
+    /// Sends off what is in the open packs. Two that fit into one become one: fewer files, and
+    /// a small backup does not show the sizes of its two blobs.
+    fn flush(&self) -> Result<(), WriteError> {
+        for kind in [BlobKind::Data, BlobKind::Tree] {
+            let mut rest: Option<OpenPack> = None;
+            for slot in self.slots(kind) {
+                let Some(pack) = lock(slot).take() else { continue };
+                rest = Some(match rest {
+                    None => pack,
+                    Some(mut first) => {
+                        let both = first.bytes.len() + pack.bytes.len();
+                        if both < self.options.pack_bytes as usize {
+                            first.merge(&pack)?;
+                            first
+                        } else {
+                            self.send(first)?;
+                            pack
+                        }
+                    }
+                });
+            }
+            if let Some(pack) = rest {
+                self.send(pack)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Completes and stores full packs, and writes the index files; one thread.
+struct Storer<'a> {
+    repository: &'a Repository,
+    run: &'a Run,
+    dry_run: bool,
+    packs: Receiver<OpenPack>,
+    buffers: Sender<Vec<u8>>,
+    index: IndexFile,
+    index_blobs: usize,
+    index_since: Instant,
+    packs_stored: u64,
+}
+
+impl Storer<'_> {
+    fn work(mut self) -> Result<u64, WriteError> {
+        while let Ok(pack) = self.packs.recv() {
+            self.run.cancel.check()?;
+            self.store(pack)?;
+            let old = self.index_since.elapsed() > INDEX_AGE_MAX;
+            if self.index_blobs >= INDEX_BLOBS_MAX || old {
+                self.save_index()?;
+            }
+        }
+        self.run.cancel.check()?;
+        self.save_index()?;
+        Ok(self.packs_stored)
+    }
+
+    fn store(&mut self, mut pack: OpenPack) -> Result<(), WriteError> {
+        pack::append_header(self.repository.key(), &pack.blobs, &mut pack.bytes)?;
+        if !self.dry_run {
+            self.verify_header(&pack)?;
+            let id = PackId::of(&pack.bytes);
+            self.repository.storage().put(File::Pack(id), &pack.bytes)?;
+            self.index_blobs += pack.blobs.len();
+            let blobs = pack.blobs.iter().map(|&blob| blob.into()).collect();
+            self.index.packs.push(IndexPack { id, blobs });
+        }
+        self.packs_stored += 1;
+        pack.bytes.clear();
+        // The pool has room for its own buffers and takes no others (trees, oversized packs).
+        drop(self.buffers.try_send(pack.bytes));
+        Ok(())
+    }
+
+    fn verify_header(&self, pack: &OpenPack) -> Result<(), WriteError> {
+        let bytes = pack.bytes.len() as u64;
+        let last = pack.blobs.last().map_or(BlobId::from_bytes([0; 32]), |blob| blob.id);
+        let sound = pack.bytes.last_chunk().is_some_and(|field| {
+            let read = pack::header_span(*field, bytes).and_then(|span| {
+                pack::read_header(
+                    self.repository.key(),
+                    &pack.bytes[pack.bytes.len() - span..],
+                    bytes,
+                )
+            });
+            read.is_ok_and(|blobs| blobs == pack.blobs)
+        });
+        if sound { Ok(()) } else { Err(WriteError::NotVerified { id: last }) }
+    }
+
+    fn save_index(&mut self) -> Result<(), WriteError> {
+        let index = std::mem::take(&mut self.index);
+        self.index_since = Instant::now();
+        self.index_blobs = 0;
+        if !index.packs.is_empty() {
+            self.repository.save_unpacked(File::Index, &index)?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs `work` with a writer of blobs; when it is done, stores what is still open and the
+/// index. `adopted` are packs that are stored already and that no index names yet: they go
+/// into the first index file.
+///
+/// # Errors
+/// Fails with the error of `work`, else with the first error of storing. Packs may have been
+/// stored that no index names.
+pub fn write_packs<T, E: From<WriteError>>(
+    repository: &Repository,
+    known: &Index,
+    options: PackOptions,
+    adopted: Vec<IndexPack>,
+    run: &Run,
+    work: impl FnOnce(&PackWriter<'_>) -> Result<T, E>,
+) -> Result<(T, PackStats), E> {
+    // No queue: who fills a pack waits until the storing thread takes it, and meanwhile the
+    // buffer counts as in use.
+    let (to_store, packs) = bounded(0);
+    let (to_pool, buffers) = bounded(DATA_BUFFERS);
+    for _ in 0..DATA_BUFFERS {
+        to_pool.send(Vec::new()).expect("the pool has room for its buffers");
+    }
+    let writer = PackWriter {
+        repository,
+        known,
+        options,
+        pending: Mutex::default(),
+        data: Slots::default(),
+        trees: Slots::default(),
+        buffers,
+        to_store,
+        stats: Mutex::default(),
+    };
+    let storer = Storer {
+        repository,
+        run,
+        dry_run: options.dry_run,
+        packs,
+        buffers: to_pool,
+        index_blobs: adopted.iter().map(|pack| pack.blobs.len()).sum(),
+        index: IndexFile { packs: adopted, packs_to_delete: Vec::new() },
+        index_since: Instant::now(),
+        packs_stored: 0,
+    };
+    thread::scope(|scope| {
+        let storing = scope.spawn(|| storer.work());
+        let worked = work(&writer).and_then(|value| Ok((value, writer.flush()?)));
+        let mut stats = *lock(&writer.stats);
+        // Closes the channel: the storing thread finishes what it has and its index.
+        drop(writer);
+        let stored = storing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        match (worked, stored) {
+            (Ok((value, ())), Ok(packs)) => {
+                stats.packs = packs;
+                Ok((value, stats))
+            }
+            // When storing failed, the work failed for want of it; when the run was cancelled,
+            // the work can say more than that storing stopped too.
+            (Err(error), Ok(_) | Err(WriteError::Cancelled(_))) => Err(error),
+            (_, Err(error)) => Err(error.into()),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        environment::Environment,
+        format::key_file::Cost,
+        repository::InitOptions,
+        storage::{
+            FileKind, Storage,
+            memory::MemoryStorage,
+            unreliable::{Faults, Unreliable},
+        },
+    };
+
+    fn init(storage: Arc<dyn Storage>) -> Repository {
+        let author = Environment::detect().author();
+        let options =
+            InitOptions { version: Version::V2, polynomial: None, cost: Cost::FOR_TESTS, author };
+        Repository::init(storage, b"x", options).unwrap()
+    }
+
+    /// Pseudo-random bytes, so that nothing compresses.
+    fn noise(seed: u64, length: usize) -> Vec<u8> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[3]
+        };
+        (0..length).map(|_| next()).collect()
+    }
+
+    fn add(writer: &PackWriter<'_>, kind: BlobKind, data: &[u8]) -> Result<bool, WriteError> {
+        let id = BlobId::of(data);
+        if !writer.claim(kind, id) {
+            return Ok(false);
+        }
+        let mut sealer = writer.sealer(kind)?;
+        writer.add(kind, id, data.len() as u64, sealer.seal(id, data)?)?;
+        Ok(true)
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_and_written_once() {
+        let storage = Arc::new(MemoryStorage::new());
+        let repository = init(storage.clone());
+        let options = PackOptions { pack_bytes: PACK_BYTES_MIN, ..PackOptions::default() };
+        let blobs: Vec<Vec<u8>> = (0..40).map(|n| noise(n, 500_000 + n as usize)).collect();
+        let write = |known: &Index| {
+            write_packs(&repository, known, options, vec![], &Run::new(), |writer| {
+                let mut new = 0;
+                for blob in blobs.iter().chain(&blobs) {
+                    new += usize::from(add(writer, BlobKind::Data, blob)?);
+                }
+                new += usize::from(add(writer, BlobKind::Tree, &[b' '; 10_000])?);
+                Ok::<_, WriteError>(new)
+            })
+            .unwrap()
+        };
+        let (new, stats) = write(&Index::new());
+        assert_eq!((new, stats.data_blobs, stats.tree_blobs), (41, 40, 1));
+        assert_eq!(stats.packs, storage.list(FileKind::Pack).unwrap().len() as u64);
+        let indexed = repository.load_index(&Run::new()).unwrap();
+        let mut reader = indexed.blob_reader().unwrap();
+        let mut plaintext = Vec::new();
+        for blob in &blobs {
+            reader.read(BlobKind::Data, BlobId::of(blob), &mut plaintext).unwrap();
+            assert!(plaintext == *blob);
+        }
+        assert_eq!(write(indexed.index()).0, 0, "nothing is stored twice");
+    }
+
+    #[test]
+    fn packs_hold_one_kind_and_are_spread_over_two() {
+        let storage = Arc::new(MemoryStorage::new());
+        let repository = init(storage);
+        let options = PackOptions { pack_bytes: PACK_BYTES_MIN, ..PackOptions::default() };
+        write_packs(&repository, &Index::new(), options, vec![], &Run::new(), |writer| {
+            for n in 0..60 {
+                add(writer, BlobKind::Data, &noise(n, 200_000))?;
+                add(writer, BlobKind::Tree, &noise(n + 1000, 200_000))?;
+            }
+            Ok::<_, WriteError>(())
+        })
+        .unwrap();
+        let indexed = repository.load_index(&Run::new()).unwrap();
+        for pack in indexed.index().packs() {
+            let blobs = indexed.index().pack_blobs(&pack);
+            assert!(blobs.iter().all(|blob| blob.kind == blobs[0].kind));
+        }
+        // In one pack after another, blob n+1 would always lie where blob n lies or in a new
+        // pack; with two open packs the order alternates.
+        let pack_of = |n| {
+            let id = BlobId::of(&noise(n, 200_000));
+            indexed.index().find(BlobKind::Data, id).unwrap().pack
+        };
+        let changes = (1..60).filter(|&n| pack_of(n) != pack_of(n - 1)).count();
+        assert!(changes > 10, "{changes} changes of pack");
+    }
+
+    #[test]
+    fn a_dry_run_stores_nothing() {
+        let storage = Arc::new(MemoryStorage::new());
+        let repository = init(storage.clone());
+        let options = PackOptions { dry_run: true, ..PackOptions::default() };
+        let ((), stats) =
+            write_packs(&repository, &Index::new(), options, vec![], &Run::new(), |writer| {
+                add(writer, BlobKind::Data, b"something").map(drop)
+            })
+            .unwrap();
+        assert_eq!((stats.data_blobs, stats.plaintext_bytes), (1, 9));
+        assert_eq!(storage.list(FileKind::Pack).unwrap(), []);
+        assert_eq!(storage.list(FileKind::Index).unwrap(), []);
+    }
+
+    #[test]
+    fn a_failing_store_ends_the_run_with_its_own_error() {
+        let inner = Arc::new(MemoryStorage::new());
+        let made = init(inner.clone());
+        for stop_at_write in 1..4 {
+            let faults = Faults { stop_at_write, ..Faults::default() };
+            let storage = Arc::new(Unreliable::new(inner.clone(), faults));
+            // Opening reads only, so the write that fails is one of a pack or of the index.
+            let repository = Repository::open(inner.clone(), b"x", None).unwrap();
+            let repository = repository.on(storage);
+            let options = PackOptions { pack_bytes: PACK_BYTES_MIN, ..PackOptions::default() };
+            let result =
+                write_packs(&repository, &Index::new(), options, vec![], &Run::new(), |w| {
+                    for n in 0..24 {
+                        add(w, BlobKind::Data, &noise(n + 100 * stop_at_write, 500_000))?;
+                    }
+                    Ok::<_, WriteError>(())
+                });
+            let error = result.unwrap_err();
+            assert!(matches!(error, WriteError::Storage(_)), "{error:?}");
+        }
+        assert_eq!(made.config(), Repository::open(inner, b"x", None).unwrap().config());
+    }
+}

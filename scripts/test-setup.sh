@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Installs, where it may (root and apt-get), what the tests talk to; says what is missing.
+#
+#   MUSTER_TEST_REQUIRE=all  something missing is a failure, as in CI
+#   MUSTER_TEST_INSTALL=no   install nothing, only look
+set -euo pipefail
+
+# program, Debian package, and what is not tested without it
+needed="
+restic    restic      byte compatibility with the real restic
+setfattr  attr        extended attributes
+setfacl   acl         access control lists
+setpriv   util-linux  unreadable files (tests drop root)
+python3   python3     the independent walker and the bench
+"
+
+# missing FIELD: that column of the programs that are not on the PATH.
+missing() {
+  local program package without
+  while read -r program package without; do
+    if [[ -n $program ]] && ! command -v "$program" >/dev/null; then
+      case $1 in
+        package) echo "$package" ;;
+        report) echo "  $program (apt-get install $package): skipped without it: $without" ;;
+      esac
+    fi
+  done <<<"$needed"
+}
+
+may_install() {
+  [[ ${MUSTER_TEST_INSTALL:-yes} != no && $(id -u) == 0 ]] && command -v apt-get >/dev/null
+}
+
+install() {
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -q && apt-get install -qy --no-install-recommends "$@"
+}
+
+if ! command -v cc >/dev/null; then
+  echo "a C compiler is missing (apt-get install gcc libc6-dev): zstd is built from source" >&2
+  exit 1
+fi
+
+mapfile -t packages < <(missing package)
+if [[ ${#packages[@]} -gt 0 ]] && may_install; then
+  echo "installing ${packages[*]} for the tests"
+  install "${packages[@]}" || echo "apt-get failed; going on without" >&2
+fi
+
+left=$(missing report)
+if [[ -n $left ]]; then
+  printf 'missing for the tests:\n%s\n' "$left" >&2
+  if [[ ${MUSTER_TEST_REQUIRE:-} == all ]]; then
+    echo "MUSTER_TEST_REQUIRE=all, so this is a failure" >&2
+    exit 1
+  fi
+fi
