@@ -144,7 +144,8 @@ impl Damage {
     pub fn help(&self) -> &'static str {
         match (self.subject, &self.problem) {
             (_, Problem::PackNotIndexed { .. }) => {
-                "the data is there: rebuild the index with 'restic repair index'"
+                "the data is there: 'restic repair index' puts it back into the index, and so \
+                 does the next 'muster repo backup' while nobody else is at work"
             }
             (Subject::File(File::Lock(_)), _) => {
                 "if nobody works in the repository, run 'muster repo unlock --remove-all'"
@@ -160,6 +161,10 @@ impl Damage {
                 if self.recoverable =>
             {
                 "rebuild the index from the packs with 'restic repair index'"
+            }
+            (_, Problem::Swapped { .. }) => {
+                "its own content may lie under the other name: compare both names with what \
+                 sha256sum says, and rename"
             }
             (Subject::File(File::Pack(_)), _) if self.recoverable => {
                 "nothing is lost: what it holds can still be read. Bring the file back from a \

@@ -1,4 +1,6 @@
 //! The engine against real tools, crashes and damage. One binary, so that it links once.
 
+mod check;
 mod common;
+mod damage;
 mod interop;
