@@ -2,5 +2,6 @@
 
 mod check;
 mod common;
+mod crash;
 mod damage;
 mod interop;
