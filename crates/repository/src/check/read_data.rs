@@ -426,3 +426,28 @@ impl Window {
         &mut self.buffer[start..end]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_is_kept_and_nobody_starves() {
+        let (budget, together) = (Budget::new(100), Mutex::new((0, 0)));
+        let hold = &|bytes: u64| {
+            let _held = budget.hold(bytes);
+            let mut sum = together.lock().unwrap();
+            *sum = (sum.0 + bytes, sum.1.max(sum.0 + bytes));
+            drop(sum);
+            std::thread::yield_now();
+            together.lock().unwrap().0 -= bytes;
+        };
+        std::thread::scope(|scope| {
+            for bytes in [30, 60, 70, 250] {
+                scope.spawn(move || (0..200).for_each(|_| hold(bytes)));
+            }
+        });
+        let (left, most) = *together.lock().unwrap();
+        assert_eq!((left, most), (0, 250), "250 alone, else at most 100");
+    }
+}

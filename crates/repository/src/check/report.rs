@@ -308,8 +308,8 @@ pub enum Problem {
     },
     /// Snapshots need the blob, and no index lists it.
     NotIndexed,
-    /// As [`Problem::NotIndexed`], for many blobs.
-    ManyNotIndexed {
+    /// As [`Problem::NotIndexed`] or a faulty tree, for many blobs.
+    Many {
         /// How many.
         count: u64,
     },
@@ -338,7 +338,8 @@ impl Problem {
             Self::BlobsDamaged { .. } => "blobs-damaged",
             Self::InvalidTree { .. } => "invalid-tree",
             Self::SizesDisagree { .. } => "sizes-disagree",
-            Self::NotIndexed | Self::ManyNotIndexed { .. } => "blob-missing",
+            Self::NotIndexed => "blob-missing",
+            Self::Many { .. } => "more-blobs",
             Self::PackNotIndexed { .. } => "pack-not-indexed",
         }
     }
@@ -387,8 +388,8 @@ impl fmt::Display for Problem {
                 write!(f, "the size of '{name}' is {size} bytes, its chunks hold {content}")
             }
             Self::NotIndexed => f.write_str("missing: snapshots need it and no index lists it"),
-            Self::ManyNotIndexed { count } => {
-                write!(f, "missing: snapshots need {count} more and no index lists them")
+            Self::Many { count } => {
+                write!(f, "{count} are missing or faulty beyond those that are listed")
             }
             Self::PackNotIndexed { blobs_needed } => write!(
                 f,

@@ -409,7 +409,7 @@ fn many_missing_blobs_end_in_a_count() {
     let report = maker.check();
     assert_eq!(report.damages.len(), 1001);
     let more = report.damages.last().unwrap();
-    assert_eq!(more.problem, Problem::ManyNotIndexed { count: 500 });
+    assert_eq!(more.problem, Problem::Many { count: 500 });
     assert_eq!((more.snapshots.as_slice(), more.files_total), (&[snapshot][..], 500));
     assert_eq!(more.files.len(), 20);
     assert_eq!(report.affected_snapshots(), [snapshot]);
@@ -448,6 +448,25 @@ fn deep_trees_are_walked() {
     let damage = only(&report);
     assert_eq!(damage.snapshots, [snapshot]);
     assert!(damage.files[0].len() == 4096 && damage.files[0].ends_with("/d/d/leaf"));
+}
+
+#[test]
+fn hostile_names_reach_no_terminal() {
+    let mut maker = Maker::new();
+    maker.data(b"hello");
+    let name = format!("\u{1b}[2J{}", "x".repeat(100_000));
+    let root = maker.tree(&[file(&name, 9, &[b"hello"])]);
+    maker.snapshot(root);
+    let text = r#"{"nodes":[{"name":"a/\n","type":"file","content":[]}]}"#;
+    maker.pack(&[(BlobKind::Tree, text.as_bytes())]);
+    maker.snapshot(BlobId::of(text.as_bytes()));
+    maker.index();
+    let report = maker.check();
+    assert_eq!(report.damages.len(), 2);
+    for damage in &report.damages {
+        let line = damage.to_string();
+        assert!(line.len() < 1000 && !line.contains(char::is_control), "{line}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crossbeam_channel::{Sender, bounded};
 use super::{
     CheckError,
     files::Roots,
-    findings::{Findings, Map, explain},
+    findings::{Findings, Map, explain, shown},
     parallel::thread_count,
     report::{Hint, Problem},
 };
@@ -235,7 +235,7 @@ impl Walker<'_> {
         }
         // When a chunk is missing the sum is unknown, and that is told already.
         if let Some(content) = bytes.filter(|&bytes| bytes != node.size) {
-            let name = String::from_utf8_lossy(&node.name).into_owned();
+            let name = shown(&String::from_utf8_lossy(&node.name));
             let problem = Problem::SizesDisagree { name, size: node.size, content };
             self.tell(Event::Fault(tree, Some(node.name.clone()), problem));
         }
