@@ -83,13 +83,7 @@ impl Findings {
     }
 
     /// Records that a blob cannot be read from one of the packs that hold it.
-    pub(super) fn lose_copy(
-        &mut self,
-        pack: PackId,
-        kind: BlobKind,
-        id: BlobId,
-        problem: Problem,
-    ) {
+    pub(super) fn lose_copy(&mut self, pack: PackId, kind: BlobKind, id: BlobId, problem: Problem) {
         if self.is_lost(&pack) || self.bad_copies.contains_key(&(pack, kind, id)) {
             return;
         }
@@ -183,9 +177,8 @@ impl Findings {
     /// Decides for each damage whether all that it concerns can still be read.
     fn settle_recoverable(&mut self, index: &Index) {
         let nothing_missing = self.missing.is_empty();
-        let readable = |id: BlobId, kind| {
-            index.find_all(kind, id).any(|copy| self.damage_of(&copy).is_none())
-        };
+        let readable =
+            |id: BlobId, kind| index.find_all(kind, id).any(|copy| self.damage_of(&copy).is_none());
         let recoverable: Vec<bool> = self
             .damages
             .iter()
@@ -222,11 +215,7 @@ impl Findings {
     }
 
     /// Ends the check.
-    pub(super) fn into_report(
-        mut self,
-        index: &Index,
-        has: impl Fn(&File) -> bool,
-    ) -> CheckReport {
+    pub(super) fn into_report(mut self, index: &Index, has: impl Fn(&File) -> bool) -> CheckReport {
         self.settle_swapped(has);
         self.settle_recoverable(index);
         self.damages.sort_by_key(|damage| damage.subject);
@@ -266,7 +255,9 @@ impl Problem {
     pub(super) fn of_blob(error: &ReadError) -> Self {
         match error {
             ReadError::Storage(error) => Self::of_storage(error),
-            other => Self::BlobsDamaged { count: 1, first: format!("failed to {}", explain(other)) },
+            other => {
+                Self::BlobsDamaged { count: 1, first: format!("failed to {}", explain(other)) }
+            }
         }
     }
 }

@@ -181,12 +181,7 @@ impl<'r> PackReader<'r> {
         Seen { only_second_time: second.is_sound(), ..second }
     }
 
-    fn read(
-        &mut self,
-        wanted: &Wanted,
-        blobs: &[PackedBlob],
-        progress: Option<&Progress>,
-    ) -> Seen {
+    fn read(&mut self, wanted: &Wanted, blobs: &[PackedBlob], progress: Option<&Progress>) -> Seen {
         let &Wanted { pack, bytes } = wanted;
         let storage = self.repository.storage().as_ref();
         let mut seen =
@@ -272,7 +267,8 @@ impl<'r> PackReader<'r> {
         }
         let tail = stream.window.bytes(start, bytes);
         let header = header_of(self.repository, tail, bytes);
-        let header = header.map_err(|error| Problem::HeaderDisagrees { reason: explain(&error) })?;
+        let header =
+            header.map_err(|error| Problem::HeaderDisagrees { reason: explain(&error) })?;
         compare(&header, blobs).map_err(|reason| Problem::HeaderDisagrees { reason })
     }
 

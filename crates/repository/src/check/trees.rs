@@ -38,7 +38,6 @@ const LARGE_TREE_BYTES: usize = 4 << 20;
 /// How many files with a wrong size are listed when it is only a hint.
 const HINTS_MAX: usize = 20;
 
-
 /// Something that a walker saw.
 enum Event {
     Walked,
@@ -57,8 +56,7 @@ pub(super) fn walk(
 ) -> Result<(), CheckError> {
     let threads = thread_count().clamp(THREADS_MIN, THREADS_MAX);
     let readers: Result<Vec<_>, _> = (0..threads).map(|_| repository.blob_reader()).collect();
-    let unindexed: Map<PackId, ()> =
-        findings.superfluous_packs().map(|pack| (pack, ())).collect();
+    let unindexed: Map<PackId, ()> = findings.superfluous_packs().map(|pack| (pack, ())).collect();
     let (to_take, events) = bounded(1024);
     let queue = Queue::default();
     let mut collector = Collector::new(findings, roots.any_by_rustic());
