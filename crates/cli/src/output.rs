@@ -14,7 +14,7 @@ use std::{
 use clap::{ValueEnum, error::ErrorKind};
 use comfy_table::{ContentArrangement, LineStyle, Table};
 use jiff::{Timestamp as Moment, tz::TimeZone};
-use muster_repository::format::time::Timestamp;
+use muster_repository::format::{go_json, time::Timestamp};
 use serde::Serialize;
 
 use crate::{
@@ -253,9 +253,9 @@ impl Results {
         self.to.write_all(&parts.concat()).map_err(output_failure)
     }
 
-    /// Writes a value as one line of JSON.
+    /// Writes a value as one line of JSON, as Go would: restic's shapes hold names of any bytes.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
-        serde_json::to_writer(&mut self.to, value)
+        go_json::to_writer(&mut self.to, value)
             .map_err(io::Error::from)
             .and_then(|()| self.to.write_all(b"\n"))
             .map_err(output_failure)
