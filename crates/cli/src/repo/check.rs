@@ -99,7 +99,8 @@ fn print(app: &App, report: &CheckReport) -> Result<(), Failure> {
         count(counts.blobs, "blob"),
         match counts.packs_read {
             0 => "read no data back".to_owned(),
-            read => format!("read back {} ({})", count(read, "pack"), format_size(counts.bytes_read)),
+            read =>
+                format!("read back {} ({})", count(read, "pack"), format_size(counts.bytes_read)),
         }
     ))?;
     if report.is_clean() {
