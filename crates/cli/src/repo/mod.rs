@@ -13,6 +13,7 @@ mod key;
 mod ls;
 mod ncdu;
 mod nodes;
+mod restore;
 mod snapshots;
 mod stats;
 mod unlock;
@@ -66,6 +67,8 @@ enum Verb {
     Find(find::Args),
     /// Compare two snapshots
     Diff(diff::Args),
+    /// Bring files back
+    Restore(restore::Args),
     /// Look for damage
     Check(check::Args),
     /// Count what snapshots hold
@@ -86,6 +89,7 @@ pub(crate) fn run(args: Args, app: &App) -> Outcome {
         Verb::Ls(args) => ls::run(&args, app),
         Verb::Find(args) => find::run(&args, app),
         Verb::Diff(args) => diff::run(&args, app),
+        Verb::Restore(args) => restore::run(&args, app),
         Verb::Check(args) => check::run(&args, app),
         Verb::Stats(args) => stats::run(&args, app),
         Verb::Key(verb) => key::run(&verb, app),
