@@ -14,7 +14,7 @@ use std::{
 use clap::{ValueEnum, error::ErrorKind};
 use comfy_table::{ContentArrangement, LineStyle, Table};
 use jiff::{Timestamp as Moment, tz::TimeZone};
-use muster_repository::format::time::Timestamp;
+use muster_repository::format::{go_json, time::Timestamp};
 use serde::Serialize;
 
 use crate::{
@@ -79,6 +79,11 @@ impl Output {
         self.json
     }
 
+    /// Whether only warnings and errors are told.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.verbosity == Verbosity::Quiet
+    }
+
     /// How much is told.
     pub(crate) fn verbosity(&self) -> Verbosity {
         self.verbosity
@@ -89,6 +94,7 @@ impl Output {
         Results {
             to: io::BufWriter::with_capacity(RESULT_BUFFER_BYTES, io::stdout().lock()),
             escape: io::stdout().is_terminal(),
+            json: self.json,
         }
     }
 
@@ -229,12 +235,23 @@ pub(crate) struct Results {
     to: io::BufWriter<StdoutLock<'static>>,
     /// Whether control characters in names are made visible: a terminal would obey them.
     escape: bool,
+    json: bool,
 }
 
 impl Results {
     /// Writes a line.
     pub(crate) fn line(&mut self, line: impl fmt::Display) -> Result<(), Failure> {
         writeln!(self.to, "{line}").map_err(output_failure)
+    }
+
+    /// Whether the result is JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Writes text without a line end.
+    pub(crate) fn text(&mut self, text: impl fmt::Display) -> Result<(), Failure> {
+        write!(self.to, "{text}").map_err(output_failure)
     }
 
     /// Writes a line with a name, whose bytes may be anything, and perhaps a second one.
@@ -253,12 +270,15 @@ impl Results {
         self.to.write_all(&parts.concat()).map_err(output_failure)
     }
 
-    /// Writes a value as one line of JSON.
+    /// Writes a value as one line of JSON, as Go would: restic's shapes hold names of any bytes.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
-        serde_json::to_writer(&mut self.to, value)
-            .map_err(io::Error::from)
-            .and_then(|()| self.to.write_all(b"\n"))
-            .map_err(output_failure)
+        self.json_value(value)?;
+        self.text("\n")
+    }
+
+    /// Writes a value as JSON, without a line end.
+    pub(crate) fn json_value(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        go_json::to_writer(&mut self.to, value).map_err(|error| output_failure(error.into()))
     }
 
     /// Writes what is still held back.

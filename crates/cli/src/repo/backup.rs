@@ -149,7 +149,8 @@ impl Args {
 /// Backs up.
 pub(crate) fn run(args: &Args, app: &App) -> Outcome {
     let sources = sources(args, app)?;
-    let time = args.time.as_deref().map(|text| given_time(text, app)).transpose()?;
+    let time =
+        args.time.as_deref().map(|text| time::given(text, &app.environment.zone)).transpose()?;
     let mut filter = Filter::default();
     filter.patterns = args.exclude.lists().parse()?;
     filter.markers = markers(args);
@@ -210,12 +211,6 @@ fn sources(args: &Args, app: &App) -> Result<Vec<PathBuf>, Failure> {
             .help("name files or folders, or use --files-from or --stdin")),
         false => Ok(sources),
     }
-}
-
-fn given_time(text: &str, app: &App) -> Result<Timestamp, Failure> {
-    time::parse(text, &app.environment.zone).ok_or_else(|| {
-        Failure::usage(format!("read the time '{text}'")).help(format!("write {}", time::EXPECTED))
-    })
 }
 
 fn markers(args: &Args) -> Vec<MarkerFile> {

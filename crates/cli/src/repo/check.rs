@@ -115,7 +115,7 @@ fn print(app: &App, report: &CheckReport) -> Result<(), Failure> {
 }
 
 fn print_damage(app: &App, damage: &Damage) -> Result<(), Failure> {
-    app.output.line(format_args!("damaged: {damage}"))?;
+    app.output.line(format_args!("{damage}"))?;
     if !damage.snapshots.is_empty() {
         let ids: Vec<_> = damage.snapshots.iter().map(SnapshotId::short).collect();
         app.output.line(format_args!("  snapshots: {}", ids.join(", ")))?;

@@ -5,13 +5,17 @@
 
 mod backup;
 mod check;
+mod diff;
 mod filter;
+mod find;
 mod init;
 mod key;
 mod ls;
 mod ncdu;
 mod nodes;
+mod restore;
 mod snapshots;
+mod stats;
 mod unlock;
 
 use std::path::Path;
@@ -59,8 +63,16 @@ enum Verb {
     Snapshots(snapshots::Args),
     /// List what is in a snapshot
     Ls(ls::Args),
+    /// Find files in snapshots, or what uses a blob, tree or pack
+    Find(find::Args),
+    /// Compare two snapshots
+    Diff(diff::Args),
+    /// Bring files back
+    Restore(restore::Args),
     /// Look for damage
     Check(check::Args),
+    /// Count what snapshots hold
+    Stats(stats::Args),
     /// Manage the passwords that open the repository
     #[command(subcommand)]
     Key(key::Verb),
@@ -75,7 +87,11 @@ pub(crate) fn run(args: Args, app: &App) -> Outcome {
         Verb::Backup(args) => backup::run(&args, app),
         Verb::Snapshots(args) => snapshots::run(&args, app),
         Verb::Ls(args) => ls::run(&args, app),
+        Verb::Find(args) => find::run(&args, app),
+        Verb::Diff(args) => diff::run(&args, app),
+        Verb::Restore(args) => restore::run(&args, app),
         Verb::Check(args) => check::run(&args, app),
+        Verb::Stats(args) => stats::run(&args, app),
         Verb::Key(verb) => key::run(&verb, app),
         Verb::Unlock(args) => unlock::run(&args, app),
     }
