@@ -658,7 +658,7 @@ mod tests {
         let storage = Arc::new(MemoryStorage::new());
         let repository = init(storage.clone());
         let options = PackOptions { pack_bytes: PACK_BYTES_MIN, ..PackOptions::default() };
-        let blobs: Vec<Vec<u8>> = (0..40).map(|n| noise(n, 500_000 + n as usize)).collect();
+        let blobs: Vec<Vec<u8>> = (0..40).map(|n| noise(n, 500_000)).collect();
         let write = |known: &Index| {
             write_packs(&repository, known, options, vec![], &Run::new(), |writer| {
                 let mut new = 0;
