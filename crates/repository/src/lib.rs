@@ -5,6 +5,7 @@ pub mod chunker;
 pub mod compression;
 pub mod crypto;
 pub mod diff;
+pub mod dump;
 pub mod environment;
 pub mod exclude;
 pub mod find;
