@@ -3,6 +3,7 @@ pub mod backup;
 pub mod check;
 pub mod chunker;
 pub mod compression;
+pub mod copy;
 pub mod crypto;
 pub mod diff;
 pub mod dump;
