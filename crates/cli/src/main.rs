@@ -1,2 +1,55 @@
-//! Placeholder.
-fn main() {}
+//! `muster`: the command line.
+//!
+//! This crate reads arguments, calls the libraries, prints, and chooses an exit code; it
+//! decides nothing else. The map:
+//!
+//! - [`args`]: what is common to many commands; each verb's own arguments stand beside it
+//!   under [`repo`].
+//! - [`output`]: the only place that prints. Results go to standard output; progress,
+//!   messages and errors go to standard error.
+//! - [`error`] and [`exit`]: a failure as people and programs read it, and the exit codes,
+//!   which are a promise.
+//! - [`password`]: where passwords come from. Never from an argument: other users of the
+//!   machine see those.
+//! - [`progress`] and [`interrupt`]: watch a running operation, and ask it to stop.
+
+mod app;
+mod args;
+mod error;
+mod exit;
+mod interrupt;
+mod lists;
+mod location;
+mod output;
+mod password;
+mod progress;
+mod repo;
+mod time;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    app::App,
+    args::{Cli, Command},
+    exit::Exit,
+};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return output::usage_error(&error).into(),
+    };
+    let app = App::new(cli.output, cli.repository);
+    // A panic is a bug; locks are released while it unwinds, and the exit code keeps its word.
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match cli.command {
+        Command::Repo(args) => repo::run(args, &app),
+    }));
+    match outcome {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(failure)) => app.output.failure(&failure),
+        Err(_) => Exit::Failed,
+    }
+    .into()
+}

@@ -18,8 +18,11 @@ pub mod lock;
 pub mod ls;
 pub mod packer;
 pub mod repository;
+pub mod restore;
 pub mod run;
 pub mod select;
 pub mod stats;
 pub mod storage;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod tree_walk;

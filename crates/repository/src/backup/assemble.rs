@@ -90,7 +90,10 @@ impl Assembler<'_> {
     ///
     /// # Errors
     /// Fails when another thread failed or the run is cancelled.
-    pub(super) fn work(mut self, events: Receiver<Event>) -> Result<(BlobId, Summary), BackupError> {
+    pub(super) fn work(
+        mut self,
+        events: Receiver<Event>,
+    ) -> Result<(BlobId, Summary), BackupError> {
         let mut root = TreeWriter::new();
         let mut stack: Vec<Folder> = Vec::new();
         for event in events {

@@ -278,13 +278,17 @@ impl<'a> Job<'a> {
         let packs_adopted = adopted.len();
         let (packs, run) = (self.options.packs, self.run);
         let stream = self.stream.take();
-        let ((tree, mut summary), stats) =
-            write_packs(&repository, repository.index(), packs, adopted, run, |writer| {
-                match stream {
-                    Some(stream) => self.record_stream(writer, stream),
-                    None => self.record_sources(writer),
-                }
-            })?;
+        let ((tree, mut summary), stats) = write_packs(
+            &repository,
+            repository.index(),
+            packs,
+            adopted,
+            run,
+            |writer| match stream {
+                Some(stream) => self.record_stream(writer, stream),
+                None => self.record_sources(writer),
+            },
+        )?;
         summary.data_blobs = stats.data_blobs;
         summary.tree_blobs = stats.tree_blobs;
         summary.data_added = stats.plaintext_bytes;
@@ -627,9 +631,7 @@ pub enum BackupError {
 fn names(paths: &[PathBuf]) -> String {
     match paths {
         [] => "nothing".to_owned(),
-        paths => {
-            paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
-        }
+        paths => paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
     }
 }
 

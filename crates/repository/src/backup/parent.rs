@@ -58,9 +58,7 @@ pub fn choose<'a>(
     let allowed = |snapshot: &Snapshot| match kind {
         BackupKind::Full => false,
         BackupKind::Incremental => true,
-        BackupKind::Differential => {
-            BackupKind::from_tags(&snapshot.tags) == Some(BackupKind::Full)
-        }
+        BackupKind::Differential => BackupKind::from_tags(&snapshot.tags) == Some(BackupKind::Full),
     };
     snapshots
         .iter()
@@ -159,7 +157,13 @@ pub(super) fn take_over(
 mod tests {
     use super::*;
 
-    fn snapshot(n: u8, host: &str, paths: &[&str], time_s: i64, tags: &[&str]) -> (SnapshotId, Snapshot) {
+    fn snapshot(
+        n: u8,
+        host: &str,
+        paths: &[&str],
+        time_s: i64,
+        tags: &[&str],
+    ) -> (SnapshotId, Snapshot) {
         let owned = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
         let snapshot = Snapshot {
             time: Timestamp::new(time_s, 0, 0),

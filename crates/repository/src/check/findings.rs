@@ -16,7 +16,8 @@ use crate::{
     storage::{File, StorageError, StorageProblem},
 };
 
-/// Missing blobs beyond this many are counted and not listed one by one.
+/// Missing blobs and faulty trees beyond this many (of each) are counted and not listed one by
+/// one.
 const BLOBS_LISTED_MAX: usize = 1000;
 
 /// The SHA-256 of nothing.
@@ -83,13 +84,7 @@ impl Findings {
     }
 
     /// Records that a blob cannot be read from one of the packs that hold it.
-    pub(super) fn lose_copy(
-        &mut self,
-        pack: PackId,
-        kind: BlobKind,
-        id: BlobId,
-        problem: Problem,
-    ) {
+    pub(super) fn lose_copy(&mut self, pack: PackId, kind: BlobKind, id: BlobId, problem: Problem) {
         if self.is_lost(&pack) || self.bad_copies.contains_key(&(pack, kind, id)) {
             return;
         }
@@ -103,7 +98,7 @@ impl Findings {
         }
         let number = match self.missing.len() < BLOBS_LISTED_MAX {
             true => self.add(Subject::Blob(kind, id), Problem::NotIndexed),
-            false => self.add(Subject::MoreBlobs, Problem::ManyNotIndexed { count: 1 }),
+            false => self.add(Subject::MoreBlobs, Problem::Many { count: 1 }),
         };
         self.missing.insert((kind, id), number);
     }
@@ -144,7 +139,13 @@ impl Findings {
     }
 
     pub(super) fn fault_tree(&mut self, tree: BlobId, name: Option<Vec<u8>>, problem: Problem) {
-        let damage = self.add(Subject::Blob(BlobKind::Tree, tree), problem);
+        let subject = Subject::Blob(BlobKind::Tree, tree);
+        let listed =
+            self.tree_faults.len() < BLOBS_LISTED_MAX || self.by_subject.contains_key(&subject);
+        let damage = match listed {
+            true => self.add(subject, problem),
+            false => self.add(Subject::MoreBlobs, Problem::Many { count: 1 }),
+        };
         self.tree_faults.entry(tree).or_default().push(TreeFault { damage, name });
     }
 
@@ -183,9 +184,8 @@ impl Findings {
     /// Decides for each damage whether all that it concerns can still be read.
     fn settle_recoverable(&mut self, index: &Index) {
         let nothing_missing = self.missing.is_empty();
-        let readable = |id: BlobId, kind| {
-            index.find_all(kind, id).any(|copy| self.damage_of(&copy).is_none())
-        };
+        let readable =
+            |id: BlobId, kind| index.find_all(kind, id).any(|copy| self.damage_of(&copy).is_none());
         let recoverable: Vec<bool> = self
             .damages
             .iter()
@@ -222,11 +222,7 @@ impl Findings {
     }
 
     /// Ends the check.
-    pub(super) fn into_report(
-        mut self,
-        index: &Index,
-        has: impl Fn(&File) -> bool,
-    ) -> CheckReport {
+    pub(super) fn into_report(mut self, index: &Index, has: impl Fn(&File) -> bool) -> CheckReport {
         self.settle_swapped(has);
         self.settle_recoverable(index);
         self.damages.sort_by_key(|damage| damage.subject);
@@ -238,7 +234,7 @@ impl Problem {
     fn merge(&mut self, other: Self) {
         match (self, other) {
             (Self::BlobsDamaged { count, .. }, Self::BlobsDamaged { count: more, .. })
-            | (Self::ManyNotIndexed { count }, Self::ManyNotIndexed { count: more }) => {
+            | (Self::Many { count }, Self::Many { count: more }) => {
                 *count += more;
             }
             (this, other) if other.rank() > this.rank() => *this = other,
@@ -266,9 +262,25 @@ impl Problem {
     pub(super) fn of_blob(error: &ReadError) -> Self {
         match error {
             ReadError::Storage(error) => Self::of_storage(error),
-            other => Self::BlobsDamaged { count: 1, first: format!("failed to {}", explain(other)) },
+            other => {
+                Self::BlobsDamaged { count: 1, first: format!("failed to {}", explain(other)) }
+            }
         }
     }
+}
+
+/// Longest text that is taken over from what was read, in characters: names in a tree can be
+/// of any length.
+const SHOWN_MAX: usize = 400;
+
+/// Text that was read, fit for a terminal: one line, not too long, without control characters.
+pub(super) fn shown(text: &str) -> String {
+    let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let mut shown: String = text.chars().take(SHOWN_MAX).map(visible).collect();
+    if text.chars().nth(SHOWN_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// An error with its causes, in one line.
@@ -283,5 +295,5 @@ pub(super) fn explain(error: &dyn Error) -> String {
         }
         source = cause.source();
     }
-    text
+    shown(&text)
 }

@@ -180,7 +180,7 @@ fn examine(
     let packs = suspects.iter().map(wanted).collect();
     let mut problems: Map<_, _> =
         suspects.into_iter().map(|suspect| (suspect.pack, suspect.problem)).collect();
-    read_data::read(repository, index, packs, run, |mut seen| {
+    read_data::read(repository, index, packs, &run.cancel, None, |mut seen| {
         if let Some(suspected) = problems.remove(&seen.pack) {
             judge(&mut seen, suspected, sizes);
         }
@@ -195,7 +195,9 @@ fn judge(seen: &mut Seen, suspected: Problem, sizes: &Map<PackId, u64>) {
     };
     seen.problem = match (seen.problem.take(), suspected) {
         (Some(Problem::Missing), _) => Some(Problem::Missing),
-        (Some(Problem::WrongContent { .. }), _) if actual.is_some_and(|id| sizes.contains_key(&id)) => {
+        (Some(Problem::WrongContent { .. }), _)
+            if actual.is_some_and(|id| sizes.contains_key(&id)) =>
+        {
             actual.map(|id| Problem::Swapped { with: File::Pack(id) })
         }
         // The file is what its name says, so it is the index that is wrong about its size.
@@ -257,11 +259,7 @@ fn read_header_of(repository: &Repository, wanted: &Wanted) -> Result<Vec<Packed
 }
 
 /// Tells of the packs that no index lists and nothing needs.
-pub(super) fn hint_at_unindexed(
-    index: &Index,
-    sizes: &Map<PackId, u64>,
-    findings: &mut Findings,
-) {
+pub(super) fn hint_at_unindexed(index: &Index, sizes: &Map<PackId, u64>, findings: &mut Findings) {
     // Those that rustic marked for deletion are known, and wait.
     let marked: std::collections::HashSet<PackId> = index.packs_to_delete().collect();
     let mut packs: Vec<_> =

@@ -1,6 +1,5 @@
 //! Muster and restic on one repository, in both directions.
 
-
 use crate::common::{Sandbox, backup, restic};
 use muster_model::BackupKind;
 use muster_repository::{

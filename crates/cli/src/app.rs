@@ -1,0 +1,132 @@
+//! What a command works with: the printer, the surroundings, and the way to the repository.
+
+use std::{cell::Cell, sync::Arc};
+
+use muster_repository::{
+    environment::Environment,
+    lock::{Lock, LockError, LockKind},
+    packer::PackOptions,
+    repository::{IndexedRepository, OpenError, Repository},
+    run::Run,
+    storage::LocalStorage,
+};
+
+use crate::{
+    args::{OutputArgs, RepositoryArgs},
+    error::Failure,
+    interrupt, location,
+    output::Output,
+    password,
+    progress::{self, Shape},
+};
+
+/// How often a password that is typed may be wrong, as in restic.
+const TYPED_TRIES: usize = 3;
+
+/// What a command works with.
+pub(crate) struct App {
+    /// The printer.
+    pub(crate) output: Output,
+    /// Who runs this, where, and what time it is.
+    pub(crate) environment: Environment,
+    /// The operation that runs: its progress, and whether it shall stop.
+    pub(crate) run: Run,
+    /// Which repository, how to open it.
+    pub(crate) settings: RepositoryArgs,
+    /// Whether signals are heeded.
+    listening: Cell<bool>,
+}
+
+impl App {
+    pub(crate) fn new(output: OutputArgs, settings: RepositoryArgs) -> Self {
+        Self {
+            output: Output::new(&output),
+            environment: Environment::detect(),
+            run: Run::new(),
+            settings,
+            listening: Cell::new(false),
+        }
+    }
+
+    /// Opens the repository that flags or the environment name.
+    pub(crate) fn open(&self) -> Result<Repository, Failure> {
+        let hint = self.settings.key_hint.as_deref();
+        self.open_at(self.settings.named(), self.settings.password(), hint)
+    }
+
+    /// Opens a repository.
+    pub(crate) fn open_at(
+        &self,
+        named: location::Named<'_>,
+        password: password::Sources<'_>,
+        key_hint: Option<&str>,
+    ) -> Result<Repository, Failure> {
+        let storage = Arc::new(LocalStorage::new(named.folder()?));
+        let mut tries_left = TYPED_TRIES;
+        loop {
+            let found = password.find()?;
+            match Repository::open(storage.clone(), &found.password, key_hint) {
+                Err(error @ OpenError::WrongPassword { .. }) if found.typed && tries_left > 1 => {
+                    self.output.warning(format_args!("cannot {error}; try again"));
+                    tries_left -= 1;
+                }
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    /// From here on Ctrl-C asks the operation to stop in order. Before, while passwords are
+    /// typed and keys derived, it ends the process at once: nothing is left behind then.
+    pub(crate) fn heed_signals(&self) -> Result<(), Failure> {
+        match self.listening.replace(true) {
+            true => Ok(()),
+            false => interrupt::listen(self.run.cancel.clone()),
+        }
+    }
+
+    /// Takes a lock, and heeds signals, so that it is released.
+    pub(crate) fn lock(&self, repository: &Repository, kind: LockKind) -> Result<Lock, Failure> {
+        self.heed_signals()?;
+        Ok(self.acquire(repository, kind)?)
+    }
+
+    /// Takes a lock; tells a [`LockError`] for those who decide by it.
+    pub(crate) fn acquire(
+        &self,
+        repository: &Repository,
+        kind: LockKind,
+    ) -> Result<Lock, LockError> {
+        let retry = self.settings.retry_lock.unwrap_or_default();
+        Lock::acquire(repository, kind, retry, &self.environment, &self.run)
+    }
+
+    /// Takes a lock for reading, unless `--no-lock`.
+    pub(crate) fn lock_to_read(&self, repository: &Repository) -> Result<Option<Lock>, Failure> {
+        if self.settings.no_lock {
+            self.heed_signals()?;
+            return Ok(None);
+        }
+        self.lock(repository, LockKind::Shared).map(Some)
+    }
+
+    /// Loads the index.
+    pub(crate) fn load_index(&self, repository: &Repository) -> Result<IndexedRepository, Failure> {
+        self.output.verbose("loading the index");
+        Ok(repository.load_index(&self.run)?)
+    }
+
+    /// How packs are written.
+    pub(crate) fn pack_options(&self, dry_run: bool) -> PackOptions {
+        let default = PackOptions::default();
+        PackOptions {
+            pack_bytes: self.settings.pack_size.unwrap_or(default.pack_bytes),
+            compression: self.settings.compression,
+            dry_run,
+        }
+    }
+
+    /// Runs `work` while its progress is shown.
+    pub(crate) fn with_progress<T>(&self, shape: Shape, work: impl FnOnce() -> T) -> T {
+        progress::shown(&self.output, &self.run.progress, shape, work)
+    }
+}

@@ -1,0 +1,225 @@
+//! Arguments that many commands share. What belongs to one verb stands beside that verb.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use muster_model::units::{parse_duration, parse_size};
+use muster_repository::{
+    compression::CompressionLevel,
+    packer::{PACK_BYTES_MAX, PACK_BYTES_MIN},
+};
+
+use crate::{exit, location, output::Color, password, repo};
+
+/// Disaster recovery as code: recovery is measured, not declared.
+#[derive(Debug, Parser)]
+#[command(name = "muster", version, disable_help_subcommand = true, after_help = exit::HELP)]
+pub(crate) struct Cli {
+    /// How to print.
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    /// Which repository, how to open it.
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The nouns.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Work with a backup repository (restic's format), in the manner of restic
+    Repo(repo::Args),
+}
+
+/// How to print.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputArgs {
+    /// Print results as JSON, in restic's shapes; errors as JSON on standard error
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Tell more; twice: single items too
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub(crate) verbose: u8,
+    /// Tell only warnings and errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// When to colour messages; NO_COLOR is respected
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: Color,
+}
+
+/// Which repository, and how to open it.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Repository")]
+pub(crate) struct RepositoryArgs {
+    /// Folder of the repository [env: MUSTER_REPOSITORY, RESTIC_REPOSITORY]
+    #[arg(short, long, global = true, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) repo: Option<OsString>,
+    /// File that holds the repository's path
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "repo")]
+    pub(crate) repository_file: Option<PathBuf>,
+    /// File that holds the password [env: MUSTER_PASSWORD_FILE, RESTIC_PASSWORD_FILE; the
+    /// password itself: MUSTER_PASSWORD, RESTIC_PASSWORD]
+    #[arg(short, long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Command that prints the password; split into words, run without a shell [env:
+    /// MUSTER_PASSWORD_COMMAND, RESTIC_PASSWORD_COMMAND]
+    #[arg(long, global = true, value_name = "COMMAND", conflicts_with = "password_file")]
+    pub(crate) password_command: Option<String>,
+    /// Use an empty password
+    #[arg(long, global = true, conflicts_with_all = ["password_file", "password_command"])]
+    pub(crate) insecure_no_password: bool,
+    /// Try the key whose id begins like this first
+    #[arg(long, global = true, value_name = "ID")]
+    pub(crate) key_hint: Option<String>,
+    /// Take no lock where a command only reads (for a repository that cannot be written)
+    #[arg(long, global = true)]
+    pub(crate) no_lock: bool,
+    /// How long to wait for a repository that others have locked, for example 10m
+    #[arg(long, global = true, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) retry_lock: Option<Duration>,
+    /// How hard to compress: off, fastest, auto, better, max
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "auto", value_parser = level)]
+    pub(crate) compression: CompressionLevel,
+    /// Size of pack files: MiB as in restic, or with a unit; 4 to 128 MiB [default: 16]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = pack_bytes)]
+    pub(crate) pack_size: Option<u32>,
+    /// Accepted for restic's sake: a local store needs no cache
+    #[arg(long, global = true, value_name = "FOLDER", hide_short_help = true)]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// Accepted for restic's sake: a local store needs no cache
+    #[arg(long, global = true, hide_short_help = true)]
+    pub(crate) no_cache: bool,
+}
+
+fn level(text: &str) -> Result<CompressionLevel, String> {
+    text.parse()
+}
+
+/// The sizes of packs that are accepted, restic's.
+const PACK_BYTES: std::ops::RangeInclusive<u32> = PACK_BYTES_MIN..=PACK_BYTES_MAX;
+
+/// Reads the size of a pack: restic takes a bare number as MiB.
+fn pack_bytes(text: &str) -> Result<u32, String> {
+    let bytes = match text.parse::<u64>() {
+        Ok(mebibytes) => mebibytes.saturating_mul(1 << 20),
+        Err(_) => parse_size(text).map_err(|error| error.to_string())?,
+    };
+    let bytes = u32::try_from(bytes).ok().filter(|bytes| PACK_BYTES.contains(bytes));
+    bytes.ok_or_else(|| "packs are 4 to 128 MiB large".to_owned())
+}
+
+impl RepositoryArgs {
+    /// How the repository was named.
+    pub(crate) fn named(&self) -> location::Named<'_> {
+        location::Named {
+            repo: self.repo.as_ref(),
+            file: self.repository_file.as_ref(),
+            flag: "--repo",
+            variables: ["MUSTER_REPOSITORY", "RESTIC_REPOSITORY"],
+        }
+    }
+
+    /// Where its password comes from.
+    pub(crate) fn password(&self) -> password::Sources<'_> {
+        password::Sources {
+            file: self.password_file.as_ref(),
+            command: self.password_command.as_deref(),
+            empty: self.insecure_no_password,
+            empty_flag: "--insecure-no-password",
+            variables: &["MUSTER_PASSWORD", "RESTIC_PASSWORD"],
+            whose: "the repository",
+            flags: "--password-file or --password-command",
+        }
+    }
+}
+
+/// A second repository to read from.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Source repository")]
+pub(crate) struct FromArgs {
+    /// Folder of the repository to read from [env: MUSTER_FROM_REPOSITORY,
+    /// RESTIC_FROM_REPOSITORY]
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) from_repo: Option<OsString>,
+    /// File that holds its path
+    #[arg(long, value_name = "FILE", conflicts_with = "from_repo")]
+    pub(crate) from_repository_file: Option<PathBuf>,
+    /// File that holds its password [env: MUSTER_FROM_PASSWORD_FILE; the password itself:
+    /// MUSTER_FROM_PASSWORD, RESTIC_FROM_PASSWORD]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) from_password_file: Option<PathBuf>,
+    /// Command that prints its password [env: MUSTER_FROM_PASSWORD_COMMAND]
+    #[arg(long, value_name = "COMMAND", conflicts_with = "from_password_file")]
+    pub(crate) from_password_command: Option<String>,
+    /// Its password is empty
+    #[arg(long, conflicts_with_all = ["from_password_file", "from_password_command"])]
+    pub(crate) from_insecure_no_password: bool,
+    /// Try its key whose id begins like this first
+    #[arg(long, value_name = "ID")]
+    pub(crate) from_key_hint: Option<String>,
+}
+
+impl FromArgs {
+    /// How the repository was named.
+    pub(crate) fn named(&self) -> location::Named<'_> {
+        location::Named {
+            repo: self.from_repo.as_ref(),
+            file: self.from_repository_file.as_ref(),
+            flag: "--from-repo",
+            variables: ["MUSTER_FROM_REPOSITORY", "RESTIC_FROM_REPOSITORY"],
+        }
+    }
+
+    /// Where its password comes from.
+    pub(crate) fn password(&self) -> password::Sources<'_> {
+        password::Sources {
+            file: self.from_password_file.as_ref(),
+            command: self.from_password_command.as_deref(),
+            empty: self.from_insecure_no_password,
+            empty_flag: "--from-insecure-no-password",
+            variables: &["MUSTER_FROM_PASSWORD", "RESTIC_FROM_PASSWORD"],
+            whose: "the source repository",
+            flags: "--from-password-file or --from-password-command",
+        }
+    }
+}
+
+/// Which snapshots.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Which snapshots")]
+pub(crate) struct FilterArgs {
+    /// Only snapshots of this host (repeatable)
+    #[arg(short = 'H', long, value_name = "HOST")]
+    pub(crate) host: Vec<String>,
+    /// Only snapshots with all of these tags (repeatable: any of the lists)
+    #[arg(long, value_name = "TAG[,TAG…]")]
+    pub(crate) tag: Vec<String>,
+    /// Only snapshots of this absolute path (repeatable: of all of them)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) path: Vec<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_arguments_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn packs_are_mebibytes_unless_a_unit_says_otherwise() {
+        assert_eq!(pack_bytes("32"), Ok(32 << 20));
+        assert_eq!(pack_bytes("64MiB"), Ok(64 << 20));
+        for refused in ["1", "129", "1k", "many", ""] {
+            assert!(pack_bytes(refused).is_err(), "{refused}");
+        }
+    }
+}

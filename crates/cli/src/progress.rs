@@ -1,0 +1,341 @@
+//! Shows how far a running operation is.
+//!
+//! The operation counts; a thread here looks at the counters and shows them: as one line that
+//! moves on a terminal, as a plain line every ten seconds elsewhere (with `-v`), or as
+//! restic's JSON status lines. The engine never waits for the display.
+
+use std::{
+    io::{self, IsTerminal},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use muster_model::units::{format_duration, format_size};
+use muster_repository::run::{Progress, ProgressReading};
+use serde::Serialize;
+
+use crate::output::{Output, Verbosity, notice, visible};
+
+/// How often a terminal is refreshed: often enough to look alive.
+const TERMINAL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a plain line is written where nobody is watching, but a log is kept.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often a line of JSON is written.
+const JSON_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The rate is that of the last seconds rather than of the whole run, which may have changed
+/// from small files to large ones.
+const RATE_WINDOW: Duration = Duration::from_secs(15);
+
+/// What the counted bytes and files are called, and whether there is a JSON form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Files read; restic's status lines of `backup`.
+    Backup,
+    /// Files written; restic's status lines of `restore`.
+    Restore,
+    /// Anything else: no JSON.
+    Plain {
+        /// What is counted.
+        items: &'static str,
+    },
+}
+
+/// Whether the progress of an operation of this shape would be shown; only then is it worth
+/// counting what there is to do.
+pub(crate) fn is_shown(output: &Output, shape: Shape) -> bool {
+    Display::choose(output, shape).is_some()
+}
+
+/// Runs `work` while its progress is shown.
+pub(crate) fn shown<T>(
+    output: &Output,
+    progress: &Arc<Progress>,
+    shape: Shape,
+    work: impl FnOnce() -> T,
+) -> T {
+    let Some(display) = Display::choose(output, shape) else { return work() };
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    let progress = Arc::clone(progress);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let interval = display.interval();
+            let mut view = View::new(display, shape);
+            if matches!(view.display, Display::Json) {
+                view.show(&progress.read());
+            }
+            // The sender is dropped when the work is done, which ends the wait.
+            while wait.recv_timeout(interval) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                view.show(&progress.read());
+            }
+            view.clear();
+        });
+        // Moved into this closure, so that it is dropped even when the work panics.
+        let _done = done;
+        work()
+    })
+}
+
+enum Display {
+    Terminal(ProgressBar),
+    Lines,
+    Json,
+}
+
+impl Display {
+    fn choose(output: &Output, shape: Shape) -> Option<Self> {
+        if output.verbosity() == Verbosity::Quiet {
+            return None;
+        }
+        if output.is_json() {
+            return (!matches!(shape, Shape::Plain { .. })).then_some(Self::Json);
+        }
+        if io::stderr().is_terminal() {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            // The template is a constant and valid; the default style would do, too.
+            if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
+                bar.set_style(style);
+            }
+            return Some(Self::Terminal(bar));
+        }
+        (output.verbosity() >= Verbosity::Verbose).then_some(Self::Lines)
+    }
+
+    fn interval(&self) -> Duration {
+        match self {
+            Self::Terminal(_) => TERMINAL_INTERVAL,
+            Self::Lines => LINE_INTERVAL,
+            Self::Json => JSON_INTERVAL,
+        }
+    }
+}
+
+struct View {
+    display: Display,
+    shape: Shape,
+    started: Instant,
+    rate: Rate,
+}
+
+impl View {
+    fn new(display: Display, shape: Shape) -> Self {
+        Self { display, shape, started: Instant::now(), rate: Rate::default() }
+    }
+
+    fn show(&mut self, reading: &ProgressReading) {
+        let elapsed = self.started.elapsed();
+        let bytes_a_second = self.rate.note(elapsed, reading.bytes_done);
+        match &self.display {
+            Display::Terminal(bar) => {
+                let line = status_line(reading, self.shape, elapsed, bytes_a_second);
+                bar.set_message(line);
+                bar.tick();
+            }
+            Display::Lines => notice(status_line(reading, self.shape, elapsed, bytes_a_second)),
+            Display::Json => {
+                let line = status_json(reading, self.shape, elapsed, bytes_a_second);
+                // When nobody reads standard output any more, the result will find out.
+                drop(io::Write::write_all(&mut io::stdout().lock(), line.as_bytes()));
+            }
+        }
+    }
+
+    fn clear(&self) {
+        if let Display::Terminal(bar) = &self.display {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Bytes a second over the last [`RATE_WINDOW`].
+#[derive(Debug, Default)]
+struct Rate {
+    samples: std::collections::VecDeque<(Duration, u64)>,
+}
+
+impl Rate {
+    fn note(&mut self, elapsed: Duration, bytes: u64) -> Option<f64> {
+        self.samples.push_back((elapsed, bytes));
+        while self.samples.len() > 2 && elapsed - self.samples[1].0 >= RATE_WINDOW {
+            self.samples.pop_front();
+        }
+        let (since, before) = *self.samples.front()?;
+        let seconds = (elapsed - since).as_secs_f64();
+        // Below half a second the figure would only flicker.
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        (seconds >= 0.5).then(|| bytes.saturating_sub(before) as f64 / seconds)
+    }
+}
+
+/// `[1m 05s] 41.3%  1204 files 1.20 GiB, total 5678 files 2.91 GiB, 101 MiB/s, 17s left`.
+fn status_line(
+    reading: &ProgressReading,
+    shape: Shape,
+    elapsed: Duration,
+    bytes_a_second: Option<f64>,
+) -> String {
+    let items = match shape {
+        Shape::Backup => "files",
+        Shape::Restore => "items",
+        Shape::Plain { items } => items,
+    };
+    let mut line = format!("[{}] ", format_duration(elapsed));
+    if let Some(fraction) = fraction_done(reading) {
+        line.push_str(&format!("{:.1}%  ", fraction * 100.0));
+    }
+    line.push_str(&format!("{} {items}", reading.files_done));
+    if reading.bytes_done > 0 || reading.bytes_total.is_some_and(|bytes| bytes > 0) {
+        line.push_str(&format!(" {}", format_size(reading.bytes_done)));
+    }
+    if let (Some(files), Some(bytes)) = (reading.files_total, reading.bytes_total) {
+        line.push_str(&format!(", total {files} {items}"));
+        if bytes > 0 {
+            line.push_str(&format!(" {}", format_size(bytes)));
+        }
+    }
+    if reading.errors > 0 {
+        line.push_str(&format!(", {} errors", reading.errors));
+    }
+    if let Some(rate) = bytes_a_second.filter(|rate| *rate >= 1.0) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at least 1")]
+        line.push_str(&format!(", {}/s", format_size(rate as u64)));
+    }
+    if let Some(left) = time_left(reading, bytes_a_second) {
+        line.push_str(&format!(", {} left", format_duration(left)));
+    }
+    if !reading.current.is_empty() {
+        line.push_str(&format!("  {}", visible(reading.current.as_bytes())));
+    }
+    line
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown to people")]
+fn fraction_done(reading: &ProgressReading) -> Option<f64> {
+    let total = reading.bytes_total.filter(|total| *total > 0)?;
+    Some((reading.bytes_done as f64 / total as f64).min(1.0))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown to people")]
+fn time_left(reading: &ProgressReading, bytes_a_second: Option<f64>) -> Option<Duration> {
+    let left = reading.bytes_total?.saturating_sub(reading.bytes_done) as f64;
+    let rate = bytes_a_second.filter(|rate| *rate >= 1.0)?;
+    Duration::try_from_secs_f64(left / rate).ok().filter(|_| left > 0.0)
+}
+
+/// restic's status line of `backup` and of `restore`.
+#[derive(Serialize)]
+struct Status {
+    message_type: &'static str,
+    #[serde(skip_serializing_if = "is_zero")]
+    seconds_elapsed: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    seconds_remaining: u64,
+    percent_done: f64,
+    #[serde(skip_serializing_if = "is_zero")]
+    total_files: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files_done: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files_restored: Option<u64>,
+    #[serde(skip_serializing_if = "is_zero")]
+    total_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_done: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_restored: Option<u64>,
+    #[serde(skip_serializing_if = "is_zero")]
+    error_count: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    current_files: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn status_json(
+    reading: &ProgressReading,
+    shape: Shape,
+    elapsed: Duration,
+    bytes_a_second: Option<f64>,
+) -> String {
+    let files = Some(reading.files_done).filter(|files| *files > 0);
+    let bytes = Some(reading.bytes_done).filter(|bytes| *bytes > 0);
+    let backup = shape == Shape::Backup;
+    let current = Some(reading.current.clone()).filter(|name| backup && !name.is_empty());
+    let status = Status {
+        message_type: "status",
+        seconds_elapsed: elapsed.as_secs(),
+        seconds_remaining: time_left(reading, bytes_a_second).map_or(0, |left| left.as_secs()),
+        percent_done: fraction_done(reading).unwrap_or(0.0),
+        total_files: reading.files_total.unwrap_or(0),
+        files_done: files.filter(|_| backup),
+        files_restored: files.filter(|_| !backup),
+        total_bytes: reading.bytes_total.unwrap_or(0),
+        bytes_done: bytes.filter(|_| backup),
+        bytes_restored: bytes.filter(|_| !backup),
+        error_count: reading.errors,
+        current_files: current.into_iter().collect(),
+    };
+    // A struct of numbers and text always serializes.
+    let mut line = serde_json::to_string(&status).unwrap_or_default();
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading() -> ProgressReading {
+        ProgressReading {
+            files_done: 12,
+            bytes_done: 1 << 20,
+            files_total: Some(48),
+            bytes_total: Some(4 << 20),
+            errors: 1,
+            current: "/srv/a\nb".to_owned(),
+        }
+    }
+
+    #[test]
+    fn lines_tell_rate_and_time_left() {
+        let check = |reading: &ProgressReading, shape, rate, expected: &str| {
+            let line = status_line(reading, shape, Duration::from_secs(65), rate);
+            assert_eq!(line, expected);
+        };
+        check(
+            &reading(),
+            Shape::Backup,
+            Some(262_144.0),
+            "[1m 05s] 25.0%  12 files 1.00 MiB, total 48 files 4.00 MiB, 1 errors, 256 KiB/s, \
+             12s left  /srv/a\\nb",
+        );
+        let counting = ProgressReading { files_done: 3, ..ProgressReading::default() };
+        check(&counting, Shape::Plain { items: "packs" }, None, "[1m 05s] 3 packs");
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_seconds() {
+        let mut rate = Rate::default();
+        assert_eq!(rate.note(Duration::ZERO, 0), None);
+        assert_eq!(rate.note(Duration::from_secs(10), 1000), Some(100.0));
+        assert_eq!(rate.note(Duration::from_secs(20), 1000), Some(50.0));
+        assert_eq!(rate.note(Duration::from_secs(30), 1000), Some(0.0));
+    }
+
+    #[test]
+    fn json_is_that_of_restic() {
+        let elapsed = Duration::from_secs(4);
+        let line = status_json(&reading(), Shape::Restore, elapsed, None);
+        let expected = r#"{"message_type":"status","seconds_elapsed":4,"percent_done":0.25,"total_files":48,"files_restored":12,"total_bytes":4194304,"bytes_restored":1048576,"error_count":1}"#;
+        assert_eq!(line.trim_end(), expected);
+        let line = status_json(&ProgressReading::default(), Shape::Backup, Duration::ZERO, None);
+        assert_eq!(line, "{\"message_type\":\"status\",\"percent_done\":0.0}\n");
+    }
+}

@@ -1,0 +1,131 @@
+//! `muster repo check`
+
+use muster_model::{Fault, units::format_size};
+use muster_repository::{
+    check::{CheckOptions, CheckReport, Damage, ReadData, check},
+    id::SnapshotId,
+    lock::{Lock, LockError, LockKind},
+    repository::Repository,
+};
+
+use super::{counted, release};
+use crate::{
+    app::App,
+    error::{Failure, Outcome},
+    exit::Exit,
+    output::visible,
+    progress::Shape,
+};
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Read all data back, too
+    #[arg(long, conflicts_with = "read_data_subset")]
+    read_data: bool,
+    /// Read a part of the data back: n/t (part n of t), a percentage, or a size
+    #[arg(long, value_name = "PART", value_parser = subset)]
+    read_data_subset: Option<ReadData>,
+    /// Accepted for restic's sake: there is no cache
+    #[arg(long, hide_short_help = true)]
+    with_cache: bool,
+}
+
+const EXAMPLES: &str = "The exit code is 3 when anything is damaged. Backups may run meanwhile.
+
+Examples:
+  muster repo check
+  muster repo check --read-data
+  muster repo check --read-data-subset 2/7     # the second of seven nights";
+
+/// How many affected files are listed for each damage without -v.
+const FILES_SHOWN: usize = 5;
+
+fn subset(text: &str) -> Result<ReadData, muster_repository::check::UnknownSubset> {
+    text.parse()
+}
+
+/// Checks the repository.
+pub(crate) fn run(args: &Args, app: &App) -> Outcome {
+    let repository = app.open()?;
+    let lock = lock(app, &repository)?;
+    let read_data = match args.read_data {
+        true => ReadData::All,
+        false => args.read_data_subset.unwrap_or_default(),
+    };
+    let shape = Shape::Plain { items: if read_data == ReadData::No { "trees" } else { "packs" } };
+    let options = CheckOptions { read_data };
+    let report = app.with_progress(shape, || check(&repository, &options, &app.run))?;
+    release(lock)?;
+    match app.output.is_json() {
+        true => app.output.json(&report)?,
+        false => print(app, &report)?,
+    }
+    Ok(if report.is_clean() { Exit::Done } else { Exit::Damaged })
+}
+
+/// A lock that is damaged must not keep the check from telling about it.
+fn lock(app: &App, repository: &Repository) -> Result<Option<Lock>, Failure> {
+    app.heed_signals()?;
+    if app.settings.no_lock {
+        return Ok(None);
+    }
+    match app.acquire(repository, LockKind::Shared) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error @ LockError::Unreadable { .. }) => {
+            let code = error.code();
+            app.output.warning(format_args!("checking without a lock ({code}): cannot {error}"));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn print(app: &App, report: &CheckReport) -> Result<(), Failure> {
+    for damage in &report.damages {
+        print_damage(app, damage)?;
+    }
+    for hint in &report.hints {
+        app.output.line(format_args!("note: {hint}"))?;
+    }
+    let counts = &report.counts;
+    let count = |number: u64, noun: &str| counted(usize::try_from(number).unwrap_or(0), noun);
+    app.output.summary(format_args!(
+        "checked {}, {}, {}, {}, {}",
+        count(counts.snapshots, "snapshot"),
+        count(counts.trees, "tree"),
+        count(counts.packs, "pack"),
+        count(counts.blobs, "blob"),
+        match counts.packs_read {
+            0 => "read no data back".to_owned(),
+            read =>
+                format!("read back {} ({})", count(read, "pack"), format_size(counts.bytes_read)),
+        }
+    ))?;
+    if report.is_clean() {
+        return app.output.summary("no damage found");
+    }
+    let damages = counted(report.damages.len(), "damage");
+    let affected = report.affected_snapshots();
+    app.output.line(match affected.len() {
+        0 => format!("{damages} found; no snapshot loses anything by it"),
+        number => format!("{damages} found; {} affected", counted(number, "snapshot")),
+    })
+}
+
+fn print_damage(app: &App, damage: &Damage) -> Result<(), Failure> {
+    app.output.line(format_args!("{damage}"))?;
+    if !damage.snapshots.is_empty() {
+        let ids: Vec<_> = damage.snapshots.iter().map(SnapshotId::short).collect();
+        app.output.line(format_args!("  snapshots: {}", ids.join(", ")))?;
+    }
+    if damage.files_total > 0 {
+        let shown = damage.files.iter().take(FILES_SHOWN);
+        let mut files: Vec<_> = shown.map(|path| visible(path.as_bytes())).collect();
+        let more = damage.files_total.saturating_sub(files.len() as u64);
+        files.extend((more > 0).then(|| format!("and {more} more")));
+        app.output.line(format_args!("  files: {}", files.join(", ")))?;
+    }
+    app.output.line(format_args!("  help: {}", damage.help()))
+}

@@ -1,0 +1,166 @@
+//! `muster repo`: the repository alone, in the manner of restic.
+//!
+//! One module a verb. Each has its arguments and a `run` that opens the repository, calls the
+//! library, prints, and chooses the exit code.
+
+mod backup;
+mod check;
+mod diff;
+mod filter;
+mod find;
+mod init;
+mod key;
+mod ls;
+mod ncdu;
+mod nodes;
+mod restore;
+mod snapshots;
+mod stats;
+mod unlock;
+
+use std::path::Path;
+
+use clap::Subcommand;
+use muster_repository::{
+    format::snapshot::Snapshot,
+    id::{BlobId, SnapshotId},
+    lock::Lock,
+    repository::{IndexedRepository, Repository},
+    select::{self, SnapshotFilter},
+    tree_walk::find_subtree,
+};
+
+use crate::{
+    app::App,
+    args::FilterArgs,
+    error::{Failure, Outcome},
+};
+
+/// Arguments of `muster repo`.
+#[derive(Debug, clap::Args)]
+#[command(disable_help_subcommand = true, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXAMPLES: &str = "Examples:
+  export MUSTER_REPOSITORY=/backup/repo MUSTER_PASSWORD_FILE=~/.backup-password
+  muster repo init
+  muster repo backup ~/documents
+  muster repo snapshots
+  muster repo restore latest --target /tmp/restored
+
+The repository's format is restic's: restic reads what Muster writes, and the other way round.";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make a new repository
+    Init(init::Args),
+    /// Back up files and folders
+    Backup(backup::Args),
+    /// List snapshots
+    Snapshots(snapshots::Args),
+    /// List what is in a snapshot
+    Ls(ls::Args),
+    /// Find files in snapshots, or what uses a blob, tree or pack
+    Find(find::Args),
+    /// Compare two snapshots
+    Diff(diff::Args),
+    /// Bring files back
+    Restore(restore::Args),
+    /// Look for damage
+    Check(check::Args),
+    /// Count what snapshots hold
+    Stats(stats::Args),
+    /// Manage the passwords that open the repository
+    #[command(subcommand)]
+    Key(key::Verb),
+    /// Remove locks that dead processes left behind
+    Unlock(unlock::Args),
+}
+
+/// Runs a verb.
+pub(crate) fn run(args: Args, app: &App) -> Outcome {
+    match args.verb {
+        Verb::Init(args) => init::run(&args, app),
+        Verb::Backup(args) => backup::run(&args, app),
+        Verb::Snapshots(args) => snapshots::run(&args, app),
+        Verb::Ls(args) => ls::run(&args, app),
+        Verb::Find(args) => find::run(&args, app),
+        Verb::Diff(args) => diff::run(&args, app),
+        Verb::Restore(args) => restore::run(&args, app),
+        Verb::Check(args) => check::run(&args, app),
+        Verb::Stats(args) => stats::run(&args, app),
+        Verb::Key(verb) => key::run(&verb, app),
+        Verb::Unlock(args) => unlock::run(&args, app),
+    }
+}
+
+/// `n snapshots`, `1 snapshot`.
+fn counted(number: usize, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    }
+}
+
+/// Releases a lock, and tells when that fails.
+fn release(lock: Option<Lock>) -> Result<(), Failure> {
+    lock.map_or(Ok(()), |lock| Ok(lock.release()?))
+}
+
+/// The filter that the arguments stand for.
+fn filter(args: &FilterArgs) -> SnapshotFilter {
+    SnapshotFilter {
+        hosts: args.host.iter().filter(|host| !host.is_empty()).cloned().collect(),
+        tags: args.tag.iter().map(|list| select::parse_tag_list(list)).collect(),
+        paths: args.path.iter().map(|path| absolute(path)).collect(),
+    }
+}
+
+/// A path as snapshots record it.
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
+}
+
+/// The snapshots that a command is about: those named, or all that the filter lets through.
+fn select_several(
+    app: &App,
+    repository: &Repository,
+    texts: &[String],
+    args: &FilterArgs,
+) -> Result<Vec<(SnapshotId, Snapshot)>, Failure> {
+    let selection = select::select(repository, texts, &filter(args))?;
+    if selection.filter_unused {
+        app.output.warning("--host, --tag and --path have no say when snapshots are named");
+    }
+    Ok(selection.snapshots)
+}
+
+/// A snapshot, or a folder in one, ready to be read.
+struct Opened {
+    repository: IndexedRepository,
+    lock: Option<Lock>,
+    id: SnapshotId,
+    snapshot: Snapshot,
+    /// The tree of the folder that was named, or the snapshot's root.
+    tree: BlobId,
+}
+
+/// Opens the repository and the snapshot that `text` (`SNAPSHOT[:FOLDER]`) names.
+fn open_snapshot(app: &App, text: &str, args: &FilterArgs) -> Result<Opened, Failure> {
+    let repository = app.open()?;
+    let lock = app.lock_to_read(&repository)?;
+    let (text, folder) = select::split_subfolder(text);
+    let (id, snapshot) = select::resolve(&repository, text, &filter(args))?;
+    let repository = app.load_index(&repository)?;
+    let tree = match folder {
+        None => snapshot.tree,
+        Some(path) => {
+            let mut reader = repository.blob_reader()?;
+            find_subtree(&mut reader, snapshot.tree, path.as_bytes())?
+        }
+    };
+    Ok(Opened { repository, lock, id, snapshot, tree })
+}

@@ -1,0 +1,707 @@
+//! The walk: reads trees, decides about each entry, makes what is quickly made, plans files.
+//!
+//! It keeps a stack of its own, because trees may be deep, and expands a folder whole: its
+//! files go into the batch, its subfolders onto the stack, and the tree is forgotten.
+
+use std::{
+    fs::File as OpenFile,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, atomic::Ordering},
+};
+
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, mknodat, openat, symlinkat};
+
+use super::{
+    Context, DEPTH_MAX, Overwrite, RestoreError, RestoreReport,
+    dirs::Folder,
+    links::{FirstName, Links, Restored},
+    metadata::{Item, Metadata, Present, PresentAttributes, apply},
+    plan::{Batch, BatchBuilder, FileProgress, LeftFolder, PlannedFile, PlannedLink},
+    report::{Problem, ProblemCause},
+    target::LOST_AND_FOUND,
+    workers::Workers,
+    write::{first_difference, present_in},
+};
+use crate::{
+    format::{
+        pack::BlobKind,
+        time::Timestamp,
+        tree::{Node, NodeKind, Tree},
+    },
+    id::BlobId,
+    index::Location,
+    repository::{BlobReader, ReadError},
+};
+
+/// Why an entry cannot be restored: what was tried, and how it failed.
+pub(super) type Failure = (&'static str, ProblemCause);
+
+/// A restore under way, as its main thread sees it.
+pub(super) struct Walk<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) workers: Workers,
+    reader: BlobReader<'a>,
+    stack: Vec<Step>,
+    pub(super) builder: BatchBuilder,
+    /// The batch that the workers are busy with.
+    pub(super) under_way: Option<Arc<Batch>>,
+    pub(super) links: Links,
+    /// Folders that lock us out once they have their mode: they get it at the very end.
+    pub(super) late: Vec<(Arc<Folder>, Metadata)>,
+    pub(super) report: RestoreReport,
+}
+
+enum Step {
+    Enter(Entering),
+    Leave(LeftFolder),
+}
+
+struct Entering {
+    folder: Arc<Folder>,
+    tree: BlobId,
+    metadata: Option<Metadata>,
+    selected: bool,
+    descend: bool,
+}
+
+/// What becomes of an entry, given what lies in its place.
+enum Verdict {
+    /// Nothing is there.
+    Make,
+    /// Something else is there and goes.
+    Replace(Stat),
+    /// The content is there already: only metadata is set.
+    Unchanged(Stat),
+    /// What is there stays as it is.
+    Keep,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(context: &'a Context<'a>, workers: Workers) -> Result<Self, RestoreError> {
+        Ok(Self {
+            context,
+            workers,
+            reader: context.repository.blob_reader()?,
+            stack: Vec::new(),
+            builder: BatchBuilder::new(0),
+            under_way: None,
+            links: Links::default(),
+            late: Vec::new(),
+            report: RestoreReport::default(),
+        })
+    }
+
+    /// Restores everything below `tree`.
+    pub(super) fn restore(mut self, tree: BlobId) -> Result<RestoreReport, RestoreError> {
+        let folder = self.context.dirs.target().clone();
+        let root = Entering { folder, tree, metadata: None, selected: true, descend: true };
+        match self.walk(root).and_then(|()| self.complete_all()) {
+            Ok(()) => Ok(self.report),
+            Err(error) => {
+                self.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    fn walk(&mut self, root: Entering) -> Result<(), RestoreError> {
+        self.stack.push(Step::Enter(root));
+        while let Some(step) = self.stack.pop() {
+            self.check_stop()?;
+            match step {
+                Step::Enter(entering) => self.enter(entering)?,
+                Step::Leave(left) => {
+                    self.builder.add_left(left);
+                    self.submit_if_full()?;
+                }
+            }
+        }
+        self.context.run.progress.total_is_known();
+        Ok(())
+    }
+
+    /// Fails when the restore shall end early. The fatal error itself is taken at the end.
+    pub(super) fn check_stop(&self) -> Result<(), RestoreError> {
+        self.context.run.cancel.check()?;
+        match self.context.fatal.get() {
+            Some(RestoreError::TargetFull { path, source }) => {
+                let source = io::Error::from(source.kind());
+                Err(RestoreError::TargetFull { path: path.clone(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn enter(&mut self, entering: Entering) -> Result<(), RestoreError> {
+        let Entering { folder, tree, metadata, selected, descend } = entering;
+        let path = folder.path();
+        self.context.run.progress.set_current(|current| {
+            current.push_str(&String::from_utf8_lossy(&path));
+        });
+        if selected {
+            if !self.ensure(&folder) {
+                return Ok(());
+            }
+        } else {
+            self.adopt_if_there(&folder);
+        }
+        let mut left = LeftFolder { folder: folder.clone(), metadata, extra: Vec::new() };
+        let tree = match descend.then(|| self.reader.tree(tree)) {
+            Some(Ok(tree)) => {
+                left.extra = self.find_extra(&folder, &tree, &path);
+                tree
+            }
+            Some(Err(error)) if folder.parent().is_none() => return Err(error.into()),
+            Some(Err(error)) => {
+                self.problem(path.clone(), "read the folder", Arc::new(error));
+                Tree::default()
+            }
+            None => Tree::default(),
+        };
+        self.stack.push(Step::Leave(left));
+        let first_child = self.stack.len();
+        let mut path = path;
+        let folder_path_length = path.len();
+        for node in tree.nodes {
+            self.check_stop()?;
+            path.truncate(folder_path_length);
+            path.push(b'/');
+            path.extend_from_slice(&node.name);
+            self.entry(&folder, node, &path);
+            self.submit_if_full()?;
+        }
+        self.stack[first_child..].reverse();
+        Ok(())
+    }
+
+    fn entry(&mut self, folder: &Arc<Folder>, mut node: Node, path: &[u8]) {
+        let choice = self.context.select(path, node.kind);
+        if node.kind == NodeKind::Dir {
+            if choice.selected || choice.child_may_be_selected {
+                self.subfolder(folder, &mut node, choice, path);
+            }
+            return;
+        }
+        if !choice.selected {
+            return;
+        }
+        if matches!(node.kind, NodeKind::Socket | NodeKind::Irregular) {
+            self.report.add_not_restored(path.to_vec(), node.kind);
+            return;
+        }
+        if !self.ensure(folder) {
+            return;
+        }
+        let result = match node.kind {
+            NodeKind::File => self.file(folder, node, path),
+            _ => self.other(folder, node),
+        };
+        if let Err((operation, cause)) = result {
+            self.problem(path.to_vec(), operation, cause);
+        }
+    }
+
+    fn subfolder(
+        &mut self,
+        folder: &Arc<Folder>,
+        node: &mut Node,
+        choice: super::Choice,
+        path: &[u8],
+    ) {
+        let Some(tree) = node.subtree else { return };
+        if folder.depth >= DEPTH_MAX {
+            self.problem(path.to_vec(), "create", ProblemCause::TooDeep(DEPTH_MAX));
+            return;
+        }
+        self.stack.push(Step::Enter(Entering {
+            folder: Folder::below(folder, &node.name),
+            tree,
+            metadata: Some(Metadata::take(node)),
+            selected: choice.selected,
+            descend: choice.child_may_be_selected,
+        }));
+    }
+
+    pub(super) fn problem(
+        &mut self,
+        path: Vec<u8>,
+        operation: &'static str,
+        cause: impl Into<ProblemCause>,
+    ) {
+        let cause = cause.into();
+        if let ProblemCause::Io(error) = &cause {
+            self.context.stop_if_full(error, || path.clone());
+        }
+        self.context.run.progress.add_error();
+        self.report.add_problem(Problem::new(path, operation, cause));
+    }
+}
+
+/// Folders.
+impl Walk<'_> {
+    /// Makes sure that a folder is there, with all folders on the way to it. A failure is told
+    /// once, for the first folder that cannot be made.
+    fn ensure(&mut self, folder: &Arc<Folder>) -> bool {
+        let mut chain = Vec::new();
+        let mut next = Some(folder);
+        while let Some(folder) = next.filter(|folder| !folder.touched.load(Ordering::Relaxed)) {
+            chain.push(folder);
+            next = folder.parent();
+        }
+        for folder in chain.into_iter().rev() {
+            folder.touched.store(true, Ordering::Relaxed);
+            let parent_failed =
+                folder.parent().is_some_and(|parent| parent.failed.load(Ordering::Relaxed));
+            if parent_failed {
+                folder.failed.store(true, Ordering::Relaxed);
+                continue;
+            }
+            match self.bring(folder) {
+                Ok(()) => self.context.run.progress.add_total(1, 0),
+                Err((operation, cause)) => {
+                    folder.failed.store(true, Ordering::Relaxed);
+                    self.problem(folder.path(), operation, cause);
+                }
+            }
+        }
+        !folder.failed.load(Ordering::Relaxed)
+    }
+
+    fn bring(&mut self, folder: &Arc<Folder>) -> Result<(), Failure> {
+        let Context { dirs, options, .. } = self.context;
+        let parent = folder.parent().filter(|parent| parent.facts().is_some());
+        let Some(parent) = parent else { return Ok(()) };
+        if folder.facts().is_some() {
+            return match options.dry_run {
+                true => Ok(()),
+                false => dirs.open_up(folder).map_err(|error| ("open", error.into())),
+            };
+        }
+        if !parent.is_fresh() {
+            let found = dirs.look(parent, folder.name()).map_err(|e| ("look at", e.into()))?;
+            match found.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+                None => {}
+                Some(FileType::Directory) => {
+                    let opened = match options.dry_run {
+                        true => Ok(()),
+                        false => dirs.open_up(folder),
+                    };
+                    let adopted = opened.and_then(|()| dirs.adopt(folder));
+                    return adopted.map_err(|error| ("open", error.into()));
+                }
+                Some(_) => self.remove_for_folder(parent, folder)?,
+            }
+        }
+        if options.dry_run {
+            return Ok(());
+        }
+        dirs.make(folder).map_err(|error| ("create", creation_failure(error)))
+    }
+
+    /// Something that is no folder lies where one is needed.
+    fn remove_for_folder(&self, parent: &Arc<Folder>, folder: &Folder) -> Result<(), Failure> {
+        let Context { dirs, options, .. } = self.context;
+        match options.overwrite {
+            Overwrite::Always | Overwrite::IfChanged if options.dry_run => Ok(()),
+            Overwrite::Always | Overwrite::IfChanged => dirs
+                .unlink(parent, folder.name())
+                .map_err(|error| ("remove what lies in place of", error.into())),
+            Overwrite::Refuse | Overwrite::IfNewer | Overwrite::Never => Err((
+                "create",
+                ProblemCause::InTheWay("something that is no folder lies there; it was kept"),
+            )),
+        }
+    }
+
+    /// Takes notice of a folder that is not selected itself, should it be there.
+    fn adopt_if_there(&mut self, folder: &Arc<Folder>) {
+        let Context { dirs, .. } = self.context;
+        let in_old = folder.parent().is_some_and(|p| p.facts().is_some() && !p.is_fresh());
+        if in_old
+            && matches!(dirs.look(folder.parent().unwrap_or(folder), folder.name()), Ok(Some(stat)) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+        {
+            // When it cannot be opened now, that is told when something is restored in it.
+            drop(dirs.adopt(folder));
+        }
+    }
+
+    /// What lies in a folder and is not in the snapshot.
+    fn find_extra(
+        &mut self,
+        folder: &Arc<Folder>,
+        tree: &Tree,
+        path: &[u8],
+    ) -> Vec<(Vec<u8>, FileType)> {
+        if folder.is_fresh() {
+            return Vec::new();
+        }
+        let mut entries = match self.context.dirs.entries(folder) {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.problem(path.to_vec(), "list what lies in", error);
+                return Vec::new();
+            }
+        };
+        let is_target = folder.parent().is_none();
+        entries.retain(|(name, kind)| {
+            let is_own = is_target && name == LOST_AND_FOUND;
+            let path = [path, b"/", name].concat();
+            let selected = || self.context.select(&path, kind_of(*kind)).selected;
+            !is_own && tree.get(name).is_none() && selected()
+        });
+        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+        entries
+    }
+}
+
+/// Files.
+impl Walk<'_> {
+    fn file(&mut self, folder: &Arc<Folder>, mut node: Node, path: &[u8]) -> Result<(), Failure> {
+        let key = self.links.key(&node);
+        let is_other_name = key.is_some_and(|key| self.links.get(key).is_some());
+        let links = node.links;
+        let content = node.content.take().unwrap_or_default();
+        let verdict = self.verdict(folder, &node, &content, is_other_name)?;
+        let replaces = match verdict {
+            Verdict::Make => false,
+            Verdict::Replace(stat) => !self.clear(folder, &node.name, &stat)?,
+            Verdict::Unchanged(stat) => {
+                self.skip_file(node.size);
+                self.set_metadata_only(folder, &mut node, &stat)?;
+                if let Some(key) = key {
+                    let identity = (stat.st_dev, stat.st_ino);
+                    let name = node.name.into();
+                    let first = Restored { folder: folder.clone(), name, identity };
+                    self.links.insert(key, FirstName::Restored(first), links);
+                }
+                return Ok(());
+            }
+            Verdict::Keep => {
+                self.skip_file(node.size);
+                if let Some(key) = key.filter(|_| is_other_name) {
+                    self.links.count_name(key);
+                }
+                return Ok(());
+            }
+        };
+        let file = PlannedFile {
+            folder: folder.clone(),
+            name: std::mem::take(&mut node.name).into(),
+            content: content.into(),
+            size: 0,
+            metadata: Metadata::take(&mut node),
+            replaces,
+            link: key,
+            progress: FileProgress::default(),
+        };
+        match key.filter(|_| is_other_name) {
+            Some(key) => {
+                self.context.run.progress.add_total(1, 0);
+                if self.context.options.dry_run {
+                    self.report.counts.files_restored += 1;
+                } else {
+                    self.builder.add_link(PlannedLink { key, file });
+                }
+            }
+            None => {
+                let number = self.plan_file(file).map_err(|e| ("find the content of", e.into()))?;
+                if let Some(key) = key {
+                    let first = FirstName::Planned { batch: self.builder.number(), file: number };
+                    self.links.insert(key, first, links);
+                }
+            }
+        }
+        self.show_file(path);
+        Ok(())
+    }
+
+    /// Adds a file to the batch and returns its number there.
+    pub(super) fn plan_file(&mut self, mut file: PlannedFile) -> Result<u32, Arc<ReadError>> {
+        let places = self.places(&file.content).map_err(Arc::new)?;
+        file.size = places.iter().map(|place| u64::from(place.blob.plaintext_length())).sum();
+        self.context.run.progress.add_total(1, file.size);
+        if self.context.options.dry_run {
+            self.report.counts.files_restored += 1;
+            self.report.counts.bytes_restored += file.size;
+            self.context.run.progress.add_done(1, file.size);
+            return Ok(0);
+        }
+        Ok(self.builder.add_file(file, &places))
+    }
+
+    /// Where the chunks lie; of several copies rather one in a pack that is read anyway.
+    fn places(&self, content: &[BlobId]) -> Result<Vec<Location>, ReadError> {
+        let index = self.context.repository.index();
+        let place = |&id: &BlobId| {
+            let mut copies = index.find_all(BlobKind::Data, id);
+            let first = copies.next().ok_or(ReadError::MissingBlob { kind: BlobKind::Data, id })?;
+            if self.builder.knows_pack(&first.pack) {
+                return Ok(first);
+            }
+            Ok(copies.find(|copy| self.builder.knows_pack(&copy.pack)).unwrap_or(first))
+        };
+        content.iter().map(place).collect()
+    }
+
+    fn skip_file(&mut self, bytes: u64) {
+        self.report.counts.files_skipped += 1;
+        self.report.counts.bytes_skipped += bytes;
+    }
+
+    fn show_file(&self, path: &[u8]) {
+        if self.context.options.dry_run {
+            let text = String::from_utf8_lossy(path);
+            self.context.run.progress.set_current(|current| current.push_str(&text));
+        }
+    }
+
+    fn set_metadata_only(
+        &mut self,
+        folder: &Arc<Folder>,
+        node: &mut Node,
+        stat: &Stat,
+    ) -> Result<(), Failure> {
+        if self.context.options.dry_run {
+            return Ok(());
+        }
+        let pinned = self.pin(folder, &node.name).map_err(|error| ("open", error.into()))?;
+        let now = fstat(&pinned).map_err(|error| ("open", io::Error::from(error).into()))?;
+        if (now.st_dev, now.st_ino) != (stat.st_dev, stat.st_ino) {
+            let swapped = io::Error::other("somebody put another file in its place");
+            return Err(("open", swapped.into()));
+        }
+        let owner = Some((now.st_uid, now.st_gid));
+        let present = Present { owner, attributes: PresentAttributes::Unknown };
+        self.apply_pinned(&pinned, &Metadata::take(node), present)
+    }
+}
+
+/// Links, pipes and devices.
+impl Walk<'_> {
+    fn other(&mut self, folder: &Arc<Folder>, mut node: Node) -> Result<(), Failure> {
+        let key = self.links.key(&node);
+        let first = key.and_then(|key| self.links.get(key)).cloned();
+        match self.verdict(folder, &node, &[], first.is_some())? {
+            Verdict::Make => {}
+            Verdict::Replace(stat) => {
+                let same = matches!(&first, Some(FirstName::Restored(first))
+                    if first.identity == (stat.st_dev, stat.st_ino));
+                let cleared = same || self.clear(folder, &node.name, &stat)?;
+                if !cleared && !self.context.options.dry_run {
+                    let removed = self.context.dirs.unlink(folder, &node.name);
+                    removed.map_err(|error| ("replace", error.into()))?;
+                }
+            }
+            Verdict::Unchanged(_) | Verdict::Keep => {
+                self.report.counts.others_skipped += 1;
+                return Ok(());
+            }
+        }
+        self.context.run.progress.add_total(1, 0);
+        if !self.context.options.dry_run {
+            match first {
+                Some(FirstName::Restored(first)) => {
+                    let linked = self.link(&first, folder, &node.name);
+                    linked.map_err(|error| ("link", creation_failure(error)))?;
+                }
+                _ => self.make_other(folder, &mut node, key)?,
+            }
+        }
+        if let Some(key) = key {
+            self.links.count_name(key);
+        }
+        self.context.run.progress.add_done(1, 0);
+        self.report.counts.others_restored += 1;
+        Ok(())
+    }
+
+    fn make_other(
+        &mut self,
+        folder: &Arc<Folder>,
+        node: &mut Node,
+        key: Option<super::links::LinkKey>,
+    ) -> Result<(), Failure> {
+        let made = self.create(folder, node);
+        made.map_err(|error| ("create", creation_failure(error)))?;
+        let pinned = self.pin(folder, &node.name).map_err(|error| ("open", error.into()))?;
+        let stat = fstat(&pinned).map_err(|error| ("open", io::Error::from(error).into()))?;
+        // Whoever may write in the folder could have put something there that is not theirs to
+        // give away.
+        if kind_of(FileType::from_raw_mode(stat.st_mode)) != node.kind || stat.st_nlink != 1 {
+            let swapped = io::Error::other("somebody put something else in its place");
+            return Err(("open", swapped.into()));
+        }
+        if let Some(key) = key {
+            let identity = (stat.st_dev, stat.st_ino);
+            let name = node.name.as_slice().into();
+            let first = Restored { folder: folder.clone(), name, identity };
+            // This name will be counted too.
+            self.links.insert(key, FirstName::Restored(first), node.links.saturating_add(1));
+        }
+        let present = present_in(folder, self.context);
+        self.apply_pinned(&pinned, &Metadata::take(node), present)
+    }
+
+    fn create(&self, folder: &Arc<Folder>, node: &Node) -> io::Result<()> {
+        let fd = self.context.dirs.fd(folder)?;
+        let name = node.name.as_slice();
+        let mode = Mode::RUSR | Mode::WUSR;
+        match node.kind {
+            NodeKind::Symlink => symlinkat(node.link_target.as_slice(), &*fd, name)?,
+            NodeKind::Fifo => mknodat(&*fd, name, FileType::Fifo, mode, 0)?,
+            NodeKind::CharDevice => {
+                mknodat(&*fd, name, FileType::CharacterDevice, mode, node.device)?;
+            }
+            NodeKind::BlockDevice => {
+                mknodat(&*fd, name, FileType::BlockDevice, mode, node.device)?;
+            }
+            NodeKind::File | NodeKind::Dir | NodeKind::Socket | NodeKind::Irregular => {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds an entry fast, whatever becomes of its name.
+    fn pin(&self, folder: &Arc<Folder>, name: &[u8]) -> io::Result<OwnedFd> {
+        let fd = self.context.dirs.fd(folder)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(openat(&*fd, name, flags, Mode::empty())?)
+    }
+
+    fn apply_pinned(
+        &mut self,
+        pinned: &OwnedFd,
+        metadata: &Metadata,
+        present: Present,
+    ) -> Result<(), Failure> {
+        let applied = apply(Item::Pinned(pinned.as_fd()), metadata, present, self.context.rights);
+        self.report.counts.metadata_denied += u64::from(applied.denied);
+        match applied.problem {
+            Some((operation, error)) => Err((operation, error.into())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What lies in the target already.
+impl Walk<'_> {
+    fn verdict(
+        &self,
+        folder: &Arc<Folder>,
+        node: &Node,
+        content: &[BlobId],
+        is_other_name: bool,
+    ) -> Result<Verdict, Failure> {
+        if folder.is_fresh() {
+            return Ok(Verdict::Make);
+        }
+        let found = self.context.dirs.look(folder, &node.name);
+        let Some(found) = found.map_err(|error| ("look at", error.into()))? else {
+            return Ok(Verdict::Make);
+        };
+        Ok(match self.context.options.overwrite {
+            Overwrite::Always => Verdict::Replace(found),
+            Overwrite::IfChanged if is_other_name => Verdict::Replace(found),
+            Overwrite::IfChanged => match self.is_unchanged(folder, node, content, &found) {
+                true => Verdict::Unchanged(found),
+                false => Verdict::Replace(found),
+            },
+            Overwrite::IfNewer if node.mtime > mtime_of(&found) => Verdict::Replace(found),
+            Overwrite::IfNewer | Overwrite::Never => Verdict::Keep,
+            Overwrite::Refuse => {
+                let text = "something lies there that was not there when the restore began";
+                return Err(("create", ProblemCause::InTheWay(text)));
+            }
+        })
+    }
+
+    fn is_unchanged(
+        &self,
+        folder: &Arc<Folder>,
+        node: &Node,
+        content: &[BlobId],
+        found: &Stat,
+    ) -> bool {
+        let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
+        let size = u64::try_from(found.st_size).unwrap_or(0);
+        if node.kind != NodeKind::File || !is_file || size != node.size {
+            return false;
+        }
+        // A name that somebody else's file has too must not be given our metadata.
+        let mode = crate::format::mode::unix_mode(node.mode);
+        let same_rights =
+            (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (node.uid, node.gid, mode);
+        if found.st_nlink > 1 && !same_rights {
+            return false;
+        }
+        mtime_of(found) == node.mtime
+            || self.has_content(folder, &node.name, content).unwrap_or(false)
+    }
+
+    fn has_content(
+        &self,
+        folder: &Arc<Folder>,
+        name: &[u8],
+        content: &[BlobId],
+    ) -> io::Result<bool> {
+        let fd = self.context.dirs.fd(folder)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = OpenFile::from(openat(&*fd, name, flags, Mode::empty())?);
+        let index = self.context.repository.index();
+        Ok(first_difference(&file, content, index)?.is_none())
+    }
+
+    /// Removes a folder that lies where something else goes. Returns whether it was one: other
+    /// things are replaced when what replaces them is ready.
+    fn clear(&mut self, folder: &Arc<Folder>, name: &[u8], found: &Stat) -> Result<bool, Failure> {
+        let Context { dirs, options, .. } = self.context;
+        if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
+            return Ok(false);
+        }
+        if options.dry_run {
+            return Ok(true);
+        }
+        let removed = match dirs.remove_empty(folder, name) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && options.delete => {
+                dirs.remove_whole(folder, name, &|| !self.context.is_stopped())
+            }
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                let text = "a folder that is not empty lies there; '--delete' removes it";
+                return Err(("replace", ProblemCause::InTheWay(text)));
+            }
+            result => result.map(|()| 1),
+        };
+        self.report.counts.deleted += removed.map_err(|error| ("replace", error.into()))?;
+        Ok(true)
+    }
+}
+
+fn mtime_of(stat: &Stat) -> Timestamp {
+    Timestamp::new(stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0), 0)
+}
+
+/// In a folder that we made, an entry can exist already only on file systems for which two
+/// different names are the same.
+fn creation_failure(error: io::Error) -> ProblemCause {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => ProblemCause::InTheWay(
+            "something has this name already, or one that the file system takes for the same",
+        ),
+        _ => error.into(),
+    }
+}
+
+fn kind_of(kind: FileType) -> NodeKind {
+    match kind {
+        FileType::RegularFile => NodeKind::File,
+        FileType::Directory => NodeKind::Dir,
+        FileType::Symlink => NodeKind::Symlink,
+        FileType::Fifo => NodeKind::Fifo,
+        FileType::Socket => NodeKind::Socket,
+        FileType::CharacterDevice => NodeKind::CharDevice,
+        FileType::BlockDevice => NodeKind::BlockDevice,
+        FileType::Unknown => NodeKind::Irregular,
+    }
+}

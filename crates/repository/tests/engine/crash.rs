@@ -1,0 +1,316 @@
+//! Power failure at every step of a backup.
+//!
+//! One backup runs on a disk that records each change it is asked for. Then, for every prefix
+//! of these changes and several ideas of what a disk may have kept of what was not synced, a
+//! folder is made as it would be found after the crash. In each: `check` is clean, the older
+//! snapshot is whole, and the next backup stores only what did not survive.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use muster_model::BackupKind;
+use muster_repository::{
+    backup::{BackupOptions, BackupReport, backup},
+    check::{CheckOptions, ReadData, check},
+    environment::Environment,
+    format::{
+        config::Version,
+        pack::{header_span, read_header},
+    },
+    id::{BlobId, PackId},
+    repository::Repository,
+    run::Run,
+    storage::{Disk, FileKind, LocalStorage, RealDisk},
+};
+use muster_testkit::Scratch;
+
+use crate::common::{PASSWORD, backup as back_up, init_at, open_at};
+
+/// A change to the disk. Paths are relative to the repository.
+#[derive(Debug, Clone)]
+enum Change {
+    CreateDir(PathBuf),
+    Write(PathBuf, Vec<u8>),
+    SyncFile(PathBuf),
+    Rename(PathBuf, PathBuf),
+    Remove(PathBuf),
+    SyncDir(PathBuf),
+}
+
+/// Does everything for real and keeps a record.
+#[derive(Debug, Clone)]
+struct RecordingDisk {
+    root: PathBuf,
+    record: Arc<Mutex<Vec<Change>>>,
+}
+
+impl RecordingDisk {
+    fn note(&self, change: impl FnOnce(&dyn Fn(&Path) -> PathBuf) -> Change) {
+        let relative = |path: &Path| path.strip_prefix(&self.root).unwrap().to_path_buf();
+        self.record.lock().unwrap().push(change(&relative));
+    }
+}
+
+impl Disk for RecordingDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.note(|relative| Change::CreateDir(relative(path)));
+        RealDisk.create_dir(path)
+    }
+
+    fn write_new(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        RealDisk.write_new(path, content)?;
+        self.note(|relative| Change::Write(relative(path), content.to_vec()));
+        Ok(())
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        self.note(|relative| Change::SyncFile(relative(path)));
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.note(|relative| Change::Rename(relative(from), relative(to)));
+        RealDisk.rename(from, to)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.note(|relative| Change::Rename(relative(from), relative(to)));
+        RealDisk.rename_new(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.note(|relative| Change::Remove(relative(path)));
+        RealDisk.remove(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.note(|relative| Change::SyncDir(relative(path)));
+        Ok(())
+    }
+}
+
+/// What a disk keeps of changes that were not synced when the power failed.
+#[derive(Debug, Clone, Copy)]
+enum Kept {
+    /// All of them: only the process died.
+    All,
+    /// None: neither content nor names.
+    Nothing,
+    /// The names, with half of the content.
+    TornContent,
+    /// The names, with the right length and zeros for content.
+    Zeros,
+    /// Some, as this seed says: names in another order than they were made, content or not.
+    Some(u64),
+}
+
+impl Kept {
+    /// Whether the unsynced name change number `n` survived.
+    fn name(self, n: usize) -> bool {
+        match self {
+            Self::All | Self::TornContent | Self::Zeros => true,
+            Self::Nothing => false,
+            Self::Some(seed) => coin(seed, n) & 1 == 1,
+        }
+    }
+
+    /// What survived of the unsynced content of write number `n`.
+    fn content(self, n: usize, content: &[u8]) -> Vec<u8> {
+        match self {
+            Self::All => content.to_vec(),
+            Self::Nothing => Vec::new(),
+            Self::TornContent => content[..content.len() / 2].to_vec(),
+            Self::Zeros => vec![0; content.len()],
+            Self::Some(seed) => match coin(seed, n) >> 1 & 3 {
+                0 => content.to_vec(),
+                1 => content[..content.len() / 3].to_vec(),
+                2 => vec![0; content.len()],
+                _ => Vec::new(),
+            },
+        }
+    }
+}
+
+fn coin(seed: u64, n: usize) -> u64 {
+    let mut x = (seed << 32 | n as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ x >> 31
+}
+
+/// Builds at `target` what is found after the first `n` changes to `base`.
+fn crash(base: &Path, changes: &[Change], n: usize, kept: Kept, target: &Path) {
+    copy_folder(base, target);
+    let done = &changes[..n];
+    let folder = |path: &Path| path.parent().unwrap().to_path_buf();
+    // Index of the last sync of each folder and file.
+    let mut synced: BTreeMap<(bool, PathBuf), usize> = BTreeMap::new();
+    for (i, change) in done.iter().enumerate() {
+        match change {
+            Change::SyncDir(path) => synced.insert((true, path.clone()), i),
+            Change::SyncFile(path) => synced.insert((false, path.clone()), i),
+            _ => None,
+        };
+    }
+    let durable = |is_dir: bool, path: &Path, i: usize| {
+        synced.get(&(is_dir, path.to_path_buf())).is_some_and(|&sync| sync > i)
+    };
+    for (i, change) in done.iter().enumerate() {
+        let survives = |path: &Path| durable(true, &folder(path), i) || kept.name(i);
+        match change {
+            Change::CreateDir(path) if survives(path) => {
+                // A folder whose parent did not survive did not either.
+                let _ = fs::create_dir(target.join(path));
+            }
+            Change::Write(path, content) if survives(path) => {
+                let kept = match durable(false, path, i) {
+                    true => content.clone(),
+                    false => kept.content(i, content),
+                };
+                let _ = fs::write(target.join(path), kept);
+            }
+            Change::Rename(from, to) if survives(to) => {
+                let _ = fs::rename(target.join(from), target.join(to));
+            }
+            Change::Remove(path) if survives(path) => {
+                let _ = fs::remove_file(target.join(path));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Copies a repository; its files never change, so links will do.
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_folder(&entry.path(), &target),
+            false => fs::hard_link(entry.path(), target).unwrap(),
+        }
+    }
+}
+
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    (0..length).map(|n| coin(seed, n).to_le_bytes()[0]).collect()
+}
+
+fn options(source: &Path) -> BackupOptions {
+    let mut options = BackupOptions::new(vec![source.to_path_buf()]);
+    // Small packs, so that there are several; every file is read, so that what is stored
+    // depends on the repository alone.
+    options.packs.pack_bytes = 64 << 10;
+    options.kind = BackupKind::Full;
+    options
+}
+
+/// The ids of all blobs in whole packs, indexed or not.
+fn stored_blobs(repository: &Repository) -> HashSet<String> {
+    let mut blobs = HashSet::new();
+    for listed in repository.storage().list(FileKind::Pack).unwrap() {
+        let content = repository.storage().read(listed.file, 1 << 30).unwrap();
+        if listed.file.digest() != Some(*PackId::of(&content).as_bytes()) {
+            continue;
+        }
+        let span = header_span(*content.last_chunk().unwrap(), listed.bytes).unwrap();
+        let tail = &content[content.len() - span..];
+        let header = read_header(repository.key(), tail, listed.bytes).unwrap();
+        blobs.extend(header.iter().map(|blob| format!("{:?}{}", blob.kind, blob.id)));
+    }
+    blobs
+}
+
+/// The tree of the source folder itself.
+fn source_tree(repository: &Repository, report: &BackupReport, source: &Path) -> BlobId {
+    let indexed = repository.load_index(&Run::new()).unwrap();
+    let mut reader = indexed.blob_reader().unwrap();
+    source.strip_prefix("/").unwrap().components().fold(report.snapshot.tree, |tree, name| {
+        let name = name.as_os_str().as_encoded_bytes();
+        reader.tree(tree).unwrap().get(name).unwrap().subtree.unwrap()
+    })
+}
+
+#[track_caller]
+fn assert_clean(repository: &Repository, what: &str) {
+    let report = check(repository, &CheckOptions { read_data: ReadData::All }, &Run::new());
+    let report = report.unwrap();
+    assert!(report.is_clean(), "{what}: {report:#?}");
+}
+
+#[test]
+fn a_power_failure_at_any_moment_loses_no_snapshot_and_no_stored_blob() -> anyhow::Result<()> {
+    let scratch = Scratch::new("crash")?;
+    let source = scratch.join("source");
+    fs::create_dir_all(source.join("sub"))?;
+    for n in 0..4_u64 {
+        fs::write(source.join(format!("old{n}")), noise(n, 20_000))?;
+    }
+    let base = scratch.join("base");
+    let repository = init_at(&base, Version::V2)?;
+    let before = back_up(&repository, options(&source))?;
+    let before_files = fs::read_dir(base.join("snapshots"))?.count();
+    for n in 4..24_u64 {
+        fs::write(source.join(format!("sub/new{n}")), noise(n, 30_000))?;
+    }
+
+    // The backup that will be interrupted, by a process that is gone afterwards.
+    let live = scratch.join("live");
+    copy_folder(&base, &live);
+    let record = Arc::new(Mutex::new(Vec::new()));
+    let disk = RecordingDisk { root: live.clone(), record: Arc::clone(&record) };
+    let storage = Arc::new(LocalStorage::with_disk(&live, disk));
+    let recorded = Repository::open(storage, PASSWORD.as_bytes(), None)?;
+    let dead = Environment { pid: 1 << 23, ..Environment::detect() };
+    let report = backup(&recorded, options(&source), &dead, &Run::new())?;
+    let changes = record.lock().unwrap().clone();
+    let all_blobs = stored_blobs(&recorded);
+    let source_before = source_tree(&recorded, &report, &source);
+    let above = source.components().count() as u64;
+    assert!(report.id.is_some() && changes.len() > 40, "{} changes", changes.len());
+
+    let policies = [
+        Kept::All,
+        Kept::Nothing,
+        Kept::TornContent,
+        Kept::Zeros,
+        Kept::Some(1),
+        Kept::Some(2),
+        Kept::Some(3),
+    ];
+    let mut outcomes = BTreeSet::new();
+    for n in 0..=changes.len() {
+        for (p, kept) in policies.into_iter().enumerate() {
+            let what = format!("after {n} of {} changes, kept {kept:?}", changes.len());
+            let found = scratch.join(&format!("crash-{n}-{p}"));
+            crash(&base, &changes, n, kept, &found);
+            let repository = open_at(&found)?;
+            assert_clean(&repository, &what);
+            assert!(repository.snapshot(before.id.unwrap()).is_ok(), "{what}");
+            let snapshots = fs::read_dir(found.join("snapshots"))?.count();
+            outcomes.insert(snapshots - before_files);
+
+            let survived = stored_blobs(&repository);
+            let next = back_up(&repository, options(&source))?;
+            let summary = next.snapshot.summary.as_ref().unwrap();
+            let lost = |kind: &str| {
+                let lost = all_blobs.difference(&survived).filter(|blob| blob.starts_with(kind));
+                lost.count() as u64
+            };
+            assert_eq!(summary.data_blobs, lost("Data"), "{what}");
+            // The folders above the source change all the time.
+            assert!(summary.tree_blobs <= lost("Tree") + above, "{what}");
+            let indexed = open_at(&found)?;
+            assert_eq!(source_tree(&indexed, &next, &source), source_before, "{what}");
+            assert_clean(&open_at(&found)?, &what);
+            fs::remove_dir_all(&found)?;
+        }
+    }
+    assert_eq!(outcomes, BTreeSet::from([0, 1]), "crashes before and after the snapshot");
+    Ok(())
+}
