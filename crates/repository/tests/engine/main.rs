@@ -10,3 +10,4 @@ mod common;
 mod crash;
 mod damage;
 mod interop;
+mod reading;
