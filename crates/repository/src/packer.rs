@@ -30,8 +30,9 @@ use muster_model::{Class, Fault};
 use thiserror::Error;
 
 use crate::{
+    chunker::CHUNK_BYTES_MAX,
     compression::{CompressionLevel, Compressor, Decompressor},
-    crypto::{Key, NoRandomness, random_bytes},
+    crypto::{Key, NoRandomness, OVERHEAD_BYTES, random_bytes},
     format::{
         FormatError,
         config::Version,
@@ -55,8 +56,12 @@ pub const PACK_BYTES_MAX: u32 = 128 << 20;
 /// Open packs of each kind. See the module's page.
 const OPEN_PACKS: usize = 2;
 
-/// Buffers for packs of data: the open ones, one that is being stored, one that waits for it.
-const DATA_BUFFERS: usize = OPEN_PACKS + 2;
+/// Buffers for packs of data: the open ones and one that is being stored.
+const DATA_BUFFERS: usize = OPEN_PACKS + 1;
+
+/// How much a pack may grow beyond its target: by its last blob and its header. Reserved at
+/// once, because a vector that doubles when it is full would take twice the memory.
+const PACK_SLACK_BYTES: usize = CHUNK_BYTES_MAX + (1 << 20);
 
 /// Blobs of an index file, as in restic.
 const INDEX_BLOBS_MAX: usize = 50_000;
@@ -179,9 +184,9 @@ pub struct Sealer<'k> {
     compress: bool,
     compressor: Compressor,
     decompressor: Decompressor,
+    /// The compressed blob, and after sealing what was opened again.
     compressed: Vec<u8>,
     sealed: Vec<u8>,
-    opened: Vec<u8>,
     plaintext: Vec<u8>,
 }
 
@@ -207,9 +212,17 @@ impl<'k> Sealer<'k> {
             decompressor: Decompressor::new()?,
             compressed: Vec::new(),
             sealed: Vec::new(),
-            opened: Vec::new(),
             plaintext: Vec::new(),
         })
+    }
+
+    /// Makes room for blobs of up to `bytes` at once: buffers that grow with the blobs would
+    /// leave holes behind. Room that is not used costs nothing.
+    fn reserve(&mut self, bytes: usize) {
+        let bytes = bytes + bytes / 128 + OVERHEAD_BYTES;
+        for buffer in [&mut self.compressed, &mut self.sealed, &mut self.plaintext] {
+            buffer.reserve_exact(bytes);
+        }
     }
 
     /// Seals a blob and opens it again: what is stored is proven to be readable.
@@ -248,14 +261,14 @@ impl<'k> Sealer<'k> {
     ) -> Result<(), WriteError> {
         let not_verified = |_| WriteError::NotVerified { id };
         self.key
-            .open(&self.sealed, &mut self.opened)
+            .open(&self.sealed, &mut self.compressed)
             .map_err(|_| WriteError::NotVerified { id })?;
         let opened = match uncompressed_length {
-            None => &self.opened,
+            None => &self.compressed,
             Some(length) => {
                 let length = length.get() as usize;
                 self.decompressor
-                    .decompress_exact(&self.opened, length, &mut self.plaintext)
+                    .decompress_exact(&self.compressed, length, &mut self.plaintext)
                     .map_err(not_verified)?;
                 &self.plaintext
             }
@@ -339,7 +352,11 @@ impl<'a> PackWriter<'a> {
             (BlobKind::Tree, CompressionLevel::Off) => CompressionLevel::Fastest,
             (_, level) => level,
         };
-        Ok(Sealer::new(self.repository, level)?)
+        let mut sealer = Sealer::new(self.repository, level)?;
+        if kind == BlobKind::Data {
+            sealer.reserve(CHUNK_BYTES_MAX);
+        }
+        Ok(sealer)
     }
 
     /// Adds a claimed blob.
@@ -414,7 +431,11 @@ impl<'a> PackWriter<'a> {
     fn buffer(&self, kind: BlobKind) -> Result<Vec<u8>, WriteError> {
         match kind {
             BlobKind::Tree => Ok(Vec::new()),
-            BlobKind::Data => self.buffers.recv().map_err(|_| WriteError::Aborted),
+            BlobKind::Data => {
+                let mut buffer = self.buffers.recv().map_err(|_| WriteError::Aborted)?;
+                buffer.reserve_exact(self.options.pack_bytes as usize + PACK_SLACK_BYTES);
+                Ok(buffer)
+            }
         }
     }
 

@@ -144,7 +144,8 @@ impl Damage {
     pub fn help(&self) -> &'static str {
         match (self.subject, &self.problem) {
             (_, Problem::PackNotIndexed { .. }) => {
-                "the data is there: rebuild the index with 'restic repair index'"
+                "the data is there: 'restic repair index' puts it back into the index, and so \
+                 does the next 'muster repo backup' while nobody else is at work"
             }
             (Subject::File(File::Lock(_)), _) => {
                 "if nobody works in the repository, run 'muster repo unlock --remove-all'"
@@ -160,6 +161,10 @@ impl Damage {
                 if self.recoverable =>
             {
                 "rebuild the index from the packs with 'restic repair index'"
+            }
+            (_, Problem::Swapped { .. }) => {
+                "its own content may lie under the other name: compare both names with what \
+                 sha256sum says, and rename"
             }
             (Subject::File(File::Pack(_)), _) if self.recoverable => {
                 "nothing is lost: what it holds can still be read. Bring the file back from a \
@@ -303,8 +308,8 @@ pub enum Problem {
     },
     /// Snapshots need the blob, and no index lists it.
     NotIndexed,
-    /// As [`Problem::NotIndexed`], for many blobs.
-    ManyNotIndexed {
+    /// As [`Problem::NotIndexed`] or a faulty tree, for many blobs.
+    Many {
         /// How many.
         count: u64,
     },
@@ -333,7 +338,8 @@ impl Problem {
             Self::BlobsDamaged { .. } => "blobs-damaged",
             Self::InvalidTree { .. } => "invalid-tree",
             Self::SizesDisagree { .. } => "sizes-disagree",
-            Self::NotIndexed | Self::ManyNotIndexed { .. } => "blob-missing",
+            Self::NotIndexed => "blob-missing",
+            Self::Many { .. } => "more-blobs",
             Self::PackNotIndexed { .. } => "pack-not-indexed",
         }
     }
@@ -382,8 +388,8 @@ impl fmt::Display for Problem {
                 write!(f, "the size of '{name}' is {size} bytes, its chunks hold {content}")
             }
             Self::NotIndexed => f.write_str("missing: snapshots need it and no index lists it"),
-            Self::ManyNotIndexed { count } => {
-                write!(f, "missing: snapshots need {count} more and no index lists them")
+            Self::Many { count } => {
+                write!(f, "{count} are missing or faulty beyond those that are listed")
             }
             Self::PackNotIndexed { blobs_needed } => write!(
                 f,

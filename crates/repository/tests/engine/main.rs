@@ -1,5 +1,7 @@
 //! The engine against real tools, crashes and damage. One binary, so that it links once.
 
+mod check;
 mod common;
 mod crash;
+mod damage;
 mod interop;
