@@ -18,9 +18,6 @@ pub(crate) struct Cli {
     /// How to print.
     #[command(flatten)]
     pub(crate) output: OutputArgs,
-    /// Which repository, how to open it.
-    #[command(flatten)]
-    pub(crate) repository: RepositoryArgs,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,

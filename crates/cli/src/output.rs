@@ -6,7 +6,7 @@
 
 use std::{
     ffi::OsStr,
-    fmt::{self, Write as _},
+    fmt,
     io::{self, IsTerminal, StdoutLock, Write},
     os::unix::ffi::OsStrExt,
 };
@@ -317,8 +317,7 @@ pub(crate) fn visible(name: &[u8]) -> String {
             }
         }
         for byte in chunk.invalid() {
-            // Writing to a string does not fail.
-            drop(write!(text, "\\x{byte:02x}"));
+            text.push_str(&format!("\\x{byte:02x}"));
         }
     }
     text

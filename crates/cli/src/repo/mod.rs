@@ -32,14 +32,18 @@ use muster_repository::{
 
 use crate::{
     app::App,
-    args::FilterArgs,
+    args::{FilterArgs, RepositoryArgs},
     error::{Failure, Outcome},
+    output::Output,
 };
 
 /// Arguments of `muster repo`.
 #[derive(Debug, clap::Args)]
 #[command(disable_help_subcommand = true, after_help = EXAMPLES)]
 pub(crate) struct Args {
+    /// Which repository, how to open it.
+    #[command(flatten)]
+    repository: RepositoryArgs,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -81,7 +85,8 @@ enum Verb {
 }
 
 /// Runs a verb.
-pub(crate) fn run(args: Args, app: &App) -> Outcome {
+pub(crate) fn run(args: Args, output: &Output) -> Outcome {
+    let app = &App::new(output, args.repository);
     match args.verb {
         Verb::Init(args) => init::run(&args, app),
         Verb::Backup(args) => backup::run(&args, app),
@@ -126,7 +131,7 @@ fn absolute(path: &Path) -> String {
 
 /// The snapshots that a command is about: those named, or all that the filter lets through.
 fn select_several(
-    app: &App,
+    app: &App<'_>,
     repository: &Repository,
     texts: &[String],
     args: &FilterArgs,
@@ -149,7 +154,7 @@ struct Opened {
 }
 
 /// Opens the repository and the snapshot that `text` (`SNAPSHOT[:FOLDER]`) names.
-fn open_snapshot(app: &App, text: &str, args: &FilterArgs) -> Result<Opened, Failure> {
+fn open_snapshot(app: &App<'_>, text: &str, args: &FilterArgs) -> Result<Opened, Failure> {
     let repository = app.open()?;
     let lock = app.lock_to_read(&repository)?;
     let (text, folder) = select::split_subfolder(text);
