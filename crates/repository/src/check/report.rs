@@ -178,8 +178,10 @@ impl Damage {
                  restore the file and look at it"
             }
             _ => {
-                "keep the repository as it is and bring the file back from a copy of it; or \
-                 back up again, which stores anew what is missing and still at its source"
+                "keep the repository as it is and bring the file back from a copy of it. \
+                 Without a copy, restic's 'repair packs' and 'repair index' take out what \
+                 cannot be read; the next full backup then stores again what is still at its \
+                 source"
             }
         }
     }

@@ -11,3 +11,4 @@ mod crash;
 mod damage;
 mod interop;
 mod reading;
+mod restore;
