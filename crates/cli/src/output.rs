@@ -45,8 +45,6 @@ pub(crate) enum Verbosity {
     Normal,
     /// Also the steps (`-v`).
     Verbose,
-    /// Also single items (`-vv`).
-    Items,
 }
 
 /// The printer.
@@ -63,8 +61,7 @@ impl Output {
         let verbosity = match (args.quiet, args.verbose) {
             (true, _) => Verbosity::Quiet,
             (false, 0) => Verbosity::Normal,
-            (false, 1) => Verbosity::Verbose,
-            (false, _) => Verbosity::Items,
+            (false, _) => Verbosity::Verbose,
         };
         let colored = match args.color {
             Color::Always => true,

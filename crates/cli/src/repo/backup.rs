@@ -66,8 +66,6 @@ pub(crate) struct Args {
     /// Record this time instead of now, for example '2026-01-31 17:45:00'
     #[arg(long, value_name = "TIME")]
     time: Option<String>,
-    #[command(flatten)]
-    exclude: ExcludeArgs,
     /// Stay on the file systems of the paths given
     #[arg(short = 'x', long, help_heading = "What to leave out")]
     one_file_system: bool,
@@ -122,6 +120,8 @@ pub(crate) struct Args {
     /// How many files to read at the same time
     #[arg(long, value_name = "N", default_value_t = READERS_DEFAULT)]
     read_concurrency: NonZeroUsize,
+    #[command(flatten)]
+    exclude: ExcludeArgs,
 }
 
 const EXAMPLES: &str = "What cannot be read is left out and listed; the exit code is 5 then.

@@ -45,10 +45,6 @@ pub(crate) struct Args {
     /// Folder to restore into; made when it does not exist
     #[arg(short, long, value_name = "FOLDER", value_hint = clap::ValueHint::DirPath)]
     target: PathBuf,
-    #[command(flatten)]
-    include: IncludeArgs,
-    #[command(flatten)]
-    exclude: ExcludeArgs,
     /// Allow a target that is not empty, and say which of its files are replaced
     #[arg(long, value_name = "WHICH")]
     overwrite: Option<Which>,
@@ -64,6 +60,10 @@ pub(crate) struct Args {
     /// Accepted for restic's sake: runs of zeros always become holes
     #[arg(long, hide_short_help = true)]
     sparse: bool,
+    #[command(flatten)]
+    include: IncludeArgs,
+    #[command(flatten)]
+    exclude: ExcludeArgs,
     #[command(flatten)]
     filter: FilterArgs,
 }

@@ -1,6 +1,6 @@
 //! The verbs that only read: snapshots, ls, find, diff, dump, stats, copy.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use muster_testkit::peers;
 use serde_json::{Value, json};
@@ -139,6 +139,39 @@ fn snapshots_are_counted() {
     assert_eq!(stats["total_size"], 26);
     sandbox.run(&["stats", "--mode", "raw-data"]).expect(0).shows("Total Blob Count:  8");
     sandbox.run(&["stats", "--mode", "wrong"]).expect(2).tells("raw-data");
+}
+
+#[test]
+fn files_and_folders_are_dumped() {
+    let sandbox = two_snapshots("dump");
+    let ran = sandbox.run(&["dump", "latest", "/source/a.txt"]).expect(0);
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("alpha\n", ""));
+    sandbox.run(&["dump", "latest:/source", "/", "--target", "all.tar"]).expect(0);
+    let listed = Command::new("tar").arg("-tf").arg(sandbox.path("all.tar")).output().unwrap();
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("sub/b.txt\n"));
+    let zip = sandbox.run(&["dump", "--archive", "zip", "latest", "/source"]).expect(0);
+    assert!(zip.stdout.starts_with("PK"));
+    sandbox.run(&["dump", "latest", "/source/none"]).expect(1).tells("/source/none");
+    sandbox.run(&["dump", "--archive", "rar", "latest", "/"]).expect(2).tells("tar or zip");
+}
+
+#[test]
+fn snapshots_are_copied_once() {
+    let sandbox = two_snapshots("copy");
+    let second = ["-r", "second", "--from-repo", "repo"];
+    let from = |arguments: &[&str]| {
+        let mut command = sandbox.command(&[arguments, &second[2..], &second[..2]].concat());
+        run(command.env("MUSTER_FROM_PASSWORD", PASSWORD))
+    };
+    from(&["init", "--copy-chunker-params"]).expect(0);
+    from(&["copy", "--host", "one"]).expect(0).shows("copied 1 snapshot, 0 there already");
+    let summary = from(&["copy", "--json"]).expect(0).last_json();
+    assert_eq!(summary["copied"].as_array().unwrap().len(), 1);
+    assert_eq!(summary["skipped"].as_array().unwrap().len(), 1);
+    sandbox.run(&["-r", "second", "check", "--read-data"]).expect(0);
+    let ran = sandbox.run(&["-r", "second", "ls", "latest"]).expect(0);
+    ran.shows("/source/new.txt");
+    sandbox.run(&["-r", "second", "copy"]).expect(2).tells("--from-repo");
 }
 
 #[test]
