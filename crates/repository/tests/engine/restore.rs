@@ -6,11 +6,12 @@ use std::{
     process::Command,
 };
 
+use muster_model::{Class, Fault};
 use muster_repository::{
     backup::BackupOptions,
     format::config::Version,
     repository::Repository,
-    restore::{Overwrite, RestoreOptions, RestoreReport, restore},
+    restore::{Overwrite, RestoreError, RestoreOptions, RestoreReport, restore},
     run::Run,
     tree_walk::find_subtree,
 };
@@ -174,6 +175,51 @@ fn somebody_who_is_not_root_gets_what_they_may_have() -> anyhow::Result<()> {
     let restored = walk(&target)?;
     assert_same(&walk(&source)?, &restored, &tolerance);
     assert_no_rights_of_others(&source, &target, &restored)?;
+    Ok(())
+}
+
+/// A full disk ends the restore at once, and what is there is whole.
+#[test]
+fn a_full_disk_ends_the_restore() -> anyhow::Result<()> {
+    let sandbox = Sandbox::new("restore-full")?;
+    let source = sandbox.folder("source")?;
+    for i in 0..40_u8 {
+        let content: Vec<u8> = (0..200_000_u32).map(|j| (j % 251) as u8 ^ i).collect();
+        std::fs::write(source.join(format!("f{i:02}")), content)?;
+    }
+    std::fs::write(source.join("large"), vec![1; 3 << 20])?;
+    let repository = sandbox.init(Version::V2)?;
+    assert!(backup(&repository, BackupOptions::new(vec![source.clone()]))?.problems.is_empty());
+    let target = sandbox.folder("target")?;
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=4m", "muster-test"])
+        .arg(&target)
+        .output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        return Ok(()); // Only root may mount, and not in every container.
+    }
+    let result = restore_folder(&repository, &source, &RestoreOptions::new(&target));
+    let outcome = check_full(result, &source, &target);
+    let unmounted = Command::new("umount").arg(&target).output()?;
+    assert!(unmounted.status.success(), "{unmounted:?}");
+    outcome
+}
+
+fn check_full(
+    result: anyhow::Result<RestoreReport>,
+    source: &Path,
+    target: &Path,
+) -> anyhow::Result<()> {
+    let error = result.expect_err("8 MB do not fit into 4").downcast::<RestoreError>()?;
+    anyhow::ensure!((error.class(), error.code()) == (Class::Transient, "target-full"), "{error}");
+    let mut count = 0;
+    for entry in std::fs::read_dir(target)? {
+        let name = entry?.file_name();
+        let is_whole = std::fs::read(source.join(&name))? == std::fs::read(target.join(&name))?;
+        anyhow::ensure!(is_whole, "{} is not whole", name.display());
+        count += 1;
+    }
+    anyhow::ensure!(count > 5, "only {count} files were restored into 4 MiB");
     Ok(())
 }
 
