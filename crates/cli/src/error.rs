@@ -148,8 +148,9 @@ impl Failure {
     }
 }
 
-impl<E: Fault> From<E> for Failure {
-    fn from(error: E) -> Self {
+impl Failure {
+    /// What a library error tells.
+    pub(crate) fn of(error: &dyn Fault) -> Self {
         let failure = Self {
             code: error.code(),
             class: error.class(),
@@ -161,6 +162,18 @@ impl<E: Fault> From<E> for Failure {
             Some(source) => failure.caused_by(source),
             None => failure,
         }
+    }
+
+    /// The message and its causes on one line.
+    pub(crate) fn one_line(&self) -> String {
+        let parts = std::iter::once(&self.message).chain(&self.causes);
+        parts.map(String::as_str).collect::<Vec<_>>().join(": ")
+    }
+}
+
+impl<E: Fault> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::of(&error)
     }
 }
 

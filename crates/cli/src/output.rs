@@ -6,7 +6,7 @@
 
 use std::{
     ffi::OsStr,
-    fmt::{self, Write as _},
+    fmt,
     io::{self, IsTerminal, StdoutLock, Write},
     os::unix::ffi::OsStrExt,
 };
@@ -14,7 +14,7 @@ use std::{
 use clap::{ValueEnum, error::ErrorKind};
 use comfy_table::{ContentArrangement, LineStyle, Table};
 use jiff::{Timestamp as Moment, tz::TimeZone};
-use muster_repository::format::time::Timestamp;
+use muster_repository::format::{go_json, time::Timestamp};
 use serde::Serialize;
 
 use crate::{
@@ -45,8 +45,6 @@ pub(crate) enum Verbosity {
     Normal,
     /// Also the steps (`-v`).
     Verbose,
-    /// Also single items (`-vv`).
-    Items,
 }
 
 /// The printer.
@@ -63,8 +61,7 @@ impl Output {
         let verbosity = match (args.quiet, args.verbose) {
             (true, _) => Verbosity::Quiet,
             (false, 0) => Verbosity::Normal,
-            (false, 1) => Verbosity::Verbose,
-            (false, _) => Verbosity::Items,
+            (false, _) => Verbosity::Verbose,
         };
         let colored = match args.color {
             Color::Always => true,
@@ -79,6 +76,11 @@ impl Output {
         self.json
     }
 
+    /// Whether only warnings and errors are told.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.verbosity == Verbosity::Quiet
+    }
+
     /// How much is told.
     pub(crate) fn verbosity(&self) -> Verbosity {
         self.verbosity
@@ -89,6 +91,7 @@ impl Output {
         Results {
             to: io::BufWriter::with_capacity(RESULT_BUFFER_BYTES, io::stdout().lock()),
             escape: io::stdout().is_terminal(),
+            json: self.json,
         }
     }
 
@@ -229,12 +232,23 @@ pub(crate) struct Results {
     to: io::BufWriter<StdoutLock<'static>>,
     /// Whether control characters in names are made visible: a terminal would obey them.
     escape: bool,
+    json: bool,
 }
 
 impl Results {
     /// Writes a line.
     pub(crate) fn line(&mut self, line: impl fmt::Display) -> Result<(), Failure> {
         writeln!(self.to, "{line}").map_err(output_failure)
+    }
+
+    /// Whether the result is JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Writes text without a line end.
+    pub(crate) fn text(&mut self, text: impl fmt::Display) -> Result<(), Failure> {
+        write!(self.to, "{text}").map_err(output_failure)
     }
 
     /// Writes a line with a name, whose bytes may be anything, and perhaps a second one.
@@ -253,12 +267,15 @@ impl Results {
         self.to.write_all(&parts.concat()).map_err(output_failure)
     }
 
-    /// Writes a value as one line of JSON.
+    /// Writes a value as one line of JSON, as Go would: restic's shapes hold names of any bytes.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
-        serde_json::to_writer(&mut self.to, value)
-            .map_err(io::Error::from)
-            .and_then(|()| self.to.write_all(b"\n"))
-            .map_err(output_failure)
+        self.json_value(value)?;
+        self.text("\n")
+    }
+
+    /// Writes a value as JSON, without a line end.
+    pub(crate) fn json_value(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        go_json::to_writer(&mut self.to, value).map_err(|error| output_failure(error.into()))
     }
 
     /// Writes what is still held back.
@@ -297,8 +314,7 @@ pub(crate) fn visible(name: &[u8]) -> String {
             }
         }
         for byte in chunk.invalid() {
-            // Writing to a string does not fail.
-            drop(write!(text, "\\x{byte:02x}"));
+            text.push_str(&format!("\\x{byte:02x}"));
         }
     }
     text

@@ -3,6 +3,8 @@
 use jiff::{civil::DateTime, fmt::strtime, tz::TimeZone};
 use muster_repository::format::time::Timestamp;
 
+use crate::error::Failure;
+
 /// Forms that are understood, in the local zone; what is left out is zero.
 const FORMS: [&str; 6] = [
     "%Y-%m-%d %H:%M:%S",
@@ -13,12 +15,18 @@ const FORMS: [&str; 6] = [
     "%d.%m.%Y",
 ];
 
-/// The form of a time, for help texts.
-pub(crate) const EXPECTED: &str = "a time such as '2026-01-31 17:45:00', or with an offset as in \
+/// What is understood, for errors.
+const EXPECTED: &str = "write a time such as '2026-01-31 17:45:00', or with an offset as in \
                                    2026-01-31T17:45:00+01:00";
 
+/// Reads a time that a flag gives.
+pub(crate) fn given(text: &str, zone: &TimeZone) -> Result<Timestamp, Failure> {
+    let failure = || Failure::usage(format!("read the time '{text}'")).help(EXPECTED);
+    parse(text, zone).ok_or_else(failure)
+}
+
 /// Reads a local time, or one with an offset.
-pub(crate) fn parse(text: &str, zone: &TimeZone) -> Option<Timestamp> {
+fn parse(text: &str, zone: &TimeZone) -> Option<Timestamp> {
     if let Ok(time) = Timestamp::parse(text) {
         return Some(time);
     }

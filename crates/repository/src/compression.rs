@@ -107,7 +107,7 @@ impl Compressor {
     /// Fails when zstd does.
     pub fn compress(&mut self, data: &[u8], compressed: &mut Vec<u8>) -> Result<(), FormatError> {
         compressed.clear();
-        compressed.reserve(zstd::zstd_safe::compress_bound(data.len()));
+        compressed.reserve_exact(zstd::zstd_safe::compress_bound(data.len()));
         self.context
             .compress_to_buffer(data, compressed)
             .map(drop)
@@ -145,7 +145,7 @@ impl Decompressor {
         data: &mut Vec<u8>,
     ) -> Result<(), FormatError> {
         data.clear();
-        data.reserve(length);
+        data.reserve_exact(length);
         let written = self
             .context
             .decompress_to_buffer(compressed, data)

@@ -124,7 +124,7 @@ impl Key {
     fn seal_with_iv(&self, iv: &[u8; IV_BYTES], plaintext: &[u8], sealed: &mut Vec<u8>) {
         assert!(iv.iter().any(|&byte| byte != 0), "an all-zero IV means broken randomness");
         let start = sealed.len();
-        sealed.reserve(plaintext.len() + OVERHEAD_BYTES);
+        sealed.reserve_exact(plaintext.len() + OVERHEAD_BYTES);
         sealed.extend_from_slice(iv);
         sealed.extend_from_slice(plaintext);
         let body = &mut sealed[start + IV_BYTES..];

@@ -1,18 +1,17 @@
 //! `muster repo ls`
 
-use std::{cmp::Ordering, ffi::OsString, os::unix::ffi::OsStrExt};
+use std::{ffi::OsString, os::unix::ffi::OsStrExt};
 
-use clap::ValueEnum;
 use muster_repository::{
-    format::tree::{Node, NodeKind},
-    tree_walk::{Entry, Step, TreeWalk, components},
+    ls::{Ls, LsNode, LsOptions, LsSort, LsStep},
+    tree_walk::Entry,
 };
 use serde::Serialize;
 
 use super::{
     Opened,
     ncdu::Ncdu,
-    nodes::{NodeJson, Style, write_line},
+    nodes::{Style, write_line},
     open_snapshot, release,
     snapshots::WithId,
 };
@@ -46,9 +45,9 @@ pub(crate) struct Args {
     /// Write the format that 'ncdu -f -' reads
     #[arg(long, conflicts_with_all = ["json", "sort", "reverse"])]
     ncdu: bool,
-    /// Sort by this instead of by folder
-    #[arg(short, long, value_name = "BY")]
-    sort: Option<Sort>,
+    /// Sort by name, size, mtime (or time), atime, ctime or extension
+    #[arg(short, long, value_name = "BY", default_value = "name", value_parser = sort)]
+    sort: LsSort,
     /// Sort the other way round
     #[arg(long)]
     reverse: bool,
@@ -61,15 +60,8 @@ const EXAMPLES: &str = "Examples:
   muster repo ls -l --human-readable 5d21c52d /home/ana
   muster repo ls latest:/home --sort size --reverse | head";
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Sort {
-    Name,
-    Size,
-    #[value(alias = "time")]
-    Mtime,
-    Atime,
-    Ctime,
-    Extension,
+fn sort(text: &str) -> Result<LsSort, String> {
+    text.parse()
 }
 
 /// The first line of restic's JSON.
@@ -82,7 +74,7 @@ struct SnapshotLine<'a> {
 }
 
 /// Lists a snapshot.
-pub(crate) fn run(args: &Args, app: &App) -> Outcome {
+pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     if let Some(relative) = args.folders.iter().find(|folder| !folder.as_bytes().starts_with(b"/"))
     {
         let shown = relative.to_string_lossy();
@@ -90,66 +82,26 @@ pub(crate) fn run(args: &Args, app: &App) -> Outcome {
             .help("write folders as 'ls' shows them, with a leading '/'"));
     }
     let opened = open_snapshot(app, &args.snapshot, &args.filter)?;
+    let options = LsOptions {
+        folders: args.folders.iter().map(|folder| folder.as_bytes().to_vec()).collect(),
+        recursive: args.recursive,
+    };
     let mut listing = Listing::new(args, app, &opened)?;
-    let exit = walk(args, app, &opened, &mut listing)?;
-    listing.finish(args)?;
-    release(opened.lock)?;
-    Ok(exit)
-}
-
-fn walk(
-    args: &Args,
-    app: &App,
-    opened: &Opened,
-    listing: &mut Listing<'_>,
-) -> Result<Exit, Failure> {
-    let folders: Vec<_> = args.folders.iter().map(|folder| components(folder.as_bytes())).collect();
     let mut exit = Exit::Done;
-    let mut walk = TreeWalk::new(&opened.repository, opened.tree, b"")?;
-    while let Some(step) = walk.next() {
+    for step in Ls::new(&opened.repository, opened.tree, &options)? {
         app.run.cancel.check()?;
         match step {
-            Step::Entry(entry) => {
-                let scope = Scope::of(&folders, &components(&entry.path), args.recursive);
-                if entry.node.kind == NodeKind::Dir && !scope.enter {
-                    walk.skip_folder();
-                }
-                if scope.show {
-                    listing.entry(entry)?;
-                } else if scope.enter {
-                    listing.on_the_way(&entry)?;
-                }
-            }
-            Step::Unreadable { path, error, .. } => {
+            LsStep::Listed(entry) => listing.entry(entry)?,
+            LsStep::OnTheWay(entry) => listing.on_the_way(&entry)?,
+            LsStep::Left { .. } => listing.left()?,
+            LsStep::Unreadable { path, error } => {
                 exit = app.output.item_failure(&path, &Failure::from(error));
-            }
-            Step::Left { path } => {
-                let scope = Scope::of(&folders, &components(&path), args.recursive);
-                listing.left(scope.show || scope.enter)?;
             }
         }
     }
+    listing.finish(args)?;
+    release(opened.lock)?;
     Ok(exit)
-}
-
-/// What to do with an entry.
-#[derive(Debug, PartialEq, Eq)]
-struct Scope {
-    /// It is listed.
-    show: bool,
-    /// If it is a folder, it is walked into.
-    enter: bool,
-}
-
-impl Scope {
-    /// restic's rule: an entry is shown in or below a wanted folder, and folders are entered on
-    /// the way there; below, only when recursive.
-    fn of(folders: &[Vec<&[u8]>], path: &[&[u8]], recursive: bool) -> Self {
-        let within = folders.iter().any(|folder| path.starts_with(folder));
-        let towards = folders.iter().any(|folder| folder.starts_with(path));
-        let all = folders.is_empty();
-        Self { show: all || within, enter: all || towards || within && recursive }
-    }
 }
 
 /// Where the entries go.
@@ -194,7 +146,7 @@ impl<'a> Listing<'a> {
                 zone: &app.environment.zone,
             })
         };
-        let sorts = args.sort.is_some_and(|sort| sort != Sort::Name) || args.reverse;
+        let sorts = args.sort != LsSort::Name || args.reverse;
         Ok(Self { results, form, waiting: sorts.then(Vec::new) })
     }
 
@@ -209,36 +161,31 @@ impl<'a> Listing<'a> {
     }
 
     fn write(&mut self, entry: &Entry) -> Result<(), Failure> {
-        let Entry { path, node, .. } = entry;
         match &mut self.form {
-            Form::Json => self.results.json(&NodeJson::new(path, node)),
-            Form::Text(style) => write_line(&mut self.results, path, node, *style),
-            Form::Ncdu(ncdu) => ncdu.entry(&mut self.results, node),
+            Form::Json => self.results.json(&LsNode::from(entry)),
+            Form::Text(style) => write_line(&mut self.results, entry, *style),
+            Form::Ncdu(ncdu) => ncdu.entry(&mut self.results, &entry.node),
         }
     }
 
     /// ncdu wants the folders that lead to what is listed, too.
     fn on_the_way(&mut self, entry: &Entry) -> Result<(), Failure> {
         match &mut self.form {
-            Form::Ncdu(ncdu) if entry.node.kind == NodeKind::Dir => {
-                ncdu.entry(&mut self.results, &entry.node)
-            }
+            Form::Ncdu(ncdu) => ncdu.entry(&mut self.results, &entry.node),
             _ => Ok(()),
         }
     }
 
-    fn left(&mut self, was_listed: bool) -> Result<(), Failure> {
+    fn left(&mut self) -> Result<(), Failure> {
         match &mut self.form {
-            Form::Ncdu(ncdu) if was_listed => ncdu.left(&mut self.results),
+            Form::Ncdu(ncdu) => ncdu.left(&mut self.results),
             _ => Ok(()),
         }
     }
 
     fn finish(mut self, args: &Args) -> Result<(), Failure> {
         let mut waiting = self.waiting.take().unwrap_or_default();
-        if let Some(sort) = args.sort.filter(|sort| *sort != Sort::Name) {
-            waiting.sort_by(|a, b| compare(sort, a, b));
-        }
+        waiting.sort_by(|a, b| args.sort.compare(a, b));
         if args.reverse {
             waiting.reverse();
         }
@@ -249,55 +196,5 @@ impl<'a> Listing<'a> {
             ncdu.end(&mut self.results)?;
         }
         self.results.finish()
-    }
-}
-
-fn compare(sort: Sort, a: &Entry, b: &Entry) -> Ordering {
-    fn size(node: &Node) -> u64 {
-        if node.kind == NodeKind::File { node.size } else { 0 }
-    }
-    let order = match sort {
-        Sort::Name => Ordering::Equal,
-        Sort::Size => size(&a.node).cmp(&size(&b.node)),
-        Sort::Mtime => a.node.mtime.cmp(&b.node.mtime),
-        Sort::Atime => a.node.atime.cmp(&b.node.atime),
-        Sort::Ctime => a.node.ctime.cmp(&b.node.ctime),
-        Sort::Extension => extension(&a.node.name).cmp(extension(&b.node.name)),
-    };
-    order.then_with(|| a.path.cmp(&b.path))
-}
-
-/// From the last dot on, as Go sees it; nothing when there is none.
-fn extension(name: &[u8]) -> &[u8] {
-    name.iter().rposition(|byte| *byte == b'.').map_or(b"", |dot| &name[dot..])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn folders_limit_what_is_listed() {
-        let check = |folders: &[&str], path: &str, recursive, show, enter| {
-            let folders: Vec<_> =
-                folders.iter().map(|folder| components(folder.as_bytes())).collect();
-            let scope = Scope::of(&folders, &components(path.as_bytes()), recursive);
-            assert_eq!(scope, Scope { show, enter }, "{path} in {folders:?}");
-        };
-        check(&[], "/a", false, true, true);
-        check(&["/a/b"], "/a", false, false, true);
-        check(&["/a/b"], "/a/b", false, true, true);
-        check(&["/a/b"], "/a/b/c", false, true, false);
-        check(&["/a/b"], "/a/b/c", true, true, true);
-        check(&["/a/b"], "/a/bc", false, false, false);
-        check(&["/a/b", "/c"], "/c/d", false, true, false);
-        check(&["/"], "/a", false, true, false);
-    }
-
-    #[test]
-    fn extensions_begin_at_the_last_dot() {
-        assert_eq!(extension(b"a.tar.gz"), b".gz");
-        assert_eq!(extension(b"README"), b"");
-        assert_eq!(extension(b".hidden"), b".hidden");
     }
 }

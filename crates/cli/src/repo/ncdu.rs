@@ -6,6 +6,7 @@
 use std::io::Write;
 
 use muster_repository::format::{
+    go_json::{self, RawText},
     mode::unix_mode,
     snapshot::Snapshot,
     tree::{Node, NodeKind},
@@ -26,8 +27,8 @@ pub(super) struct Ncdu {
 }
 
 #[derive(Serialize)]
-struct NcduNode {
-    name: String,
+struct NcduNode<'a> {
+    name: RawText<'a>,
     asize: u64,
     dsize: u64,
     dev: u64,
@@ -52,7 +53,7 @@ impl Ncdu {
     pub(super) fn entry(&mut self, results: &mut Results, node: &Node) -> Result<(), Failure> {
         let size = if node.kind == NodeKind::File { node.size } else { 0 };
         let line = json(&NcduNode {
-            name: super::nodes::text(&node.name),
+            name: RawText(&node.name),
             asize: size,
             dsize: size.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES),
             dev: node.device_id,
@@ -89,5 +90,6 @@ impl Ncdu {
 }
 
 fn json(value: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string(value).map_err(|error| output_failure(error.into()))
+    let json = go_json::to_vec(value).map_err(|error| output_failure(error.into()))?;
+    Ok(String::from_utf8_lossy(&json).into_owned())
 }

@@ -13,8 +13,8 @@
 //! need. Readers cut files into chunks; workers hash, deduplicate, compress, seal and verify
 //! them. The assembler follows the walk's events, waits for each file in turn, and writes trees.
 //!
-//! **Bounds.** Every queue is bounded. Plaintext between readers and workers is bounded in bytes
-//! ([`PLAINTEXT_BYTES`]), since chunks differ by a factor of thousands.
+//! **Bounds.** Every queue is bounded. Plaintext between readers and workers is bounded in
+//! bytes too ([`Budget`]), since chunks differ by a factor of thousands.
 //!
 //! **Ends.** A file in flight reports to the assembler when its last chunk is done or dropped,
 //! so a thread that fails leaves nobody waiting.
@@ -34,7 +34,7 @@ use rustix::{
 
 use super::metadata::{self, NodeMaker};
 use crate::{
-    chunker::{CHUNK_BYTES_MIN, Chunker, Tables},
+    chunker::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Chunker, Tables},
     format::{
         pack::BlobKind,
         tree::{Node, NodeKind},
@@ -44,9 +44,12 @@ use crate::{
     run::Run,
 };
 
-/// Plaintext on its way to the workers, at most, in bytes. Two workers need two chunks each to
-/// never wait, and a chunk is 8 MiB at most; half of that suffices for usual chunks.
-const PLAINTEXT_BYTES: usize = 24 << 20;
+/// Buffers for chunks of large files: two readers fill one each, two workers empty one each,
+/// and one waits in between. Each holds 8 MiB at most; a chunk is 1.5 MiB on average.
+const CHUNK_BUFFERS: usize = 5;
+
+/// Small files and trees on their way to the workers, at most, in bytes.
+const PLAINTEXT_BYTES: usize = 8 << 20;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -120,43 +123,67 @@ impl Drop for InFlight {
     }
 }
 
-/// Bytes that count against the budget until they are dropped.
+/// Plaintext in flight; gives back to the budget what it took when dropped.
 struct Plaintext {
     bytes: Vec<u8>,
-    counted: usize,
+    taken: Taken,
     budget: Arc<Budget>,
+}
+
+/// What a plaintext took from the budget.
+#[derive(Clone, Copy)]
+enum Taken {
+    /// One of the chunk buffers.
+    Buffer,
+    /// So many bytes.
+    Bytes(usize),
 }
 
 impl Drop for Plaintext {
     fn drop(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
-        self.budget.give_back(self.counted, bytes);
+        self.budget.give_back(std::mem::take(&mut self.bytes), self.taken);
     }
 }
 
-/// Bounds the plaintext in flight and keeps large buffers for reuse.
+/// Bounds the plaintext in flight: a number of buffers that hold a chunk of a large file each,
+/// and a number of bytes for all else. The buffers are made once and kept, because memory that
+/// is freed and taken again in megabytes ends up in pieces.
 pub(super) struct Budget {
     state: Mutex<BudgetState>,
     changed: Condvar,
 }
 
 struct BudgetState {
-    free: usize,
-    spare: Vec<Vec<u8>>,
+    bytes_free: usize,
+    buffers_unmade: usize,
+    buffers: Vec<Vec<u8>>,
 }
-
-/// Buffers of whole chunks that are kept for reuse: about as many as are in use at once.
-const SPARE_BUFFERS_MAX: usize = 6;
 
 impl Budget {
     pub(super) fn new() -> Arc<Self> {
-        let state = BudgetState { free: PLAINTEXT_BYTES, spare: Vec::new() };
+        let state = BudgetState {
+            bytes_free: PLAINTEXT_BYTES,
+            buffers_unmade: CHUNK_BUFFERS,
+            buffers: Vec::new(),
+        };
         Arc::new(Self { state: Mutex::new(state), changed: Condvar::new() })
     }
 
-    /// An empty buffer; a used one for a whole chunk.
-    fn buffer(&self) -> Vec<u8> {
-        lock(&self.state).spare.pop().unwrap_or_default()
+    /// An empty buffer for a chunk, after a wait when all are in use.
+    fn buffer(self: &Arc<Self>) -> Plaintext {
+        let mut state = lock(&self.state);
+        let bytes = loop {
+            if let Some(buffer) = state.buffers.pop() {
+                break buffer;
+            }
+            if state.buffers_unmade > 0 {
+                state.buffers_unmade -= 1;
+                break Vec::with_capacity(CHUNK_BYTES_MAX);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        };
+        drop(state);
+        Plaintext { bytes, taken: Taken::Buffer, budget: Arc::clone(self) }
     }
 
     /// Counts `bytes`, after a wait when too much is in flight. Anything is let through when
@@ -164,20 +191,22 @@ impl Budget {
     fn admit(self: &Arc<Self>, bytes: Vec<u8>) -> Plaintext {
         let counted = bytes.len().min(PLAINTEXT_BYTES);
         let mut state = lock(&self.state);
-        while state.free < counted {
+        while state.bytes_free < counted {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.free -= counted;
+        state.bytes_free -= counted;
         drop(state);
-        Plaintext { bytes, counted, budget: Arc::clone(self) }
+        Plaintext { bytes, taken: Taken::Bytes(counted), budget: Arc::clone(self) }
     }
 
-    fn give_back(&self, counted: usize, mut bytes: Vec<u8>) {
+    fn give_back(&self, mut bytes: Vec<u8>, taken: Taken) {
         let mut state = lock(&self.state);
-        state.free += counted;
-        if bytes.capacity() >= CHUNK_BYTES_MIN && state.spare.len() < SPARE_BUFFERS_MAX {
-            bytes.clear();
-            state.spare.push(bytes);
+        match taken {
+            Taken::Bytes(counted) => state.bytes_free += counted,
+            Taken::Buffer => {
+                bytes.clear();
+                state.buffers.push(bytes);
+            }
         }
         drop(state);
         self.changed.notify_all();
@@ -290,7 +319,7 @@ impl<'a> Reader<'a> {
     fn send_whole(&mut self, file: &Arc<InFlight>, bytes: Vec<u8>) -> Result<(), WriteError> {
         let length = bytes.len() as u64;
         if length > 0 {
-            self.send(file, bytes)?;
+            self.send(file, self.budget.admit(bytes))?;
         }
         finish(file, length);
         Ok(())
@@ -305,11 +334,11 @@ impl<'a> Reader<'a> {
         let mut length = 0;
         let result = loop {
             self.run.cancel.check()?;
-            let mut bytes = self.budget.buffer();
-            match self.chunker.next_chunk(&mut bytes) {
+            let mut chunk = self.budget.buffer();
+            match self.chunker.next_chunk(&mut chunk.bytes) {
                 Ok(true) => {
-                    length += bytes.len() as u64;
-                    self.send(file, bytes)?;
+                    length += chunk.bytes.len() as u64;
+                    self.send(file, chunk)?;
                 }
                 Ok(false) => break Ok(()),
                 Err(error) => break Err(error),
@@ -328,14 +357,14 @@ impl<'a> Reader<'a> {
         self.run.cancel.check().map_err(WriteError::from)
     }
 
-    fn send(&self, file: &Arc<InFlight>, bytes: Vec<u8>) -> Result<(), WriteError> {
+    fn send(&self, file: &Arc<InFlight>, plaintext: Plaintext) -> Result<(), WriteError> {
         let number = {
             let mut state = lock(&file.state);
             state.chunks.push(None);
             state.chunks.len() - 1
         };
         let file = Some((Arc::clone(file), number));
-        let job = BlobJob { kind: BlobKind::Data, plaintext: self.budget.admit(bytes), file };
+        let job = BlobJob { kind: BlobKind::Data, plaintext, file };
         self.chunks.send(job).map_err(|_| WriteError::Aborted)
     }
 

@@ -16,7 +16,8 @@ use crate::{
     storage::{File, StorageError, StorageProblem},
 };
 
-/// Missing blobs beyond this many are counted and not listed one by one.
+/// Missing blobs and faulty trees beyond this many (of each) are counted and not listed one by
+/// one.
 const BLOBS_LISTED_MAX: usize = 1000;
 
 /// The SHA-256 of nothing.
@@ -97,7 +98,7 @@ impl Findings {
         }
         let number = match self.missing.len() < BLOBS_LISTED_MAX {
             true => self.add(Subject::Blob(kind, id), Problem::NotIndexed),
-            false => self.add(Subject::MoreBlobs, Problem::ManyNotIndexed { count: 1 }),
+            false => self.add(Subject::MoreBlobs, Problem::Many { count: 1 }),
         };
         self.missing.insert((kind, id), number);
     }
@@ -138,7 +139,13 @@ impl Findings {
     }
 
     pub(super) fn fault_tree(&mut self, tree: BlobId, name: Option<Vec<u8>>, problem: Problem) {
-        let damage = self.add(Subject::Blob(BlobKind::Tree, tree), problem);
+        let subject = Subject::Blob(BlobKind::Tree, tree);
+        let listed =
+            self.tree_faults.len() < BLOBS_LISTED_MAX || self.by_subject.contains_key(&subject);
+        let damage = match listed {
+            true => self.add(subject, problem),
+            false => self.add(Subject::MoreBlobs, Problem::Many { count: 1 }),
+        };
         self.tree_faults.entry(tree).or_default().push(TreeFault { damage, name });
     }
 
@@ -227,7 +234,7 @@ impl Problem {
     fn merge(&mut self, other: Self) {
         match (self, other) {
             (Self::BlobsDamaged { count, .. }, Self::BlobsDamaged { count: more, .. })
-            | (Self::ManyNotIndexed { count }, Self::ManyNotIndexed { count: more }) => {
+            | (Self::Many { count }, Self::Many { count: more }) => {
                 *count += more;
             }
             (this, other) if other.rank() > this.rank() => *this = other,
@@ -262,6 +269,20 @@ impl Problem {
     }
 }
 
+/// Longest text that is taken over from what was read, in characters: names in a tree can be
+/// of any length.
+const SHOWN_MAX: usize = 400;
+
+/// Text that was read, fit for a terminal: one line, not too long, without control characters.
+pub(super) fn shown(text: &str) -> String {
+    let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let mut shown: String = text.chars().take(SHOWN_MAX).map(visible).collect();
+    if text.chars().nth(SHOWN_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 /// An error with its causes, in one line.
 pub(super) fn explain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -274,5 +295,5 @@ pub(super) fn explain(error: &dyn Error) -> String {
         }
         source = cause.source();
     }
-    text
+    shown(&text)
 }

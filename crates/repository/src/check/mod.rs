@@ -103,7 +103,8 @@ pub fn check(
     let structure::Structure { index, sizes, .. } = structure;
     let indexed = IndexedRepository::with_index(repository.clone(), index);
     run.progress.set_current(|text| text.push_str("trees"));
-    trees::walk(&indexed, &roots, run, &mut findings)?;
+    let count_trees = options.read_data == ReadData::No;
+    trees::walk(&indexed, &roots, count_trees, run, &mut findings)?;
     structure::hint_at_unindexed(indexed.index(), &sizes, &mut findings);
     read_packs(&indexed, options.read_data, unread, run, &mut findings)?;
     if !findings.damages().is_empty() {
@@ -135,8 +136,10 @@ fn read_packs(
     run.progress.add_total(selected.len() as u64, bytes);
     run.progress.total_is_known();
     let wanted = selected.into_iter().map(|(pack, bytes)| read_data::Wanted { pack, bytes });
-    let wanted = wanted.collect();
-    read_data::read(repository, repository.index(), wanted, run, |seen| seen.tell(findings))
+    let (index, progress) = (repository.index(), Some(&*run.progress));
+    read_data::read(repository, index, wanted.collect(), &run.cancel, progress, |seen| {
+        seen.tell(findings);
+    })
 }
 
 /// The check itself could not go on.
@@ -184,3 +187,6 @@ impl Fault for CheckError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ use crate::{
     id::{BlobId, PackId},
     index::Index,
     repository::Repository,
-    run::{Progress, Run},
+    run::{Cancel, Progress},
     storage::{File, Storage, StorageError},
 };
 
@@ -82,19 +82,21 @@ impl Seen {
     }
 }
 
-/// Reads `wanted` packs and hands what is seen of each to `take`.
+/// Reads `wanted` packs and hands what is seen of each to `take`. Counts in `progress`, if given.
 pub(super) fn read(
     repository: &Repository,
     index: &Index,
     mut wanted: Vec<Wanted>,
-    run: &Run,
+    cancel: &Cancel,
+    progress: Option<&Progress>,
     take: impl FnMut(Seen),
 ) -> Result<(), CheckError> {
     // The largest first, so that no worker is left alone with one at the end.
     wanted.sort_by_key(|wanted| (std::cmp::Reverse(wanted.bytes), wanted.pack));
     let budget = Budget::new(BUDGET_BYTES);
-    let readers: Result<Vec<_>, _> =
-        (0..thread_count().min(wanted.len())).map(|_| PackReader::new(repository, run)).collect();
+    let readers: Result<Vec<_>, _> = (0..thread_count().min(wanted.len()))
+        .map(|_| PackReader::new(repository, cancel, progress))
+        .collect();
     let work = |reader: &mut PackReader<'_>, wanted: Wanted| {
         let mut blobs = index.pack_blobs(&wanted.pack);
         blobs.sort_by_key(|blob| blob.offset);
@@ -104,7 +106,7 @@ pub(super) fn read(
         reader.shrink();
         seen
     };
-    each_on_threads(readers.map_err(CheckError::Decoder)?, wanted, &run.cancel, work, take)?;
+    each_on_threads(readers.map_err(CheckError::Decoder)?, wanted, cancel, work, take)?;
     Ok(())
 }
 
@@ -155,7 +157,8 @@ impl Drop for Held<'_> {
 /// Reads packs one after another; buffers and contexts are reused.
 struct PackReader<'r> {
     repository: &'r Repository,
-    run: &'r Run,
+    cancel: &'r Cancel,
+    progress: Option<&'r Progress>,
     decompressor: Decompressor,
     window: Window,
     single: Vec<u8>,
@@ -163,18 +166,24 @@ struct PackReader<'r> {
 }
 
 impl<'r> PackReader<'r> {
-    fn new(repository: &'r Repository, run: &'r Run) -> Result<Self, FormatError> {
+    fn new(
+        repository: &'r Repository,
+        cancel: &'r Cancel,
+        progress: Option<&'r Progress>,
+    ) -> Result<Self, FormatError> {
         let decompressor = Decompressor::new()?;
         let (window, single, plaintext) = (Window::default(), Vec::new(), Vec::new());
-        Ok(Self { repository, run, decompressor, window, single, plaintext })
+        Ok(Self { repository, cancel, progress, decompressor, window, single, plaintext })
     }
 
     /// Reads a pack, and once more when it seems damaged: memory, cables and networks flip
     /// bits, too.
     fn read_doubting(&mut self, wanted: &Wanted, blobs: &[PackedBlob]) -> Seen {
-        let first = self.read(wanted, blobs, Some(&self.run.progress));
-        self.run.progress.add_done(1, 0);
-        if first.is_sound() || self.run.cancel.is_requested() {
+        let first = self.read(wanted, blobs, self.progress);
+        if let Some(progress) = self.progress {
+            progress.add_done(1, 0);
+        }
+        if first.is_sound() || self.cancel.is_requested() {
             return first;
         }
         let second = self.read(wanted, blobs, None);
@@ -196,14 +205,14 @@ impl<'r> PackReader<'r> {
         };
         stream.window.rewind();
         for blob in blobs {
-            if self.run.cancel.is_requested() {
+            if self.cancel.is_requested() {
                 break;
             }
             if let Err(reason) = self.read_blob(&mut stream, blob, &mut seen) {
                 seen.bad.push((blob.kind, blob.id, reason));
             }
         }
-        if seen.problem.is_none() && !self.run.cancel.is_requested() {
+        if seen.problem.is_none() && !self.cancel.is_requested() {
             seen.problem = self.read_end(&mut stream, blobs).err();
         }
         self.window = stream.window;
@@ -415,5 +424,30 @@ impl Window {
     fn bytes_mut(&mut self, start: u64, end: u64) -> &mut [u8] {
         let (start, end) = (self.position(start), self.position(end));
         &mut self.buffer[start..end]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_is_kept_and_nobody_starves() {
+        let (budget, together) = (Budget::new(100), Mutex::new((0, 0)));
+        let hold = &|bytes: u64| {
+            let _held = budget.hold(bytes);
+            let mut sum = together.lock().unwrap();
+            *sum = (sum.0 + bytes, sum.1.max(sum.0 + bytes));
+            drop(sum);
+            std::thread::yield_now();
+            together.lock().unwrap().0 -= bytes;
+        };
+        std::thread::scope(|scope| {
+            for bytes in [30, 60, 70, 250] {
+                scope.spawn(move || (0..200).for_each(|_| hold(bytes)));
+            }
+        });
+        let (left, most) = *together.lock().unwrap();
+        assert_eq!((left, most), (0, 250), "250 alone, else at most 100");
     }
 }

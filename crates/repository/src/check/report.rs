@@ -144,7 +144,8 @@ impl Damage {
     pub fn help(&self) -> &'static str {
         match (self.subject, &self.problem) {
             (_, Problem::PackNotIndexed { .. }) => {
-                "the data is there: rebuild the index with 'restic repair index'"
+                "the data is there: 'restic repair index' puts it back into the index, and so \
+                 does the next 'muster repo backup' while nobody else is at work"
             }
             (Subject::File(File::Lock(_)), _) => {
                 "if nobody works in the repository, run 'muster repo unlock --remove-all'"
@@ -161,6 +162,10 @@ impl Damage {
             {
                 "rebuild the index from the packs with 'restic repair index'"
             }
+            (_, Problem::Swapped { .. }) => {
+                "its own content may lie under the other name: compare both names with what \
+                 sha256sum says, and rename"
+            }
             (Subject::File(File::Pack(_)), _) if self.recoverable => {
                 "nothing is lost: what it holds can still be read. Bring the file back from a \
                  copy of the repository"
@@ -173,8 +178,10 @@ impl Damage {
                  restore the file and look at it"
             }
             _ => {
-                "keep the repository as it is and bring the file back from a copy of it; or \
-                 back up again, which stores anew what is missing and still at its source"
+                "keep the repository as it is and bring the file back from a copy of it. \
+                 Without a copy, restic's 'repair packs' and 'repair index' take out what \
+                 cannot be read; the next full backup then stores again what is still at its \
+                 source"
             }
         }
     }
@@ -192,7 +199,7 @@ impl Serialize for Damage {
         let mut damage = to.serialize_struct("Damage", 9)?;
         damage.serialize_field("subject", &self.subject.to_string())?;
         damage.serialize_field("kind", self.subject.noun())?;
-        damage.serialize_field("code", self.problem.code())?;
+        damage.serialize_field("code", self.problem.word())?;
         damage.serialize_field("message", &self.problem.to_string())?;
         damage.serialize_field("recoverable", &self.recoverable)?;
         damage.serialize_field("snapshots", &self.snapshots)?;
@@ -303,8 +310,8 @@ pub enum Problem {
     },
     /// Snapshots need the blob, and no index lists it.
     NotIndexed,
-    /// As [`Problem::NotIndexed`], for many blobs.
-    ManyNotIndexed {
+    /// As [`Problem::NotIndexed`] or a faulty tree, for many blobs.
+    Many {
         /// How many.
         count: u64,
     },
@@ -316,9 +323,9 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// A stable name in kebab case.
+    /// A stable word in kebab case, `code` in JSON. `docs/reference/damage.md` explains them.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn word(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
             Self::Unreadable { .. } => "unreadable",
@@ -333,7 +340,8 @@ impl Problem {
             Self::BlobsDamaged { .. } => "blobs-damaged",
             Self::InvalidTree { .. } => "invalid-tree",
             Self::SizesDisagree { .. } => "sizes-disagree",
-            Self::NotIndexed | Self::ManyNotIndexed { .. } => "blob-missing",
+            Self::NotIndexed => "blob-missing",
+            Self::Many { .. } => "more-blobs",
             Self::PackNotIndexed { .. } => "pack-not-indexed",
         }
     }
@@ -382,8 +390,8 @@ impl fmt::Display for Problem {
                 write!(f, "the size of '{name}' is {size} bytes, its chunks hold {content}")
             }
             Self::NotIndexed => f.write_str("missing: snapshots need it and no index lists it"),
-            Self::ManyNotIndexed { count } => {
-                write!(f, "missing: snapshots need {count} more and no index lists them")
+            Self::Many { count } => {
+                write!(f, "{count} are missing or faulty beyond those that are listed")
             }
             Self::PackNotIndexed { blobs_needed } => write!(
                 f,
@@ -459,9 +467,9 @@ impl Hint {
         }
     }
 
-    /// A stable name in kebab case.
+    /// A stable word in kebab case, `code` in JSON. `docs/reference/damage.md` explains them.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn word(&self) -> &'static str {
         match self {
             Self::UnindexedPacks { .. } => "unindexed-packs",
             Self::DuplicateBlobs { .. } => "duplicate-blobs",
@@ -516,7 +524,7 @@ fn list(packs: &[PackId], count: u64) -> String {
 impl Serialize for Hint {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut hint = to.serialize_struct("Hint", 2)?;
-        hint.serialize_field("code", self.code())?;
+        hint.serialize_field("code", self.word())?;
         hint.serialize_field("message", &self.to_string())?;
         hint.end()
     }

@@ -180,7 +180,7 @@ fn examine(
     let packs = suspects.iter().map(wanted).collect();
     let mut problems: Map<_, _> =
         suspects.into_iter().map(|suspect| (suspect.pack, suspect.problem)).collect();
-    read_data::read(repository, index, packs, run, |mut seen| {
+    read_data::read(repository, index, packs, &run.cancel, None, |mut seen| {
         if let Some(suspected) = problems.remove(&seen.pack) {
             judge(&mut seen, suspected, sizes);
         }

@@ -12,7 +12,7 @@ use crossbeam_channel::{Sender, bounded};
 use super::{
     CheckError,
     files::Roots,
-    findings::{Findings, Map, explain},
+    findings::{Findings, Map, explain, shown},
     parallel::thread_count,
     report::{Hint, Problem},
 };
@@ -24,7 +24,7 @@ use crate::{
     id::{BlobId, PackId},
     index::Location,
     repository::{BlobReader, IndexedRepository},
-    run::Run,
+    run::{Progress, Run},
 };
 
 /// Reading a tree is waiting, on remote stores: a few threads more than cores do no harm.
@@ -47,10 +47,12 @@ enum Event {
     Fault(BlobId, Option<Vec<u8>>, Problem),
 }
 
-/// Walks all trees from the roots of `roots` on.
+/// Walks all trees from the roots of `roots` on, and counts them in the run's progress if
+/// `count` says so.
 pub(super) fn walk(
     repository: &IndexedRepository,
     roots: &Roots,
+    count: bool,
     run: &Run,
     findings: &mut Findings,
 ) -> Result<(), CheckError> {
@@ -59,7 +61,8 @@ pub(super) fn walk(
     let unindexed: Map<PackId, ()> = findings.superfluous_packs().map(|pack| (pack, ())).collect();
     let (to_take, events) = bounded(1024);
     let queue = Queue::default();
-    let mut collector = Collector::new(findings, roots.any_by_rustic());
+    let progress = count.then_some(&*run.progress);
+    let mut collector = Collector::new(findings, roots.any_by_rustic(), progress);
     let large = Mutex::new(());
     std::thread::scope(|scope| -> Result<(), CheckError> {
         let readers = readers?;
@@ -92,7 +95,7 @@ pub(super) fn walk(
             scope.spawn(move || walker.run(reader, run));
         }
         drop(to_take);
-        events.iter().for_each(|event| collector.take(event, run));
+        events.iter().for_each(|event| collector.take(event));
         Ok(())
     })?;
     collector.finish();
@@ -232,7 +235,7 @@ impl Walker<'_> {
         }
         // When a chunk is missing the sum is unknown, and that is told already.
         if let Some(content) = bytes.filter(|&bytes| bytes != node.size) {
-            let name = String::from_utf8_lossy(&node.name).into_owned();
+            let name = shown(&String::from_utf8_lossy(&node.name));
             let problem = Problem::SizesDisagree { name, size: node.size, content };
             self.tell(Event::Fault(tree, Some(node.name.clone()), problem));
         }
@@ -271,20 +274,23 @@ impl Walker<'_> {
 struct Collector<'f> {
     findings: &'f mut Findings,
     by_rustic: bool,
+    progress: Option<&'f Progress>,
     not_indexed: Map<(BlobKind, BlobId), ()>,
     hints: usize,
 }
 
 impl<'f> Collector<'f> {
-    fn new(findings: &'f mut Findings, by_rustic: bool) -> Self {
-        Self { findings, by_rustic, not_indexed: Map::default(), hints: 0 }
+    fn new(findings: &'f mut Findings, by_rustic: bool, progress: Option<&'f Progress>) -> Self {
+        Self { findings, by_rustic, progress, not_indexed: Map::default(), hints: 0 }
     }
 
-    fn take(&mut self, event: Event, run: &Run) {
+    fn take(&mut self, event: Event) {
         match event {
             Event::Walked => {
                 self.findings.counts.trees += 1;
-                run.progress.add_done(1, 0);
+                if let Some(progress) = self.progress {
+                    progress.add_done(1, 0);
+                }
             }
             Event::BadCopy(copy, problem) => {
                 self.findings.lose_copy(copy.pack, copy.blob.kind, copy.blob.id, problem);
