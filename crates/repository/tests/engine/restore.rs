@@ -53,10 +53,24 @@ fn sandbox_with(name: &str, options: &Options) -> anyhow::Result<(Sandbox, PathB
     let sandbox = Sandbox::new(name)?;
     let source = sandbox.folder("source")?;
     odd_tree::build(&source, options)?;
+    lock_out_of_a_linked_file(&source)?;
     let repository = sandbox.init(Version::V2)?;
     let report = backup(&repository, BackupOptions::new(vec![source.clone()]))?;
     assert!(report.problems.is_empty(), "{:?}", report.problems);
     Ok((sandbox, source, repository))
+}
+
+/// The first name of an inode lies where its owner may not enter, the second where he may.
+fn lock_out_of_a_linked_file(source: &Path) -> anyhow::Result<()> {
+    let (locked, open) = (source.join("a-locked/inner"), source.join("b-open"));
+    std::fs::create_dir_all(&locked)?;
+    std::fs::create_dir(&open)?;
+    std::fs::write(locked.join("first"), "linked")?;
+    std::fs::hard_link(locked.join("first"), open.join("second"))?;
+    for folder in [&locked, &source.join("a-locked")] {
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o000))?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -162,7 +176,7 @@ fn somebody_who_is_not_root_gets_what_they_may_have() -> anyhow::Result<()> {
     let output = Command::new("setpriv")
         .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"])
         .arg(std::env::current_exe()?)
-        .args(["--exact", "restore::as_nobody", "--ignored", "--nocapture"])
+        .args(["--exact", "restore::as_nobody", "--nocapture"])
         .env("MUSTER_TEST_RESTORE", sandbox.join(""))
         .output()?;
     assert!(output.status.success(), "{output:?}");
@@ -251,17 +265,22 @@ fn assert_no_rights_of_others(
     Ok(())
 }
 
+/// Does nothing unless the test above starts it.
 #[test]
-#[ignore = "started by another test, as nobody"]
 fn as_nobody() -> anyhow::Result<()> {
     let Some(folder) = std::env::var_os("MUSTER_TEST_RESTORE").map(PathBuf::from) else {
         return Ok(());
     };
     assert!(!PASSWORD.is_empty());
     let repository = open_at(&folder.join("repo"))?;
-    let options = RestoreOptions::new(folder.join("target"));
-    let report = restore_folder(&repository, &folder.join("source"), &options)?;
-    assert!(report.is_complete(), "{:?}", report.problems);
-    assert!(report.counts.metadata_denied > 0, "{:?}", report.counts);
+    let mut options = RestoreOptions::new(folder.join("target"));
+    options.delete = true;
+    // The second and third time over folders that lock their owner out.
+    for overwrite in [Overwrite::Refuse, Overwrite::IfChanged, Overwrite::Always] {
+        options.overwrite = overwrite;
+        let report = restore_folder(&repository, &folder.join("source"), &options)?;
+        assert!(report.is_complete(), "{:?}", report.problems);
+        assert!(report.counts.metadata_denied > 0, "{:?}", report.counts);
+    }
     Ok(())
 }

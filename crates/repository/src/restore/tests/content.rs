@@ -54,8 +54,7 @@ fn files_of_many_chunks_in_many_packs_are_put_together() {
 #[test]
 fn what_is_not_selected_is_not_there_and_its_folders_keep_their_times() {
     let mut builder = RepositoryBuilder::new();
-    let inner =
-        vec![file(&mut builder, "keep.txt", b"1"), file(&mut builder, "drop.bin", b"2")];
+    let inner = vec![file(&mut builder, "keep.txt", b"1"), file(&mut builder, "drop.bin", b"2")];
     let inner = builder.add_tree(inner);
     let empty = builder.add_tree(vec![]);
     let at = |seconds| Timestamp::new(seconds, 0, 0);
@@ -113,4 +112,40 @@ fn progress_ends_at_its_totals() {
     let reading = observer.progress.read();
     assert_eq!((reading.files_done, reading.files_total), (3, Some(3)));
     assert_eq!((reading.bytes_done, reading.bytes_total), (3, Some(3)));
+}
+
+/// Whatever is under its final name when the restore is told to stop is whole.
+#[test]
+fn a_cancelled_restore_leaves_nothing_half_done() {
+    let mut builder = RepositoryBuilder::new();
+    let chunks = vec![builder.add_data_blob(b"first"), builder.add_data_blob(b"second")];
+    builder.close_packs();
+    let last = builder.add_data_blob(b"third");
+    let nodes = (0..12_000).map(|i| {
+        let mut chunks = chunks.clone();
+        // More files wait for their end than may be open.
+        chunks.extend((i % 2 == 0).then_some(last));
+        file_node(format!("f{i:05}").as_bytes(), chunks, if i % 2 == 0 { 16 } else { 11 })
+    });
+    let tree = builder.add_tree(nodes.collect());
+    let target = folder();
+    let observer = Run::new();
+    let cancel = observer.cancel.clone();
+    let select: Select = Box::new(move |path, _| {
+        // The workers are busy with the first batch by then.
+        if path == b"/f10500" {
+            cancel.request("enough");
+        }
+        Choice::ALL
+    });
+    let options = RestoreOptions { select: Some(select), ..RestoreOptions::new(target.path()) };
+    let error = restore(&builder.finish(), tree, &options, &observer).unwrap_err();
+    assert_eq!(error.class(), Class::Interrupted);
+    for name in names(target.path()) {
+        let content = fs::read(target.path().join(&name)).unwrap();
+        let number: u32 = name[1..].parse().unwrap();
+        let expected: &[u8] =
+            if number.is_multiple_of(2) { b"firstsecondthird" } else { b"firstsecond" };
+        assert_eq!(content, expected, "{name}");
+    }
 }

@@ -21,8 +21,7 @@ fn a_target_that_is_not_empty_is_refused() {
 /// What is in the target (content, seconds since 1970), and what is there afterwards.
 fn check(overwrite: Overwrite, there: (&str, i64), expected: &str, skipped: u64) {
     let mut builder = RepositoryBuilder::new();
-    let node =
-        Node { mtime: Timestamp::new(1000, 7, 0), ..file(&mut builder, "f", b"snapshot") };
+    let node = Node { mtime: Timestamp::new(1000, 7, 0), ..file(&mut builder, "f", b"snapshot") };
     let tree = builder.add_tree(vec![node]);
     let target = folder();
     let path = target.path().join("f");
@@ -141,10 +140,7 @@ fn a_dry_run_changes_nothing() {
         RestoreOptions { dry_run: true, ..RestoreOptions::new(target.path().join("new")) };
     let report = run(&repository, tree, &options).unwrap();
     let counts = &report.counts;
-    assert_eq!(
-        (counts.files_restored, counts.folders_restored, counts.others_restored),
-        (2, 1, 1)
-    );
+    assert_eq!((counts.files_restored, counts.folders_restored, counts.others_restored), (2, 1, 1));
     assert_eq!((counts.bytes_restored, counts.bytes_written), (5, 0));
     assert!(!options.target.exists());
     fs::create_dir(&options.target).unwrap();

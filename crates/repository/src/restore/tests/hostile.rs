@@ -5,8 +5,7 @@ use super::*;
 /// Every kind of link in the target, in place of folders and files, leads nowhere.
 #[test]
 fn nothing_is_followed_out_of_the_target() {
-    for overwrite in
-        [Overwrite::Always, Overwrite::IfChanged, Overwrite::IfNewer, Overwrite::Never]
+    for overwrite in [Overwrite::Always, Overwrite::IfChanged, Overwrite::IfNewer, Overwrite::Never]
     {
         let outside = folder();
         fs::write(outside.path().join("file"), "outside").unwrap();
@@ -146,8 +145,7 @@ fn deeper_still_is_a_problem_and_no_crash() {
     }
     let repository = builder.finish();
     let target = folder();
-    let options =
-        RestoreOptions { dry_run: true, ..RestoreOptions::new(target.path().join("t")) };
+    let options = RestoreOptions { dry_run: true, ..RestoreOptions::new(target.path().join("t")) };
     let report = run(&repository, tree, &options).unwrap();
     assert_eq!(report.problems.len(), 1);
     assert_eq!(report.problems[0].code(), "too-deep");
