@@ -76,8 +76,6 @@ fn expand(sources: &[PathBuf]) -> io::Result<Vec<(PathBuf, bool)>> {
         entries.sort();
         expanded.extend(entries.into_iter().map(|name| (join(&path, &name), false)));
     }
-    // A source within another is in the snapshot with that one: the outer comes first and wins.
-    expanded.sort_by_key(|(path, named)| (path.components().count(), !named));
     Ok(expanded)
 }
 
@@ -120,7 +118,11 @@ fn insert(
     target: Target,
 ) {
     let Some((next, rest)) = names.split_first() else {
-        entries.entry(name).or_insert(target);
+        // A source covers those within it that came before.
+        match entries.get(&name) {
+            Some(Target::Source { .. }) => {}
+            Some(Target::Way { .. }) | None => drop(entries.insert(name, target)),
+        }
         return;
     };
     let next_way = way.join(OsStr::from_bytes(next));

@@ -324,7 +324,7 @@ fn dos_time(time: Timestamp) -> (u16, u16) {
         Ok(year @ 0..128) => {
             let date = year << 9 | part(local.month()) << 5 | part(local.day());
             let time =
-                part(local.hour()) << 11 | part(local.minute()) << 5 | part(local.second()) / 2;
+                part(local.hour()) << 11 | part(local.minute()) << 5 | (part(local.second()) / 2);
             (time, date)
         }
         // 1 January 1980, the earliest there is.

@@ -25,7 +25,7 @@ use muster_repository::{
     storage::LocalStorage,
     tree_walk::components,
 };
-use muster_testkit::{Scratch, odd_tree, peers};
+use muster_testkit::{Scratch, odd_tree, peers, walker};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -253,6 +253,19 @@ fn check_dump(subject: &Subject) -> Result<()> {
     assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
     let lines = listed.stdout.iter().filter(|&&byte| byte == b'\n').count() as u64;
     assert_eq!(lines, report.entries);
+    let target = subject.scratch.join("unpacked");
+    fs::create_dir(&target)?;
+    let mut tar = std::process::Command::new("tar");
+    tar.args(["--xattrs", "--xattrs-include=*", "--acls", "-xpf"]);
+    let tar = tar.arg(subject.scratch.join("all.tar")).current_dir(&target);
+    peers::run(tar)?.expect_success()?;
+    let source = walker::walk(&subject.scratch.join("source"))?;
+    let tolerance = walker::Tolerance {
+        ignore_root: true,
+        may_miss: vec![walker::Kind::Socket],
+        ..Default::default()
+    };
+    walker::assert_same(&source, &walker::walk(&target)?, &tolerance);
     Ok(())
 }
 
