@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     let output = Output::new(&cli.output);
     // A panic is a bug; locks are released while it unwinds, and the exit code keeps its word.
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| match cli.command {
-        Command::Repo(args) => repo::run(args, &output),
+        Command::Repo(args) => repo::run(*args, &output),
         Command::Completions { shell } => complete(shell, &output),
     }));
     match outcome {

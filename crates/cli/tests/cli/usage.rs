@@ -43,7 +43,7 @@ fn shells_get_their_completions() {
     for shell in ["bash", "elvish", "fish", "zsh"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
         let script = run(command.args(["completions", shell])).expect(0).stdout;
-        assert!(script.contains("--read-data-subset"), "{shell}");
+        assert!(script.contains("read-data-subset"), "{shell}");
     }
 }
 
