@@ -18,9 +18,6 @@ pub(crate) struct Cli {
     /// How to print.
     #[command(flatten)]
     pub(crate) output: OutputArgs,
-    /// Which repository, how to open it.
-    #[command(flatten)]
-    pub(crate) repository: RepositoryArgs,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -40,7 +37,7 @@ pub(crate) struct OutputArgs {
     /// Print results as JSON, in restic's shapes; errors as JSON on standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Tell more; twice: single items too
+    /// Tell more; may be given several times, as to restic
     #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
     pub(crate) verbose: u8,
     /// Tell only warnings and errors

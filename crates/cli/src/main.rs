@@ -26,14 +26,17 @@ mod progress;
 mod repo;
 mod time;
 
-use std::process::ExitCode;
+use std::{
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+};
 
 use clap::Parser;
 
 use crate::{
-    app::App,
     args::{Cli, Command},
     exit::Exit,
+    output::Output,
 };
 
 fn main() -> ExitCode {
@@ -41,14 +44,14 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return output::usage_error(&error).into(),
     };
-    let app = App::new(cli.output, cli.repository);
+    let output = Output::new(&cli.output);
     // A panic is a bug; locks are released while it unwinds, and the exit code keeps its word.
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match cli.command {
-        Command::Repo(args) => repo::run(args, &app),
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| match cli.command {
+        Command::Repo(args) => repo::run(args, &output),
     }));
     match outcome {
         Ok(Ok(exit)) => exit,
-        Ok(Err(failure)) => app.output.failure(&failure),
+        Ok(Err(failure)) => output.failure(&failure),
         Err(_) => Exit::Failed,
     }
     .into()

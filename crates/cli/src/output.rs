@@ -6,7 +6,7 @@
 
 use std::{
     ffi::OsStr,
-    fmt::{self, Write as _},
+    fmt,
     io::{self, IsTerminal, StdoutLock, Write},
     os::unix::ffi::OsStrExt,
 };
@@ -45,8 +45,6 @@ pub(crate) enum Verbosity {
     Normal,
     /// Also the steps (`-v`).
     Verbose,
-    /// Also single items (`-vv`).
-    Items,
 }
 
 /// The printer.
@@ -63,8 +61,7 @@ impl Output {
         let verbosity = match (args.quiet, args.verbose) {
             (true, _) => Verbosity::Quiet,
             (false, 0) => Verbosity::Normal,
-            (false, 1) => Verbosity::Verbose,
-            (false, _) => Verbosity::Items,
+            (false, _) => Verbosity::Verbose,
         };
         let colored = match args.color {
             Color::Always => true,
@@ -317,8 +314,7 @@ pub(crate) fn visible(name: &[u8]) -> String {
             }
         }
         for byte in chunk.invalid() {
-            // Writing to a string does not fail.
-            drop(write!(text, "\\x{byte:02x}"));
+            text.push_str(&format!("\\x{byte:02x}"));
         }
     }
     text

@@ -314,7 +314,10 @@ pub fn held(repository: &Repository, environment: &Environment) -> Result<Vec<He
         match repository.read_unpacked::<LockFile>(listed.file) {
             Ok(lock) => all.push(look_at(id, lock, environment)),
             Err(error) if error.class() == Class::NotFound => {}
-            Err(source) => return Err(LockError::Unreadable { file: listed.file, source }),
+            Err(source) => {
+                let source = Box::new(source);
+                return Err(LockError::Unreadable { file: listed.file, source });
+            }
         }
     }
     Ok(all)
@@ -389,7 +392,7 @@ pub enum LockError {
         file: File,
         /// Why.
         #[source]
-        source: ReadError,
+        source: Box<ReadError>,
     },
     /// The lock of this process was removed by another.
     #[error("refresh the lock: somebody removed it")]

@@ -47,7 +47,7 @@ fn subset(text: &str) -> Result<ReadData, muster_repository::check::UnknownSubse
 }
 
 /// Checks the repository.
-pub(crate) fn run(args: &Args, app: &App) -> Outcome {
+pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let repository = app.open()?;
     let lock = lock(app, &repository)?;
     let read_data = match args.read_data {
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args, app: &App) -> Outcome {
 }
 
 /// A lock that is damaged must not keep the check from telling about it.
-fn lock(app: &App, repository: &Repository) -> Result<Option<Lock>, Failure> {
+fn lock(app: &App<'_>, repository: &Repository) -> Result<Option<Lock>, Failure> {
     app.heed_signals()?;
     if app.settings.no_lock {
         return Ok(None);
@@ -82,7 +82,7 @@ fn lock(app: &App, repository: &Repository) -> Result<Option<Lock>, Failure> {
     }
 }
 
-fn print(app: &App, report: &CheckReport) -> Result<(), Failure> {
+fn print(app: &App<'_>, report: &CheckReport) -> Result<(), Failure> {
     for damage in &report.damages {
         print_damage(app, damage)?;
     }
@@ -114,7 +114,7 @@ fn print(app: &App, report: &CheckReport) -> Result<(), Failure> {
     })
 }
 
-fn print_damage(app: &App, damage: &Damage) -> Result<(), Failure> {
+fn print_damage(app: &App<'_>, damage: &Damage) -> Result<(), Failure> {
     app.output.line(format_args!("{damage}"))?;
     if !damage.snapshots.is_empty() {
         let ids: Vec<_> = damage.snapshots.iter().map(SnapshotId::short).collect();

@@ -33,7 +33,7 @@ use muster_model::{BackupKind, Class, Fault};
 use thiserror::Error;
 
 pub use filter::{CACHEDIR_SIGNATURE, Filter, MarkerFile};
-pub use parent::{ParentChoice, choose};
+pub use parent::ParentChoice;
 
 use self::{
     assemble::{Assembler, Event, Problems},
@@ -56,6 +56,7 @@ use crate::{
     packer::{PackOptions, PackWriter, WriteError, write_packs},
     repository::{IndexedRepository, ReadError, Repository, SaveError},
     run::{Cancelled, Run},
+    select::{self, ParentQuery},
     storage::{File, StorageError},
 };
 
@@ -584,8 +585,13 @@ fn find_parent(
     let snapshots: Vec<_> =
         ids.into_iter().filter_map(|id| Some((id, repository.snapshot(id).ok()?))).collect();
     let hostname = options.hostname.as_deref().unwrap_or(&environment.hostname);
-    let now = options.time.unwrap_or(start);
-    Ok(choose(&snapshots, hostname, paths, options.kind, now).cloned())
+    let query = ParentQuery {
+        hostname,
+        paths,
+        time: options.time.unwrap_or(start),
+        only_full: options.kind == BackupKind::Differential,
+    };
+    Ok(select::find_parent(&snapshots, &query).cloned())
 }
 
 /// The names of a stream's path, without `/` at either end.

@@ -287,7 +287,7 @@ fn a_power_failure_at_any_moment_loses_no_snapshot_and_no_stored_blob() -> anyho
     for n in 0..=changes.len() {
         for (p, kept) in policies.into_iter().enumerate() {
             let what = format!("after {n} of {} changes, kept {kept:?}", changes.len());
-            let found = scratch.join(&format!("crash-{n}-{p}"));
+            let found = scratch.join(format!("crash-{n}-{p}"));
             crash(&base, &changes, n, kept, &found);
             let repository = open_at(&found)?;
             assert_clean(&repository, &what);

@@ -1,4 +1,9 @@
 //! The engine against real tools, crashes and damage. One binary, so that it links once.
+#![expect(
+    clippy::unwrap_used,
+    clippy::let_underscore_must_use,
+    reason = "a test fails by panicking, and some changes may fail in a crash that is made up"
+)]
 
 mod check;
 mod common;
@@ -6,3 +11,5 @@ mod crash;
 mod damage;
 mod interop;
 mod oracles;
+mod reading;
+mod restore;
