@@ -11,5 +11,6 @@ mod crash;
 mod damage;
 mod interop;
 mod oracles;
+mod properties;
 mod reading;
 mod restore;
