@@ -99,8 +99,11 @@ fn the_second_interrupt_stops_at_once_and_unlock_clears_up() {
     interrupt(&child);
     let mut told = String::new();
     BufReader::new(child.stderr.take().unwrap()).read_line(&mut told).unwrap();
+    // Kept open: at its end the backup would stop in order, and be quicker than the signal.
+    let stdin = child.stdin.take();
     interrupt(&child);
     let status = child.wait().unwrap();
+    drop(stdin);
     assert_eq!(status.code(), None, "it ended by the signal");
     assert_eq!(sandbox.locks(), 1);
     sandbox.run(&["key", "remove", "00"]).expect(4).tells("that process is gone");
