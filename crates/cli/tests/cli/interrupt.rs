@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     process::{Child, Stdio},
     time::Duration,
 };
@@ -18,8 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn waiting_backup(sandbox: &Sandbox) -> Child {
     let mut command = sandbox.command(&["backup", "--stdin"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().unwrap();
-    wait_for("the backup's lock", PATIENCE, || (sandbox.locks() == 1).then_some(())).unwrap();
+    let mut child = command.spawn().unwrap();
+    // Far more than a pipe holds: when it is gone, the backup is reading.
+    child.stdin.as_mut().unwrap().write_all(&vec![0; 1 << 20]).unwrap();
+    assert_eq!(sandbox.locks(), 1);
     child
 }
 

@@ -93,9 +93,12 @@ impl Sandbox {
         run(&mut self.command(arguments))
     }
 
-    /// The lock files that lie in the repository.
+    /// How many lock files lie in the repository, those not counted that are being written.
     pub(crate) fn locks(&self) -> usize {
-        fs::read_dir(self.path("repo/locks")).unwrap().count()
+        let entries = fs::read_dir(self.path("repo/locks")).unwrap();
+        entries
+            .filter(|entry| entry.as_ref().is_ok_and(|entry| entry.file_name().len() == 64))
+            .count()
     }
 
     /// The only pack file that holds data (not trees): the one that is damaged in tests. It is
