@@ -18,7 +18,7 @@
 //! # A backup and a restore
 //!
 //! ```
-//! use std::{fs, sync::Arc};
+//! use std::{fs, sync::Arc, time::Duration};
 //!
 //! use muster_repository::{
 //!     backup::{BackupOptions, backup},
@@ -55,7 +55,7 @@
 //!
 //! // Who reads takes a lock first: nothing is deleted while it is held.
 //! let lock =
-//!     Lock::acquire(&repository, LockKind::Shared, Default::default(), &environment, &run)?;
+//!     Lock::acquire(&repository, LockKind::Shared, Duration::ZERO, &environment, &run)?;
 //! let snapshot = repository.snapshot(report.id.expect("it was no dry run"))?;
 //! let indexed = repository.load_index(&run)?;
 //! let target = place.path().join("restored");
