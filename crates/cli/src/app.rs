@@ -87,7 +87,7 @@ impl<'a> App<'a> {
     /// Takes a lock, and heeds signals, so that it is released.
     pub(crate) fn lock(&self, repository: &Repository, kind: LockKind) -> Result<Lock, Failure> {
         self.heed_signals()?;
-        Ok(self.acquire(repository, kind)?)
+        self.acquire(repository, kind).map_err(|error| Failure::of(error.as_ref()))
     }
 
     /// Takes a lock; tells a [`LockError`] for those who decide by it.
@@ -95,9 +95,10 @@ impl<'a> App<'a> {
         &self,
         repository: &Repository,
         kind: LockKind,
-    ) -> Result<Lock, LockError> {
+    ) -> Result<Lock, Box<LockError>> {
         let retry = self.settings.retry_lock.unwrap_or_default();
-        Lock::acquire(repository, kind, retry, &self.environment, &self.run)
+        let lock = Lock::acquire(repository, kind, retry, &self.environment, &self.run);
+        lock.map_err(Box::new)
     }
 
     /// Takes a lock for reading, unless `--no-lock`.

@@ -27,7 +27,14 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Work with a backup repository (restic's format), in the manner of restic
-    Repo(repo::Args),
+    Repo(Box<repo::Args>),
+    /// Print a script that completes this command line, for a shell to read
+    #[command(after_help = "Examples:\n  muster completions bash > \
+                            ~/.local/share/bash-completion/completions/muster")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// How to print.

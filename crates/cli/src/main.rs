@@ -31,10 +31,12 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::Shell;
 
 use crate::{
     args::{Cli, Command},
+    error::Outcome,
     exit::Exit,
     output::Output,
 };
@@ -47,7 +49,8 @@ fn main() -> ExitCode {
     let output = Output::new(&cli.output);
     // A panic is a bug; locks are released while it unwinds, and the exit code keeps its word.
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| match cli.command {
-        Command::Repo(args) => repo::run(args, &output),
+        Command::Repo(args) => repo::run(*args, &output),
+        Command::Completions { shell } => complete(shell, &output),
     }));
     match outcome {
         Ok(Ok(exit)) => exit,
@@ -55,4 +58,12 @@ fn main() -> ExitCode {
         Err(_) => Exit::Failed,
     }
     .into()
+}
+
+/// Prints a completion script.
+fn complete(shell: Shell, output: &Output) -> Outcome {
+    let mut results = output.results();
+    clap_complete::generate(shell, &mut Cli::command(), "muster", &mut results);
+    results.finish()?;
+    Ok(Exit::Done)
 }

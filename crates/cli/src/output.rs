@@ -12,7 +12,7 @@ use std::{
 };
 
 use clap::{ValueEnum, error::ErrorKind};
-use comfy_table::{ContentArrangement, LineStyle, Table};
+use comfy_table::{ColumnConstraint, ContentArrangement, LineStyle, Table};
 use jiff::{Timestamp as Moment, tz::TimeZone};
 use muster_repository::format::{go_json, time::Timestamp};
 use serde::Serialize;
@@ -334,6 +334,12 @@ pub(crate) fn local_time(time: &Timestamp, zone: &TimeZone) -> String {
     }
 }
 
+/// How many columns, from the left, are never broken.
+const UNBROKEN_COLUMNS: usize = 2;
+
+/// Narrower tables are harder to read than lines that the terminal breaks.
+const TABLE_WIDTH_MIN: u16 = 80;
+
 /// A plain table: a header, a line below it, no borders. As wide as the terminal at most.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
@@ -342,14 +348,20 @@ pub(crate) fn table(header: &[&str]) -> Table {
     table.load_style(style).set_header(header.iter().copied());
     match terminal_width() {
         Some(width) => {
-            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+            table
+                .set_content_arrangement(ContentArrangement::Dynamic)
+                .set_width(width.max(TABLE_WIDTH_MIN));
         }
         None => {
             table.set_content_arrangement(ContentArrangement::Disabled);
         }
     }
-    for column in table.column_iter_mut() {
+    for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
+        // An id or a time in pieces is of no use; tags and paths may be broken.
+        if index < UNBROKEN_COLUMNS {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
     table
 }

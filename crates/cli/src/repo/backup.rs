@@ -38,7 +38,6 @@ use crate::{
 /// Arguments of `backup`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of restic's")]
 pub(crate) struct Args {
     /// Files and folders
     #[arg(value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]

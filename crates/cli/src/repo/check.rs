@@ -1,6 +1,6 @@
 //! `muster repo check`
 
-use muster_model::{Fault, units::format_size};
+use muster_model::units::format_size;
 use muster_repository::{
     check::{CheckOptions, CheckReport, Damage, ReadData, check},
     id::SnapshotId,
@@ -73,12 +73,11 @@ fn lock(app: &App<'_>, repository: &Repository) -> Result<Option<Lock>, Failure>
     }
     match app.acquire(repository, LockKind::Shared) {
         Ok(lock) => Ok(Some(lock)),
-        Err(error @ LockError::Unreadable { .. }) => {
-            let code = error.code();
-            app.output.warning(format_args!("checking without a lock ({code}): cannot {error}"));
+        Err(error) if matches!(*error, LockError::Unreadable { .. }) => {
+            app.output.warning(format_args!("checking without a lock: cannot {error}"));
             Ok(None)
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(Failure::of(error.as_ref())),
     }
 }
 

@@ -28,7 +28,6 @@ use crate::{
 /// Arguments of `find`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of restic's")]
 pub(crate) struct Args {
     /// Patterns of paths, or ids with --blob, --tree, --pack
     #[arg(value_name = "PATTERN", required = true)]

@@ -37,7 +37,6 @@ use crate::{
 /// Arguments of `restore`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of restic's")]
 pub(crate) struct Args {
     /// Id, beginning of an id, or 'latest'; with a folder, only what is in it
     #[arg(value_name = "SNAPSHOT[:FOLDER]")]

@@ -52,7 +52,8 @@ fn snapshots_are_tagged_with_their_kind() {
 fn what_cannot_be_read_is_listed_and_exit_code_5() {
     let sandbox = Sandbox::new("unreadable");
     sandbox.write("source/secret.txt", "secret");
-    fs::set_permissions(sandbox.path("source/secret.txt"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(sandbox.path("source/secret.txt"), fs::Permissions::from_mode(0o000))
+        .unwrap();
     let arguments = ["backup", "source"];
     let ran = run_without_root(&sandbox, &arguments).expect(5);
     let ran = ran.tells("source/secret.txt").tells("Permission denied").tells("1 item could not");

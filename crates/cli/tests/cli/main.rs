@@ -3,6 +3,8 @@
 //! Every test looks at the three things that others build on: the exit code, standard output,
 //! and standard error.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test as tests do")]
+
 mod backup;
 mod check;
 mod interrupt;

@@ -1,8 +1,10 @@
 //! Help, and what happens when the command line is wrong.
 
-use crate::sandbox::Sandbox;
+use std::process::Command;
 
-const VERBS: [&[&str]; 18] = [
+use crate::sandbox::{Sandbox, run};
+
+const VERBS: [&[&str]; 17] = [
     &[],
     &["init"],
     &["backup"],
@@ -20,13 +22,12 @@ const VERBS: [&[&str]; 18] = [
     &["key", "list"],
     &["key", "passwd"],
     &["key", "remove"],
-    &["--version"],
 ];
 
 #[test]
 fn every_verb_explains_itself_with_an_example() {
     let sandbox = Sandbox::without_repository("help");
-    for verb in VERBS.iter().filter(|verb| **verb != ["--version"]) {
+    for verb in VERBS {
         let mut arguments = verb.to_vec();
         arguments.push("--help");
         let help = sandbox.run(&arguments).expect(0);
@@ -34,6 +35,15 @@ fn every_verb_explains_itself_with_an_example() {
         let usage = ["Usage: muster repo", &verb.join(" ")].join(" ");
         let help = help.shows(usage.trim_end()).shows("muster repo ");
         assert!(help.stdout.contains("Examples:\n"), "{verb:?}");
+    }
+}
+
+#[test]
+fn shells_get_their_completions() {
+    for shell in ["bash", "elvish", "fish", "zsh"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+        let script = run(command.args(["completions", shell])).expect(0).stdout;
+        assert!(script.contains("read-data-subset"), "{shell}");
     }
 }
 

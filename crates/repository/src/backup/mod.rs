@@ -476,9 +476,10 @@ impl<'a> Stage<'a> {
             let mut threads = Vec::new();
             let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get);
             for _ in 0..workers {
-                let to_work = to_work.clone();
+                let (to_work, budget) = (to_work.clone(), Arc::clone(&budget));
                 let (writer, run) = (self.writer, self.run);
-                threads.push(scope.spawn(move || Ok(work_on_blobs(writer, &to_work, run)?)));
+                threads
+                    .push(scope.spawn(move || Ok(work_on_blobs(writer, &to_work, &budget, run)?)));
             }
             drop(to_work);
             for read in reading {

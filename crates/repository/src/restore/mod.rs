@@ -23,7 +23,9 @@
 //! - **Metadata is exact** as far as the user's rights and the file system allow, and what was
 //!   left out is counted: see [`metadata`].
 //! - **A full disk ends the restore** with an error, and so does a request to stop. Files that
-//!   were not complete are removed; folders keep mode 0700.
+//!   were not complete are removed; folders keep mode 0700. After a `kill -9` there may be files
+//!   left whose names begin with `.muster-`, and the few that were just being written in one go.
+//!   Restoring again with [`Overwrite::IfChanged`] mends that, and lists the first as extra.
 //!
 //! # Decisions
 //!
@@ -36,6 +38,7 @@
 //!   [`DEPTH_MAX`], which ends trees that nobody made in earnest.
 
 mod dirs;
+mod existing;
 mod finish;
 mod links;
 mod metadata;

@@ -10,5 +10,7 @@ mod common;
 mod crash;
 mod damage;
 mod interop;
+mod oracles;
+mod properties;
 mod reading;
 mod restore;
