@@ -4,4 +4,6 @@ mod check;
 mod common;
 mod crash;
 mod damage;
+mod fuzz_seeds;
+
 mod interop;
