@@ -129,7 +129,7 @@ impl Output {
 
     fn tell_from(&self, verbosity: Verbosity, text: impl fmt::Display) {
         if self.verbosity >= verbosity && !self.json {
-            notice(text);
+            notice(visible_lines(&text.to_string()));
         }
     }
 
@@ -140,7 +140,10 @@ impl Output {
                 "message_type": "warning",
                 "message": text.to_string(),
             })),
-            false => notice(format_args!("{} {text}", self.paint("warning:", "1;33"))),
+            false => {
+                let text = visible(text.to_string().as_bytes());
+                notice(format_args!("{} {text}", self.paint("warning:", "1;33")));
+            }
         }
     }
 
@@ -171,14 +174,18 @@ impl Output {
     }
 
     fn failure_text(&self, failure: &Failure) -> String {
-        let mut text = format!("{} {}", self.paint("error:", "1;31"), cannot(&failure.message));
+        let mut text = format!(
+            "{} {}",
+            self.paint("error:", "1;31"),
+            visible(cannot(&failure.message).as_bytes())
+        );
         for cause in &failure.causes {
             text.push_str("\n  cause: ");
-            text.push_str(cause);
+            text.push_str(&visible(cause.as_bytes()));
         }
         if let Some(help) = &failure.help {
             text.push_str("\n  help: ");
-            text.push_str(help);
+            text.push_str(&visible(help.as_bytes()));
         }
         text
     }
@@ -318,6 +325,11 @@ pub(crate) fn visible(name: &[u8]) -> String {
         }
     }
     text
+}
+
+/// A text of several lines as a terminal may see it; see [`visible`].
+fn visible_lines(text: &str) -> String {
+    text.lines().map(|line| visible(line.as_bytes())).collect::<Vec<_>>().join("\n")
 }
 
 /// A path as a message may show it; see [`visible`].

@@ -1,7 +1,7 @@
 //! Writing what a snapshot holds as a stream: a file's content, or a folder as tar or zip.
 //!
 //! One thread walks and writes; some more read blobs ahead of it. What was read and not yet
-//! written is bounded by [`READ_AHEAD_BYTES`], across the borders of files, so that many small
+//! written is bounded by `READ_AHEAD_BYTES`, across the borders of files, so that many small
 //! files flow as well as a large one. The order is kept by a queue: each blob's place in it is
 //! taken when the blob is asked for.
 //!

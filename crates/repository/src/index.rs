@@ -5,11 +5,13 @@
 //! entry numbers adds 6 to 10. The blobs of a pack are neighbours, so a pack is a range.
 //!
 //! The table is seeded at random: whoever can write an index cannot choose ids that collide.
+//! Equal ids collide always, so the table has each blob once, and its further places are listed
+//! apart.
 
 use std::{collections::HashMap, num::NonZeroU32};
 
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
+use hashbrown::{HashTable, hash_table};
 use std::hash::BuildHasher;
 
 use crate::{
@@ -22,6 +24,10 @@ use crate::{
 
 /// Entries of a segment: 3 MiB of them.
 const SEGMENT_ENTRIES: usize = 1 << 16;
+
+/// A pack that has been described in more ranges than this, each time differently, is not
+/// compared with the next description. Sound repositories stay at one.
+const SAME_PACK_COMPARED_MAX: usize = 8;
 
 /// A blob and the pack it lies in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +61,10 @@ struct Pack {
 pub struct Index {
     segments: Vec<Vec<Entry>>,
     count: usize,
+    /// For each blob the number of its first entry.
     table: HashTable<u32>,
+    /// The numbers of a blob's further entries.
+    copies: HashMap<(BlobKind, BlobId), Vec<u32>, RandomState>,
     packs: Vec<Pack>,
     /// By pack: the numbers of its ranges. More than one only for packs that break the rule of
     /// one kind per pack, and for such as are listed twice with different content.
@@ -87,7 +96,8 @@ impl Index {
     pub fn add_pack(&mut self, pack: &IndexPack) {
         let mut blobs: Vec<PackedBlob> = pack.blobs.iter().map(|&blob| blob.into()).collect();
         blobs.sort_by_key(|blob| (blob.kind, blob.offset));
-        if self.by_pack.contains_key(&pack.id) && self.pack_blobs(&pack.id) == blobs {
+        let known = self.by_pack.get(&pack.id).map_or(0, Vec::len);
+        if (1..=SAME_PACK_COMPARED_MAX).contains(&known) && self.pack_blobs(&pack.id) == blobs {
             return;
         }
         for of_kind in blobs.chunk_by(|a, b| a.kind == b.kind) {
@@ -117,10 +127,16 @@ impl Index {
             segment.push(entry);
         }
         self.count += 1;
-        let (segments, hasher) = (&self.segments, &self.hasher);
-        self.table.insert_unique(hasher.hash_one(entry.id.as_bytes()), number, |&number| {
-            hasher.hash_one(entry_at(segments, number).id.as_bytes())
-        });
+        let (segments, packs, hasher) = (&self.segments, &self.packs, &self.hasher);
+        let kind = packs[entry.pack as usize].kind;
+        let is_same = |&number: &u32| is_blob(packs, entry_at(segments, number), kind, entry.id);
+        let hash_of = |&number: &u32| hasher.hash_one(entry_at(segments, number).id.as_bytes());
+        match self.table.entry(hasher.hash_one(entry.id.as_bytes()), is_same, hash_of) {
+            hash_table::Entry::Vacant(place) => drop(place.insert(number)),
+            hash_table::Entry::Occupied(_) => {
+                self.copies.entry((kind, entry.id)).or_default().push(number);
+            }
+        }
     }
 
     fn location(&self, entry: &Entry) -> Location {
@@ -132,11 +148,14 @@ impl Index {
 
     /// Every place where the blob lies; usually one. Two packs may hold the same blob.
     pub fn find_all(&self, kind: BlobKind, id: BlobId) -> impl Iterator<Item = Location> + '_ {
-        self.table
-            .iter_hash(self.hasher.hash_one(id.as_bytes()))
-            .map(|&number| entry_at(&self.segments, number))
-            .filter(move |entry| entry.id == id && self.packs[entry.pack as usize].kind == kind)
-            .map(|entry| self.location(entry))
+        let is_same =
+            |&number: &u32| is_blob(&self.packs, entry_at(&self.segments, number), kind, id);
+        let first = self.table.find(self.hasher.hash_one(id.as_bytes()), is_same);
+        let copies = first.and_then(|_| self.copies.get(&(kind, id))).into_iter().flatten();
+        first
+            .into_iter()
+            .chain(copies)
+            .map(|&number| self.location(entry_at(&self.segments, number)))
     }
 
     /// One place where the blob lies.
@@ -200,6 +219,10 @@ impl Index {
             .map(|number| self.location(entry_at(&self.segments, number)).blob)
             .collect()
     }
+}
+
+fn is_blob(packs: &[Pack], entry: &Entry, kind: BlobKind, id: BlobId) -> bool {
+    entry.id == id && packs[entry.pack as usize].kind == kind
 }
 
 fn entry_at(segments: &[Vec<Entry>], number: u32) -> &Entry {

@@ -13,7 +13,7 @@
 //! could recognise it by the sequence of chunk sizes. Random placement breaks the sequence.
 //! See eprint.iacr.org 2025/532 and restic's issue 5291.
 //!
-//! **Memory.** Packs of data are assembled in [`DATA_BUFFERS`] buffers that are reused; who
+//! **Memory.** Packs of data are assembled in `DATA_BUFFERS` buffers that are reused; who
 //! needs another waits until one was stored.
 
 use std::{

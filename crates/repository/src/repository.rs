@@ -52,7 +52,7 @@ pub struct InitOptions {
     /// Version of the format.
     pub version: Version,
     /// Where to cut files; `None` draws a polynomial at random. Repositories that shall share
-    /// chunks  need the same one.
+    /// chunks need the same one.
     pub polynomial: Option<Polynomial>,
     /// Cost of the key derivation.
     pub cost: Cost,
@@ -79,8 +79,11 @@ impl Repository {
             Err(error) if error.problem() == StorageProblem::NotFound => {}
             Err(error) => return Err(error.into()),
         }
-        if !storage.list(FileKind::Key)?.is_empty() || !storage.list(FileKind::Pack)?.is_empty() {
-            return Err(InitError::ConfigLost { location });
+        // Keys alone are left by an `init` that was interrupted; they open nothing.
+        for kind in [FileKind::Pack, FileKind::Index, FileKind::Snapshot] {
+            if !storage.list(kind)?.is_empty() {
+                return Err(InitError::ConfigLost { location });
+            }
         }
         storage.prepare()?;
         let polynomial = match options.polynomial {
@@ -138,15 +141,13 @@ impl Repository {
             let hinted = key_hint.is_some_and(|hint| id.to_hex().starts_with(hint));
             (!hinted, *id)
         });
-        let (key_id, key) = find_key(storage.as_ref(), &keys, password)?;
         let sealed = match storage.read(File::Config, KEY_FILE_BYTES_MAX) {
             Err(error) if error.problem() == StorageProblem::NotFound => {
                 return Err(OpenError::ConfigMissing { location });
             }
             result => result?,
         };
-        let config = open_json::<Config>(&key, sealed).and_then(Config::validated);
-        let config = config.map_err(|source| ReadError::damaged(File::Config, source))?;
+        let (key_id, key, config) = find_key(storage.as_ref(), &keys, password, &sealed)?;
         Ok(Self { storage, key: Arc::new(key), key_id, config })
     }
 
@@ -314,13 +315,18 @@ impl Repository {
     }
 }
 
-/// Tries the password on each key in turn.
+/// Tries the password on each key in turn, and each master key on the `sealed` config.
+///
+/// A master key that does not open `config` belongs to another repository, or to an `init` that
+/// was interrupted; another key may be the right one.
 fn find_key(
     storage: &dyn Storage,
     keys: &[KeyId],
     password: &[u8],
-) -> Result<(KeyId, Key), OpenError> {
+    sealed: &[u8],
+) -> Result<(KeyId, Key, Config), OpenError> {
     let mut damaged = Vec::new();
+    let mut config_error = None;
     let tried = &keys[..keys.len().min(KEYS_TRIED_MAX)];
     for &id in tried {
         let content = match storage.read(File::Key(id), KEY_FILE_BYTES_MAX) {
@@ -335,14 +341,21 @@ fn find_key(
         // A key file whose hash is wrong may open all the same (a flipped bit in the host's
         // name): then the repository is readable, and `check` tells of the damage.
         let intact = verify_digest(File::Key(id), &content).is_ok();
-        let unwrapped = KeyFile::parse(&content)
-            .map_err(WrapError::from)
-            .and_then(|file| file.unwrap_master(password));
-        match unwrapped {
-            Ok(master) => return Ok((id, Key::new(master))),
+        let file = KeyFile::parse(&content).map_err(WrapError::from);
+        match file.and_then(|file| file.unwrap_master(password)) {
+            Ok(master) => {
+                let key = Key::new(master);
+                match open_json::<Config>(&key, sealed.to_vec()).and_then(Config::validated) {
+                    Ok(config) => return Ok((id, key, config)),
+                    Err(error) => config_error = Some(error),
+                }
+            }
             Err(WrapError::WrongPassword) if intact => {}
             Err(_) => damaged.push(File::Key(id)),
         }
+    }
+    if let Some(source) = config_error {
+        return Err(ReadError::damaged(File::Config, source).into());
     }
     if damaged.len() == tried.len() {
         return Err(OpenError::KeysDamaged { files: damaged });

@@ -253,7 +253,11 @@ impl<'a> Job<'a> {
             Some(stream) => vec![shown(&[b"/", stream_path(&stream.path).as_slice()].concat())],
             None => options.sources.iter().map(|path| shown(&walk::absolute(path))).collect(),
         };
-        let parent = find_parent(repository, &options, &paths, start, environment)?;
+        let parent = match &stream {
+            // A stream is always read whole.
+            Some(_) => None,
+            None => find_parent(repository, &options, &paths, start, environment)?,
+        };
         let repository = IndexedRepository::with_index(repository.clone(), index);
         let notices = Vec::new();
         Ok(Self {

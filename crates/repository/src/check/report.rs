@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
+use muster_model::units::format_size;
+
 use crate::{
     format::pack::BlobKind,
     id::{BlobId, PackId, SnapshotId},
@@ -486,7 +488,8 @@ impl fmt::Display for Hint {
         match self {
             Self::UnindexedPacks { packs, count, bytes } => write!(
                 f,
-                "{count} packs of {bytes} bytes in all are in no index and nothing needs them: {}",
+                "packs that no index names and nothing needs ({count}, {} in all): {}",
+                format_size(*bytes),
                 list(packs, *count)
             ),
             Self::DuplicateBlobs { count, bytes } => {

@@ -145,10 +145,8 @@ pub enum InitError {
         /// Where.
         location: String,
     },
-    /// There are keys or packs, and no `config`.
-    #[error(
-        "create a repository at {location}: it holds keys or packs of one whose config is gone"
-    )]
+    /// There are packs, an index or snapshots, and no `config`.
+    #[error("create a repository at {location}: it holds the data of one whose config is gone")]
     ConfigLost {
         /// Where.
         location: String,
@@ -190,11 +188,9 @@ impl Fault for InitError {
     fn help(&self) -> Option<String> {
         match self {
             Self::Exists { .. } => Some("use it as it is, or choose another place".to_owned()),
-            Self::ConfigLost { .. } => Some(
-                "if an init was interrupted here before anything was backed up, remove the \
-                 folder and try again; otherwise bring 'config' back from a copy"
-                    .to_owned(),
-            ),
+            Self::ConfigLost { .. } => {
+                Some("bring 'config' back from a copy, or choose another place".to_owned())
+            }
             Self::Storage(error) => error.help(),
             _ => None,
         }

@@ -26,6 +26,8 @@ fn a_repository_is_never_made_over_another() {
     let again = Repository::init(storage.clone(), b"x", options()).err().unwrap();
     assert_eq!(again.code(), "repository-exists");
     storage.delete(File::Config).unwrap();
+    let snapshot = File::Snapshot(SnapshotId::of(b"data that is worth something"));
+    storage.put(snapshot, b"x").unwrap();
     let again = Repository::init(storage.clone(), b"x", options()).err().unwrap();
     assert_eq!(again.code(), "config-missing");
     let open = Repository::open(storage, b"x", None).err().unwrap();
@@ -51,4 +53,18 @@ fn nothing_there_is_told_apart_from_damage() {
     storage.put(key, &sound).unwrap();
     storage.put(File::Config, b"garbage").unwrap();
     assert_eq!(code(&storage), "file-damaged");
+}
+
+/// An `init` that was interrupted leaves a key of no use; the next one succeeds, and its key is
+/// found beside the other, whichever comes first and though both have the same password.
+#[test]
+fn an_interrupted_init_can_be_run_again() {
+    for _ in 0..8 {
+        let storage = Arc::new(MemoryStorage::new());
+        Repository::init(storage.clone(), b"x", options()).unwrap();
+        storage.delete(File::Config).unwrap();
+        let made = Repository::init(storage.clone(), b"x", options()).unwrap();
+        let opened = Repository::open(storage, b"x", None).unwrap();
+        assert_eq!(opened.key_id(), made.key_id());
+    }
 }

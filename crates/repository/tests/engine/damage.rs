@@ -41,7 +41,7 @@ need the file, *both* those which need one of the two that were swapped, *all* t
 read.
 
 Some losses leave no trace in the format, and are not damage but something that people do on \
-purpose: nothing refers to snapshots, keys and locks. `muster evidence` knows which snapshots \
+purpose: nothing refers to snapshots, keys and locks. Keep a list of them elsewhere if you \
 there should be.
 
 ";

@@ -9,6 +9,8 @@ mod check;
 mod common;
 mod crash;
 mod damage;
+mod fuzz_seeds;
+
 mod interop;
 mod oracles;
 mod properties;

@@ -1,0 +1,4 @@
+//! Hands libFuzzer's bytes to `targets::config`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| muster_fuzz::targets::config(data));
