@@ -454,7 +454,10 @@ impl BlobReader<'_> {
         let file = File::Pack(location.pack);
         self.sealed.resize(location.blob.length as usize, 0);
         let offset = u64::from(location.blob.offset);
-        self.repository.storage.read_range(file, offset, &mut self.sealed)?;
+        self.repository
+            .storage
+            .read_range(file, offset, &mut self.sealed)
+            .map_err(|error| ReadError::of_pack(location.pack, error))?;
         self.opener.open(location, &mut self.sealed, plaintext)
     }
 
