@@ -107,8 +107,9 @@ impl Sandbox {
         let mut command = self.command(&["backup", "--stdin"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // More than a pipe holds: when it is written, the backup has begun to read.
-        child.stdin.as_mut().unwrap().write_all(&[b'\n'; (1 << 16) + 1]).unwrap();
+        // Far more than a pipe holds: when it is gone, the backup is reading.
+        child.stdin.as_mut().unwrap().write_all(&vec![0; 1 << 20]).unwrap();
+        assert!(self.locks() > 0);
         child
     }
 
