@@ -35,6 +35,11 @@ use crate::{
 /// How many keys are tried with a password, as in restic: each try costs a scrypt.
 const KEYS_TRIED_MAX: usize = 20;
 
+/// How much is read on the word of an index alone, in bytes. It is longer than any blob of restic
+/// or Muster but the trees of folders with tens of thousands of entries, so that the size of the
+/// file is hardly ever asked for.
+const UNCHECKED_BYTES_MAX: usize = 16 << 20;
+
 /// A repository that a password opened.
 #[derive(Clone)]
 pub struct Repository {
@@ -437,9 +442,9 @@ impl BlobReader<'_> {
         plaintext: &mut Vec<u8>,
     ) -> Result<(), ReadError> {
         let file = File::Pack(location.pack);
-        self.sealed.resize(location.blob.length as usize, 0);
         let offset = u64::from(location.blob.offset);
-        self.repository.storage.read_range(file, offset, &mut self.sealed)?;
+        let length = location.blob.length as usize;
+        read_claimed(self.repository.storage.as_ref(), file, offset, length, &mut self.sealed)?;
         self.opener.open(location, &mut self.sealed, plaintext)
     }
 
@@ -457,6 +462,22 @@ impl BlobReader<'_> {
             source,
         })
     }
+}
+
+/// Replaces the content of `buffer` with `length` bytes of a file that an index claims to be
+/// there. Memory for many is taken only when the file is long enough.
+pub(crate) fn read_claimed(
+    storage: &dyn Storage,
+    file: File,
+    offset: u64,
+    length: usize,
+    buffer: &mut Vec<u8>,
+) -> Result<(), StorageError> {
+    if length > UNCHECKED_BYTES_MAX && storage.size(file)? < offset.saturating_add(length as u64) {
+        return Err(StorageError::new("read", file, StorageProblem::TooShort));
+    }
+    buffer.resize(length, 0);
+    storage.read_range(file, offset, buffer)
 }
 
 /// Opens sealed blobs: authenticates, decrypts, decompresses, and compares with the id.
@@ -811,6 +832,20 @@ impl Fault for OpenError {
 mod tests {
     use super::*;
     use crate::{environment::Environment, storage::memory::MemoryStorage};
+
+    /// An index may claim that a gigabyte lies in a file of a hundred bytes.
+    #[test]
+    fn memory_is_not_taken_on_the_word_of_an_index() {
+        let mut builder = crate::testing::RepositoryBuilder::new();
+        let real = builder.add_data_blob(b"small");
+        let repository = builder.finish();
+        let mut lie = repository.index().find(BlobKind::Data, real).unwrap();
+        lie.blob.length = 1 << 30;
+        let mut reader = repository.blob_reader().unwrap();
+        let error = reader.read_at(&lie, &mut Vec::new()).unwrap_err();
+        assert_eq!((error.class(), error.code()), (Class::Corrupt, "storage-too-short"));
+        assert!(reader.sealed.capacity() <= UNCHECKED_BYTES_MAX);
+    }
 
     fn options() -> InitOptions {
         let author = Environment::detect().author();
