@@ -5,5 +5,6 @@ mod common;
 mod crash;
 mod damage;
 mod fuzz_seeds;
+mod hostile;
 
 mod interop;
