@@ -12,7 +12,7 @@ use muster_repository::{
 };
 
 use crate::{
-    args::{OutputArgs, RepositoryArgs},
+    args::RepositoryArgs,
     error::Failure,
     interrupt, location,
     output::Output,
@@ -24,9 +24,9 @@ use crate::{
 const TYPED_TRIES: usize = 3;
 
 /// What a command works with.
-pub(crate) struct App {
+pub(crate) struct App<'a> {
     /// The printer.
-    pub(crate) output: Output,
+    pub(crate) output: &'a Output,
     /// Who runs this, where, and what time it is.
     pub(crate) environment: Environment,
     /// The operation that runs: its progress, and whether it shall stop.
@@ -37,10 +37,10 @@ pub(crate) struct App {
     listening: Cell<bool>,
 }
 
-impl App {
-    pub(crate) fn new(output: OutputArgs, settings: RepositoryArgs) -> Self {
+impl<'a> App<'a> {
+    pub(crate) fn new(output: &'a Output, settings: RepositoryArgs) -> Self {
         Self {
-            output: Output::new(&output),
+            output,
             environment: Environment::detect(),
             run: Run::new(),
             settings,
@@ -87,7 +87,7 @@ impl App {
     /// Takes a lock, and heeds signals, so that it is released.
     pub(crate) fn lock(&self, repository: &Repository, kind: LockKind) -> Result<Lock, Failure> {
         self.heed_signals()?;
-        Ok(self.acquire(repository, kind)?)
+        self.acquire(repository, kind).map_err(|error| Failure::of(error.as_ref()))
     }
 
     /// Takes a lock; tells a [`LockError`] for those who decide by it.
@@ -95,9 +95,10 @@ impl App {
         &self,
         repository: &Repository,
         kind: LockKind,
-    ) -> Result<Lock, LockError> {
+    ) -> Result<Lock, Box<LockError>> {
         let retry = self.settings.retry_lock.unwrap_or_default();
-        Lock::acquire(repository, kind, retry, &self.environment, &self.run)
+        let lock = Lock::acquire(repository, kind, retry, &self.environment, &self.run);
+        lock.map_err(Box::new)
     }
 
     /// Takes a lock for reading, unless `--no-lock`.
@@ -127,6 +128,6 @@ impl App {
 
     /// Runs `work` while its progress is shown.
     pub(crate) fn with_progress<T>(&self, shape: Shape, work: impl FnOnce() -> T) -> T {
-        progress::shown(&self.output, &self.run.progress, shape, work)
+        progress::shown(self.output, &self.run.progress, shape, work)
     }
 }

@@ -18,9 +18,6 @@ pub(crate) struct Cli {
     /// How to print.
     #[command(flatten)]
     pub(crate) output: OutputArgs,
-    /// Which repository, how to open it.
-    #[command(flatten)]
-    pub(crate) repository: RepositoryArgs,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -30,7 +27,14 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Work with a backup repository (restic's format), in the manner of restic
-    Repo(repo::Args),
+    Repo(Box<repo::Args>),
+    /// Print a script that completes this command line, for a shell to read
+    #[command(after_help = "Examples:\n  muster completions bash > \
+                            ~/.local/share/bash-completion/completions/muster")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// How to print.
@@ -40,7 +44,7 @@ pub(crate) struct OutputArgs {
     /// Print results as JSON, in restic's shapes; errors as JSON on standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Tell more; twice: single items too
+    /// Tell more; may be given several times, as to restic
     #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
     pub(crate) verbose: u8,
     /// Tell only warnings and errors

@@ -26,14 +26,19 @@ mod progress;
 mod repo;
 mod time;
 
-use std::process::ExitCode;
+use std::{
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::Shell;
 
 use crate::{
-    app::App,
     args::{Cli, Command},
+    error::Outcome,
     exit::Exit,
+    output::Output,
 };
 
 fn main() -> ExitCode {
@@ -41,15 +46,24 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return output::usage_error(&error).into(),
     };
-    let app = App::new(cli.output, cli.repository);
+    let output = Output::new(&cli.output);
     // A panic is a bug; locks are released while it unwinds, and the exit code keeps its word.
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match cli.command {
-        Command::Repo(args) => repo::run(args, &app),
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| match cli.command {
+        Command::Repo(args) => repo::run(*args, &output),
+        Command::Completions { shell } => complete(shell, &output),
     }));
     match outcome {
         Ok(Ok(exit)) => exit,
-        Ok(Err(failure)) => app.output.failure(&failure),
+        Ok(Err(failure)) => output.failure(&failure),
         Err(_) => Exit::Failed,
     }
     .into()
+}
+
+/// Prints a completion script.
+fn complete(shell: Shell, output: &Output) -> Outcome {
+    let mut results = output.results();
+    clap_complete::generate(shell, &mut Cli::command(), "muster", &mut results);
+    results.finish()?;
+    Ok(Exit::Done)
 }

@@ -6,13 +6,13 @@
 
 use std::{
     ffi::OsStr,
-    fmt::{self, Write as _},
+    fmt,
     io::{self, IsTerminal, StdoutLock, Write},
     os::unix::ffi::OsStrExt,
 };
 
 use clap::{ValueEnum, error::ErrorKind};
-use comfy_table::{ContentArrangement, LineStyle, Table};
+use comfy_table::{ColumnConstraint, ContentArrangement, LineStyle, Table};
 use jiff::{Timestamp as Moment, tz::TimeZone};
 use muster_repository::format::{go_json, time::Timestamp};
 use serde::Serialize;
@@ -45,8 +45,6 @@ pub(crate) enum Verbosity {
     Normal,
     /// Also the steps (`-v`).
     Verbose,
-    /// Also single items (`-vv`).
-    Items,
 }
 
 /// The printer.
@@ -63,8 +61,7 @@ impl Output {
         let verbosity = match (args.quiet, args.verbose) {
             (true, _) => Verbosity::Quiet,
             (false, 0) => Verbosity::Normal,
-            (false, 1) => Verbosity::Verbose,
-            (false, _) => Verbosity::Items,
+            (false, _) => Verbosity::Verbose,
         };
         let colored = match args.color {
             Color::Always => true,
@@ -132,7 +129,7 @@ impl Output {
 
     fn tell_from(&self, verbosity: Verbosity, text: impl fmt::Display) {
         if self.verbosity >= verbosity && !self.json {
-            notice(text);
+            notice(visible_lines(&text.to_string()));
         }
     }
 
@@ -143,7 +140,10 @@ impl Output {
                 "message_type": "warning",
                 "message": text.to_string(),
             })),
-            false => notice(format_args!("{} {text}", self.paint("warning:", "1;33"))),
+            false => {
+                let text = visible(text.to_string().as_bytes());
+                notice(format_args!("{} {text}", self.paint("warning:", "1;33")));
+            }
         }
     }
 
@@ -174,14 +174,18 @@ impl Output {
     }
 
     fn failure_text(&self, failure: &Failure) -> String {
-        let mut text = format!("{} {}", self.paint("error:", "1;31"), cannot(&failure.message));
+        let mut text = format!(
+            "{} {}",
+            self.paint("error:", "1;31"),
+            visible(cannot(&failure.message).as_bytes())
+        );
         for cause in &failure.causes {
             text.push_str("\n  cause: ");
-            text.push_str(cause);
+            text.push_str(&visible(cause.as_bytes()));
         }
         if let Some(help) = &failure.help {
             text.push_str("\n  help: ");
-            text.push_str(help);
+            text.push_str(&visible(help.as_bytes()));
         }
         text
     }
@@ -317,11 +321,15 @@ pub(crate) fn visible(name: &[u8]) -> String {
             }
         }
         for byte in chunk.invalid() {
-            // Writing to a string does not fail.
-            drop(write!(text, "\\x{byte:02x}"));
+            text.push_str(&format!("\\x{byte:02x}"));
         }
     }
     text
+}
+
+/// A text of several lines as a terminal may see it; see [`visible`].
+fn visible_lines(text: &str) -> String {
+    text.lines().map(|line| visible(line.as_bytes())).collect::<Vec<_>>().join("\n")
 }
 
 /// A path as a message may show it; see [`visible`].
@@ -338,6 +346,12 @@ pub(crate) fn local_time(time: &Timestamp, zone: &TimeZone) -> String {
     }
 }
 
+/// How many columns, from the left, are never broken.
+const UNBROKEN_COLUMNS: usize = 2;
+
+/// Narrower tables are harder to read than lines that the terminal breaks.
+const TABLE_WIDTH_MIN: u16 = 80;
+
 /// A plain table: a header, a line below it, no borders. As wide as the terminal at most.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
@@ -346,14 +360,20 @@ pub(crate) fn table(header: &[&str]) -> Table {
     table.load_style(style).set_header(header.iter().copied());
     match terminal_width() {
         Some(width) => {
-            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+            table
+                .set_content_arrangement(ContentArrangement::Dynamic)
+                .set_width(width.max(TABLE_WIDTH_MIN));
         }
         None => {
             table.set_content_arrangement(ContentArrangement::Disabled);
         }
     }
-    for column in table.column_iter_mut() {
+    for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
+        // An id or a time in pieces is of no use; tags and paths may be broken.
+        if index < UNBROKEN_COLUMNS {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
     table
 }

@@ -81,7 +81,7 @@ impl Sources<'_> {
         let password = match (self.file, self.command) {
             (Some(file), _) => Some(from_file(file)?),
             (None, Some(command)) => Some(from_command(command)?),
-            (None, None) => self.from_environment()?,
+            (None, None) => self.in_environment()?,
         };
         match password {
             Some(password) if password.is_empty() => Err(self.refuse_empty()),
@@ -89,7 +89,7 @@ impl Sources<'_> {
         }
     }
 
-    fn from_environment(&self) -> Result<Option<Password>, Failure> {
+    fn in_environment(&self) -> Result<Option<Password>, Failure> {
         for variable in self.variables {
             if let Some(command) = variable_set(&format!("{variable}_COMMAND")) {
                 return from_command(&command.to_string_lossy()).map(Some);

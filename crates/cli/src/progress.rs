@@ -133,7 +133,6 @@ impl View {
             Display::Terminal(bar) => {
                 let line = status_line(reading, self.shape, elapsed, bytes_a_second);
                 bar.set_message(line);
-                bar.tick();
             }
             Display::Lines => notice(status_line(reading, self.shape, elapsed, bytes_a_second)),
             Display::Json => {

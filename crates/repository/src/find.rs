@@ -381,6 +381,9 @@ impl Fault for FindError {
 
     fn help(&self) -> Option<String> {
         match self {
+            Self::Select(SelectError::NotFound { .. }) => {
+                Some("check the id: neither the store nor an index knows such a pack".to_owned())
+            }
             Self::Select(error) => error.help(),
             Self::Read(error) => error.help(),
         }

@@ -26,7 +26,7 @@ use thiserror::Error;
 
 use crate::{
     environment::Environment,
-    format::lock_file::LockFile,
+    format::lock_file::{LOCK_FILE_BYTES_MAX, LockFile},
     id::LockId,
     repository::{ReadError, Repository, SaveError},
     run::{Cancelled, Run},
@@ -133,13 +133,15 @@ impl Lock {
         let refresher = {
             let (shared, run) = (Arc::clone(&shared), run.clone());
             thread::spawn(move || {
-                let mut refreshed = Instant::now();
+                let mut refreshed = time_since_boot();
                 while stopped.recv_timeout(REFRESH_EVERY) == Err(RecvTimeoutError::Timeout) {
+                    let late = time_since_boot().saturating_sub(refreshed) > GIVE_UP_AFTER;
                     match shared.refresh() {
-                        Ok(()) => refreshed = Instant::now(),
-                        Err(error) if refreshed.elapsed() > GIVE_UP_AFTER => {
-                            run.cancel.request(format!("the lock was lost ({error})"));
-                            return;
+                        Ok(()) if !late => refreshed = time_since_boot(),
+                        // Asleep for so long, others may have taken the lock for dead.
+                        Ok(()) => return run.cancel.request("the lock was not refreshed in time"),
+                        Err(error) if late || matches!(error, LockError::Removed) => {
+                            return run.cancel.request(format!("the lock was lost ({error})"));
                         }
                         Err(_) => {}
                     }
@@ -220,6 +222,14 @@ impl Shared {
         storage.delete(File::Lock(old))?;
         Ok(())
     }
+}
+
+/// The time since the machine was started, the time it slept included: a lock ages while its
+/// machine sleeps, and [`Instant`] does not.
+fn time_since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 fn try_acquire(
@@ -311,10 +321,18 @@ pub fn held(repository: &Repository, environment: &Environment) -> Result<Vec<He
         if listed.bytes == 0 {
             continue;
         }
-        match repository.read_unpacked::<LockFile>(listed.file) {
+        let file = listed.file;
+        let lock = match listed.bytes > LOCK_FILE_BYTES_MAX {
+            true => Err(StorageError::new("read", file, StorageProblem::TooLarge).into()),
+            false => repository.read_unpacked::<LockFile>(file),
+        };
+        match lock {
             Ok(lock) => all.push(look_at(id, lock, environment)),
             Err(error) if error.class() == Class::NotFound => {}
-            Err(source) => return Err(LockError::Unreadable { file: listed.file, source }),
+            Err(source) => {
+                let source = Box::new(source);
+                return Err(LockError::Unreadable { file: listed.file, source });
+            }
         }
     }
     Ok(all)
@@ -389,7 +407,7 @@ pub enum LockError {
         file: File,
         /// Why.
         #[source]
-        source: ReadError,
+        source: Box<ReadError>,
     },
     /// The lock of this process was removed by another.
     #[error("refresh the lock: somebody removed it")]

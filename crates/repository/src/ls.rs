@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn orders_fall_back_to_the_path() {
         let entry = |path: &str, size| {
-            let mut node = Node::new(path[1..].as_bytes().to_vec(), NodeKind::File);
+            let mut node = Node::new(path.as_bytes()[1..].to_vec(), NodeKind::File);
             node.size = size;
             Entry { path: path.as_bytes().to_vec(), node, parent_tree: BlobId::of(b"") }
         };

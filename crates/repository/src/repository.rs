@@ -4,14 +4,16 @@
 //! [`IndexedRepository`] has loaded the index too and can read blobs. What needs blobs takes
 //! the second, so it cannot be called too early.
 
+mod errors;
+
 use std::{sync::Arc, thread};
 
 use crossbeam_channel::bounded;
 use muster_model::{Class, Fault};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
-use thiserror::Error;
 
+pub use self::errors::{InitError, OpenError, ReadError, SaveError};
 use crate::{
     chunker::Polynomial,
     compression::Decompressor,
@@ -28,7 +30,7 @@ use crate::{
     },
     id::{BlobId, Id, KeyId, PackId, SnapshotId},
     index::{Index, Location},
-    run::{Cancelled, Run},
+    run::Run,
     storage::{File, FileKind, Storage, StorageError, StorageProblem},
 };
 
@@ -55,7 +57,7 @@ pub struct InitOptions {
     /// Version of the format.
     pub version: Version,
     /// Where to cut files; `None` draws a polynomial at random. Repositories that shall share
-    /// chunks  need the same one.
+    /// chunks need the same one.
     pub polynomial: Option<Polynomial>,
     /// Cost of the key derivation.
     pub cost: Cost,
@@ -82,8 +84,11 @@ impl Repository {
             Err(error) if error.problem() == StorageProblem::NotFound => {}
             Err(error) => return Err(error.into()),
         }
-        if !storage.list(FileKind::Key)?.is_empty() || !storage.list(FileKind::Pack)?.is_empty() {
-            return Err(InitError::ConfigLost { location });
+        // Keys alone are left by an `init` that was interrupted; they open nothing.
+        for kind in [FileKind::Pack, FileKind::Index, FileKind::Snapshot] {
+            if !storage.list(kind)?.is_empty() {
+                return Err(InitError::ConfigLost { location });
+            }
         }
         storage.prepare()?;
         let polynomial = match options.polynomial {
@@ -141,15 +146,13 @@ impl Repository {
             let hinted = key_hint.is_some_and(|hint| id.to_hex().starts_with(hint));
             (!hinted, *id)
         });
-        let (key_id, key) = find_key(storage.as_ref(), &keys, password)?;
         let sealed = match storage.read(File::Config, KEY_FILE_BYTES_MAX) {
             Err(error) if error.problem() == StorageProblem::NotFound => {
                 return Err(OpenError::ConfigMissing { location });
             }
             result => result?,
         };
-        let config = open_json::<Config>(&key, sealed).and_then(Config::validated);
-        let config = config.map_err(|source| ReadError::damaged(File::Config, source))?;
+        let (key_id, key, config) = find_key(storage.as_ref(), &keys, password, &sealed)?;
         Ok(Self { storage, key: Arc::new(key), key_id, config })
     }
 
@@ -317,13 +320,18 @@ impl Repository {
     }
 }
 
-/// Tries the password on each key in turn.
+/// Tries the password on each key in turn, and each master key on the `sealed` config.
+///
+/// A master key that does not open `config` belongs to another repository, or to an `init` that
+/// was interrupted; another key may be the right one.
 fn find_key(
     storage: &dyn Storage,
     keys: &[KeyId],
     password: &[u8],
-) -> Result<(KeyId, Key), OpenError> {
+    sealed: &[u8],
+) -> Result<(KeyId, Key, Config), OpenError> {
     let mut damaged = Vec::new();
+    let mut config_error = None;
     let tried = &keys[..keys.len().min(KEYS_TRIED_MAX)];
     for &id in tried {
         let content = match storage.read(File::Key(id), KEY_FILE_BYTES_MAX) {
@@ -338,14 +346,21 @@ fn find_key(
         // A key file whose hash is wrong may open all the same (a flipped bit in the host's
         // name): then the repository is readable, and `check` tells of the damage.
         let intact = verify_digest(File::Key(id), &content).is_ok();
-        let unwrapped = KeyFile::parse(&content)
-            .map_err(WrapError::from)
-            .and_then(|file| file.unwrap_master(password));
-        match unwrapped {
-            Ok(master) => return Ok((id, Key::new(master))),
+        let file = KeyFile::parse(&content).map_err(WrapError::from);
+        match file.and_then(|file| file.unwrap_master(password)) {
+            Ok(master) => {
+                let key = Key::new(master);
+                match open_json::<Config>(&key, sealed.to_vec()).and_then(Config::validated) {
+                    Ok(config) => return Ok((id, key, config)),
+                    Err(error) => config_error = Some(error),
+                }
+            }
             Err(WrapError::WrongPassword) if intact => {}
             Err(_) => damaged.push(File::Key(id)),
         }
+    }
+    if let Some(source) = config_error {
+        return Err(ReadError::damaged(File::Config, source).into());
     }
     if damaged.len() == tried.len() {
         return Err(OpenError::KeysDamaged { files: damaged });
@@ -540,360 +555,5 @@ impl<'k> BlobOpener<'k> {
     }
 }
 
-/// Something in the repository could not be read.
-#[derive(Debug, Error)]
-pub enum ReadError {
-    /// The store failed.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// A file is there and is not what it should be.
-    #[error("read {file}")]
-    Damaged {
-        /// The file.
-        file: File,
-        /// What is wrong with it.
-        #[source]
-        source: FormatError,
-    },
-    /// A blob is there and is not what its id says.
-    #[error("read {} blob {id}{}", kind.as_str(), in_pack(pack.as_ref()))]
-    DamagedBlob {
-        /// What the blob holds.
-        kind: BlobKind,
-        /// The blob.
-        id: BlobId,
-        /// The pack it was read from.
-        pack: Option<PackId>,
-        /// What is wrong with it.
-        #[source]
-        source: FormatError,
-    },
-    /// No index lists the blob.
-    #[error("find {} blob {id}: no index lists it", kind.as_str())]
-    MissingBlob {
-        /// What the blob holds.
-        kind: BlobKind,
-        /// The blob.
-        id: BlobId,
-    },
-    /// zstd could not allocate its tables.
-    #[error("set up decompression")]
-    Decoder(#[source] FormatError),
-    /// The run was asked to stop.
-    #[error(transparent)]
-    Cancelled(#[from] Cancelled),
-}
-
-fn in_pack(pack: Option<&PackId>) -> String {
-    pack.map(|id| format!(" in {}", File::Pack(*id))).unwrap_or_default()
-}
-
-impl ReadError {
-    pub(crate) fn damaged(file: File, source: FormatError) -> Self {
-        Self::Damaged { file, source }
-    }
-}
-
-impl Fault for ReadError {
-    fn class(&self) -> Class {
-        match self {
-            Self::Storage(error) => error.class(),
-            Self::Damaged { .. } | Self::DamagedBlob { .. } | Self::MissingBlob { .. } => {
-                Class::Corrupt
-            }
-            Self::Decoder(_) => Class::Transient,
-            Self::Cancelled(error) => error.class(),
-        }
-    }
-
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Storage(error) => error.code(),
-            Self::Damaged { .. } => "file-damaged",
-            Self::DamagedBlob { .. } => "blob-damaged",
-            Self::MissingBlob { .. } => "blob-missing",
-            Self::Decoder(_) => "out-of-memory",
-            Self::Cancelled(error) => error.code(),
-        }
-    }
-
-    fn help(&self) -> Option<String> {
-        match self {
-            Self::Storage(error) => error.help(),
-            Self::Damaged { .. } | Self::DamagedBlob { .. } | Self::MissingBlob { .. } => Some(
-                "run 'muster repo check --read-data' to see which snapshots this affects; keep \
-                 the repository as it is until you know"
-                    .to_owned(),
-            ),
-            Self::Decoder(_) => None,
-            Self::Cancelled(error) => error.help(),
-        }
-    }
-}
-
-/// A document could not be stored.
-#[derive(Debug, Error)]
-pub enum SaveError {
-    /// The store failed.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// The document could not be sealed.
-    #[error("seal a file")]
-    Seal(#[from] FormatError),
-}
-
-impl Fault for SaveError {
-    fn class(&self) -> Class {
-        match self {
-            Self::Storage(error) => error.class(),
-            Self::Seal(_) => Class::Bug,
-        }
-    }
-
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Storage(error) => error.code(),
-            Self::Seal(_) => "seal-failed",
-        }
-    }
-
-    fn help(&self) -> Option<String> {
-        match self {
-            Self::Storage(error) => error.help(),
-            Self::Seal(_) => None,
-        }
-    }
-}
-
-/// A repository could not be made.
-#[derive(Debug, Error)]
-pub enum InitError {
-    /// There is one already.
-    #[error("create a repository at {location}: there is one already")]
-    Exists {
-        /// Where.
-        location: String,
-    },
-    /// There are keys or packs, and no `config`.
-    #[error(
-        "create a repository at {location}: it holds keys or packs of one whose config is gone"
-    )]
-    ConfigLost {
-        /// Where.
-        location: String,
-    },
-    /// The store failed.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// No random bytes.
-    #[error(transparent)]
-    NoRandomness(#[from] NoRandomness),
-    /// The key could not be wrapped.
-    #[error("wrap the new key")]
-    Wrap(#[from] WrapError),
-    /// A file could not be written as JSON.
-    #[error("write the new files")]
-    Format(#[from] FormatError),
-}
-
-impl Fault for InitError {
-    fn class(&self) -> Class {
-        match self {
-            Self::Exists { .. } | Self::ConfigLost { .. } => Class::Conflict,
-            Self::Storage(error) => error.class(),
-            Self::NoRandomness(_) => Class::Transient,
-            Self::Wrap(_) | Self::Format(_) => Class::Bug,
-        }
-    }
-
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Exists { .. } => "repository-exists",
-            Self::ConfigLost { .. } => "config-missing",
-            Self::Storage(error) => error.code(),
-            Self::NoRandomness(_) => "no-randomness",
-            Self::Wrap(_) | Self::Format(_) => "seal-failed",
-        }
-    }
-
-    fn help(&self) -> Option<String> {
-        match self {
-            Self::Exists { .. } => Some("use it as it is, or choose another place".to_owned()),
-            Self::ConfigLost { .. } => Some(
-                "if an init was interrupted here before anything was backed up, remove the \
-                 folder and try again; otherwise bring 'config' back from a copy"
-                    .to_owned(),
-            ),
-            Self::Storage(error) => error.help(),
-            _ => None,
-        }
-    }
-}
-
-/// A repository could not be opened.
-#[derive(Debug, Error)]
-pub enum OpenError {
-    /// There is nothing there.
-    #[error("open the repository at {location}: there is none")]
-    NoRepository {
-        /// Where.
-        location: String,
-    },
-    /// Everything but the keys is there.
-    #[error("open the repository at {location}: it has no key file")]
-    NoKey {
-        /// Where.
-        location: String,
-    },
-    /// Everything but `config` is there.
-    #[error("open the repository at {location}: its config file is missing")]
-    ConfigMissing {
-        /// Where.
-        location: String,
-    },
-    /// The password opens no key.
-    #[error("open the repository at {location}: wrong password{}", damaged_keys(damaged))]
-    WrongPassword {
-        /// Where.
-        location: String,
-        /// Keys that could not be tried.
-        damaged: Vec<File>,
-    },
-    /// No key can be tried.
-    #[error("open the repository: every key file is damaged ({})", list(files))]
-    KeysDamaged {
-        /// The keys.
-        files: Vec<File>,
-    },
-    /// `config` is damaged.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The store failed.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-}
-
-fn list(files: &[File]) -> String {
-    files.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-fn damaged_keys(files: &[File]) -> String {
-    match files.is_empty() {
-        true => String::new(),
-        false => format!(" (not tried, because damaged: {})", list(files)),
-    }
-}
-
-impl Fault for OpenError {
-    fn class(&self) -> Class {
-        match self {
-            Self::NoRepository { .. } => Class::NotFound,
-            Self::NoKey { .. } | Self::ConfigMissing { .. } | Self::KeysDamaged { .. } => {
-                Class::Corrupt
-            }
-            Self::WrongPassword { .. } => Class::Denied,
-            Self::Read(error) => error.class(),
-            Self::Storage(error) => error.class(),
-        }
-    }
-
-    fn code(&self) -> &'static str {
-        match self {
-            Self::NoRepository { .. } => "repository-missing",
-            Self::NoKey { .. } => "key-missing",
-            Self::ConfigMissing { .. } => "config-missing",
-            Self::WrongPassword { .. } => "wrong-password",
-            Self::KeysDamaged { .. } => "key-damaged",
-            Self::Read(error) => error.code(),
-            Self::Storage(error) => error.code(),
-        }
-    }
-
-    fn help(&self) -> Option<String> {
-        let help = match self {
-            Self::NoRepository { .. } => "check the path, or make one with 'muster repo init'",
-            Self::NoKey { .. } | Self::KeysDamaged { .. } => {
-                "bring a file of the folder 'keys' back from a copy of this repository; without \
-                 one the data cannot be read by anybody"
-            }
-            Self::ConfigMissing { .. } => {
-                "bring 'config' back from a copy of this repository; the other files are of no \
-                 use without it"
-            }
-            Self::WrongPassword { .. } => "check the password and which repository it belongs to",
-            Self::Read(error) => return error.help(),
-            Self::Storage(error) => return error.help(),
-        };
-        Some(help.to_owned())
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{environment::Environment, storage::memory::MemoryStorage};
-
-    /// An index may claim that a gigabyte lies in a file of a hundred bytes.
-    #[test]
-    fn memory_is_not_taken_on_the_word_of_an_index() {
-        let mut builder = crate::testing::RepositoryBuilder::new();
-        let real = builder.add_data_blob(b"small");
-        let repository = builder.finish();
-        let mut lie = repository.index().find(BlobKind::Data, real).unwrap();
-        lie.blob.length = 1 << 30;
-        let mut reader = repository.blob_reader().unwrap();
-        let error = reader.read_at(&lie, &mut Vec::new()).unwrap_err();
-        assert_eq!((error.class(), error.code()), (Class::Corrupt, "storage-too-short"));
-        assert!(reader.sealed.capacity() <= UNCHECKED_BYTES_MAX);
-    }
-
-    fn options() -> InitOptions {
-        let author = Environment::detect().author();
-        InitOptions { version: Version::V2, polynomial: None, cost: Cost::FOR_TESTS, author }
-    }
-
-    #[test]
-    fn what_is_made_opens_with_its_password_only() {
-        let storage = Arc::new(MemoryStorage::new());
-        let made = Repository::init(storage.clone(), b"one", options()).unwrap();
-        let opened = Repository::open(storage.clone(), b"one", None).unwrap();
-        assert_eq!(opened.config(), made.config());
-        assert_eq!(opened.key_id(), made.key_id());
-        let wrong = Repository::open(storage, b"two", None).err().unwrap();
-        assert_eq!(wrong.class(), Class::Denied);
-    }
-
-    #[test]
-    fn a_repository_is_never_made_over_another() {
-        let storage = Arc::new(MemoryStorage::new());
-        Repository::init(storage.clone(), b"x", options()).unwrap();
-        let again = Repository::init(storage.clone(), b"x", options()).err().unwrap();
-        assert_eq!(again.code(), "repository-exists");
-        storage.delete(File::Config).unwrap();
-        let again = Repository::init(storage.clone(), b"x", options()).err().unwrap();
-        assert_eq!(again.code(), "config-missing");
-        let open = Repository::open(storage, b"x", None).err().unwrap();
-        assert_eq!((open.class(), open.code()), (Class::Corrupt, "config-missing"));
-    }
-
-    #[test]
-    fn nothing_there_is_told_apart_from_damage() {
-        let storage = Arc::new(MemoryStorage::new());
-        let code = |storage: &Arc<MemoryStorage>| {
-            Repository::open(storage.clone(), b"x", None).err().unwrap().code()
-        };
-        assert_eq!(code(&storage), "repository-missing");
-        let made = Repository::init(storage.clone(), b"x", options()).unwrap();
-        let key = File::Key(made.key_id());
-        let sound = storage.read(key, 10_000).unwrap();
-        for damaged in [&sound[..sound.len() / 2], &[], b"{}", &vec![b'x'; 1 << 20]] {
-            storage.put(key, damaged).unwrap();
-            assert_eq!(code(&storage), "key-damaged");
-        }
-        storage.delete(key).unwrap();
-        assert_eq!(code(&storage), "key-missing");
-        storage.put(key, &sound).unwrap();
-        storage.put(File::Config, b"garbage").unwrap();
-        assert_eq!(code(&storage), "file-damaged");
-    }
-}
+mod tests;

@@ -158,6 +158,18 @@ impl RepositoryBuilder {
         self.packs.push(pack);
     }
 
+    /// The packs written so far, as the index will describe them.
+    #[must_use]
+    pub fn packs(&self) -> &[IndexPack] {
+        &self.packs
+    }
+
+    /// The repository without an index, for joining it with one that lies.
+    #[must_use]
+    pub fn repository(&self) -> Repository {
+        self.repository.clone()
+    }
+
     /// Writes packs and index, and hands the repository over.
     ///
     /// # Panics

@@ -38,7 +38,6 @@ use crate::{
 /// Arguments of `backup`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of restic's")]
 pub(crate) struct Args {
     /// Files and folders
     #[arg(value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
@@ -66,8 +65,6 @@ pub(crate) struct Args {
     /// Record this time instead of now, for example '2026-01-31 17:45:00'
     #[arg(long, value_name = "TIME")]
     time: Option<String>,
-    #[command(flatten)]
-    exclude: ExcludeArgs,
     /// Stay on the file systems of the paths given
     #[arg(short = 'x', long, help_heading = "What to leave out")]
     one_file_system: bool,
@@ -122,6 +119,8 @@ pub(crate) struct Args {
     /// How many files to read at the same time
     #[arg(long, value_name = "N", default_value_t = READERS_DEFAULT)]
     read_concurrency: NonZeroUsize,
+    #[command(flatten)]
+    exclude: ExcludeArgs,
 }
 
 const EXAMPLES: &str = "What cannot be read is left out and listed; the exit code is 5 then.
@@ -147,7 +146,7 @@ impl Args {
 }
 
 /// Backs up.
-pub(crate) fn run(args: &Args, app: &App) -> Outcome {
+pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let sources = sources(args, app)?;
     let time =
         args.time.as_deref().map(|text| time::given(text, &app.environment.zone)).transpose()?;
@@ -172,7 +171,7 @@ pub(crate) fn run(args: &Args, app: &App) -> Outcome {
     options.with_atime = args.with_atime;
     options.packs = app.pack_options(args.dry_run);
     options.skip_if_unchanged = args.skip_if_unchanged;
-    options.count_first = !args.no_scan && progress::is_shown(&app.output, Shape::Backup);
+    options.count_first = !args.no_scan && progress::is_shown(app.output, Shape::Backup);
     options.readers = args.read_concurrency;
     options.retry_lock = app.settings.retry_lock.unwrap_or_default();
     let report = app.with_progress(Shape::Backup, || -> Result<_, Failure> {
@@ -186,7 +185,7 @@ pub(crate) fn run(args: &Args, app: &App) -> Outcome {
 }
 
 /// What to back up; nothing for a stream.
-fn sources(args: &Args, app: &App) -> Result<Vec<PathBuf>, Failure> {
+fn sources(args: &Args, app: &App<'_>) -> Result<Vec<PathBuf>, Failure> {
     if args.stdin {
         return Ok(Vec::new());
     }
@@ -224,7 +223,7 @@ fn markers(args: &Args) -> Vec<MarkerFile> {
 /// The library finds parents by host and paths; other groupings are looked up here.
 fn parent(
     args: &Args,
-    app: &App,
+    app: &App<'_>,
     repository: &Repository,
     sources: &[PathBuf],
 ) -> Result<ParentChoice, Failure> {
@@ -284,7 +283,7 @@ fn stream(args: &Args) -> Result<Option<Stream>, Failure> {
     Ok(Some(Stream { path, content: Box::new(content), finish: Box::new(finish) }))
 }
 
-fn print(args: &Args, app: &App, report: &BackupReport) -> Outcome {
+fn print(args: &Args, app: &App<'_>, report: &BackupReport) -> Outcome {
     for notice in &report.notices {
         app.output.warning(notice);
     }
@@ -303,7 +302,7 @@ fn print(args: &Args, app: &App, report: &BackupReport) -> Outcome {
     Ok(Exit::Partial)
 }
 
-fn print_unread(app: &App, unread: &Unread) {
+fn print_unread(app: &App<'_>, unread: &Unread) {
     let Unread { path, operation, error } = unread;
     if app.output.is_json() {
         return app.output.error_json(&json!({
@@ -316,7 +315,7 @@ fn print_unread(app: &App, unread: &Unread) {
     app.output.warning(format_args!("cannot {operation} {}: {error}", visible(path)));
 }
 
-fn print_text(args: &Args, app: &App, report: &BackupReport) -> Result<(), Failure> {
+fn print_text(args: &Args, app: &App<'_>, report: &BackupReport) -> Result<(), Failure> {
     if let Some(parent) = report.snapshot.parent {
         app.output.message(format_args!("compared with snapshot {}", parent.short()));
     }

@@ -1,6 +1,6 @@
 //! `muster repo check`
 
-use muster_model::{Fault, units::format_size};
+use muster_model::units::format_size;
 use muster_repository::{
     check::{CheckOptions, CheckReport, Damage, ReadData, check},
     id::SnapshotId,
@@ -47,7 +47,7 @@ fn subset(text: &str) -> Result<ReadData, muster_repository::check::UnknownSubse
 }
 
 /// Checks the repository.
-pub(crate) fn run(args: &Args, app: &App) -> Outcome {
+pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let repository = app.open()?;
     let lock = lock(app, &repository)?;
     let read_data = match args.read_data {
@@ -66,23 +66,22 @@ pub(crate) fn run(args: &Args, app: &App) -> Outcome {
 }
 
 /// A lock that is damaged must not keep the check from telling about it.
-fn lock(app: &App, repository: &Repository) -> Result<Option<Lock>, Failure> {
+fn lock(app: &App<'_>, repository: &Repository) -> Result<Option<Lock>, Failure> {
     app.heed_signals()?;
     if app.settings.no_lock {
         return Ok(None);
     }
     match app.acquire(repository, LockKind::Shared) {
         Ok(lock) => Ok(Some(lock)),
-        Err(error @ LockError::Unreadable { .. }) => {
-            let code = error.code();
-            app.output.warning(format_args!("checking without a lock ({code}): cannot {error}"));
+        Err(error) if matches!(*error, LockError::Unreadable { .. }) => {
+            app.output.warning(format_args!("checking without a lock: cannot {error}"));
             Ok(None)
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(Failure::of(error.as_ref())),
     }
 }
 
-fn print(app: &App, report: &CheckReport) -> Result<(), Failure> {
+fn print(app: &App<'_>, report: &CheckReport) -> Result<(), Failure> {
     for damage in &report.damages {
         print_damage(app, damage)?;
     }
@@ -114,7 +113,7 @@ fn print(app: &App, report: &CheckReport) -> Result<(), Failure> {
     })
 }
 
-fn print_damage(app: &App, damage: &Damage) -> Result<(), Failure> {
+fn print_damage(app: &App<'_>, damage: &Damage) -> Result<(), Failure> {
     app.output.line(format_args!("{damage}"))?;
     if !damage.snapshots.is_empty() {
         let ids: Vec<_> = damage.snapshots.iter().map(SnapshotId::short).collect();

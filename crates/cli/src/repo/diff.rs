@@ -41,7 +41,7 @@ Examples:
   muster repo diff --metadata 5d21c52d:/home 83de1445:/home";
 
 /// Compares two snapshots.
-pub(crate) fn run(args: &Args, app: &App) -> Outcome {
+pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let repository = app.open()?;
     let lock = app.lock_to_read(&repository)?;
     let source = resolve(&repository, &args.source)?;
@@ -97,7 +97,7 @@ impl Side<'_> {
     }
 }
 
-fn print_change(results: &mut Results, app: &App, change: &Change<'_>) -> Result<(), Failure> {
+fn print_change(results: &mut Results, app: &App<'_>, change: &Change<'_>) -> Result<(), Failure> {
     if app.output.is_quiet() {
         return Ok(());
     }

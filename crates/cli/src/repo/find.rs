@@ -28,7 +28,6 @@ use crate::{
 /// Arguments of `find`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of restic's")]
 pub(crate) struct Args {
     /// Patterns of paths, or ids with --blob, --tree, --pack
     #[arg(value_name = "PATTERN", required = true)]
@@ -80,7 +79,7 @@ Examples:
 type Found = (SnapshotId, Snapshot);
 
 /// Searches.
-pub(crate) fn run(args: &Args, app: &App) -> Outcome {
+pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let oldest = given_time(args.oldest.as_deref(), app)?;
     let newest = given_time(args.newest.as_deref(), app)?;
     let by_id = args.blob || args.tree || args.pack;
@@ -108,7 +107,7 @@ pub(crate) fn run(args: &Args, app: &App) -> Outcome {
     Ok(exit)
 }
 
-fn given_time(text: Option<&str>, app: &App) -> Result<Option<Timestamp>, Failure> {
+fn given_time(text: Option<&str>, app: &App<'_>) -> Result<Option<Timestamp>, Failure> {
     text.map(|text| time::given(text, &app.environment.zone)).transpose()
 }
 
@@ -141,13 +140,13 @@ fn query(
 }
 
 /// Tells of a folder that could not be searched.
-fn unreadable(app: &App, path: &[u8], error: ReadError) -> Exit {
+fn unreadable(app: &App<'_>, path: &[u8], error: ReadError) -> Exit {
     app.output.item_failure(path, &Failure::from(error))
 }
 
 fn find_entries(
     args: &Args,
-    app: &App,
+    app: &App<'_>,
     repository: &IndexedRepository,
     snapshots: &[Found],
     options: FindOptions<'_>,
@@ -188,7 +187,7 @@ fn find_entries(
 
 fn print_title(
     results: &mut Results,
-    app: &App,
+    app: &App<'_>,
     id: SnapshotId,
     snapshot: &Snapshot,
     blank_line: bool,
@@ -242,7 +241,7 @@ impl JsonMatches {
 
 fn find_objects(
     args: &Args,
-    app: &App,
+    app: &App<'_>,
     repository: &IndexedRepository,
     snapshots: &[Found],
     query: &ObjectQuery,
@@ -277,7 +276,7 @@ fn find_objects(
 fn print_object(
     results: &mut Results,
     args: &Args,
-    app: &App,
+    app: &App<'_>,
     repository: &IndexedRepository,
     object: &FoundObject,
 ) -> Result<(), Failure> {

@@ -40,7 +40,7 @@ const EXAMPLES: &str = "Examples:
 const ID_DIGITS: usize = 10;
 
 /// Makes a repository.
-pub(crate) fn run(args: &Args, app: &App) -> Outcome {
+pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let names_source = args.from.from_repo.is_some() || args.from.from_repository_file.is_some();
     if names_source && !args.copy_chunker_params {
         return Err(Failure::usage("use --from-repo without --copy-chunker-params")

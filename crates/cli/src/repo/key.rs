@@ -86,7 +86,7 @@ impl NewArgs {
         }
     }
 
-    fn author(&self, app: &App) -> Author {
+    fn author(&self, app: &App<'_>) -> Author {
         let found = app.environment.author();
         Author {
             username: self.user.clone().unwrap_or(found.username),
@@ -97,7 +97,7 @@ impl NewArgs {
 }
 
 /// Runs a verb.
-pub(crate) fn run(verb: &Verb, app: &App) -> Outcome {
+pub(crate) fn run(verb: &Verb, app: &App<'_>) -> Outcome {
     match verb {
         Verb::Add(args) => add(args, app),
         Verb::List => list(app),
@@ -106,7 +106,7 @@ pub(crate) fn run(verb: &Verb, app: &App) -> Outcome {
     }
 }
 
-fn add(args: &NewArgs, app: &App) -> Outcome {
+fn add(args: &NewArgs, app: &App<'_>) -> Outcome {
     let repository = app.open()?;
     let password = args.password().find_new()?;
     let lock = app.lock(&repository, LockKind::Shared)?;
@@ -115,7 +115,7 @@ fn add(args: &NewArgs, app: &App) -> Outcome {
     done(app, "key_added", &id.to_hex(), format!("added key {}", id.short()))
 }
 
-fn change(args: &NewArgs, app: &App) -> Outcome {
+fn change(args: &NewArgs, app: &App<'_>) -> Outcome {
     let repository = app.open()?;
     let password = args.password().find_new()?;
     let lock = app.lock(&repository, LockKind::Exclusive)?;
@@ -125,7 +125,7 @@ fn change(args: &NewArgs, app: &App) -> Outcome {
     done(app, "password_changed", &id.to_hex(), text)
 }
 
-fn remove(id: &str, app: &App) -> Outcome {
+fn remove(id: &str, app: &App<'_>) -> Outcome {
     let repository = app.open()?;
     let lock = app.lock(&repository, LockKind::Exclusive)?;
     let id = keys::remove_key(&repository, id)?;
@@ -133,7 +133,7 @@ fn remove(id: &str, app: &App) -> Outcome {
     done(app, "key_removed", &id.to_hex(), format!("removed key {}", id.short()))
 }
 
-fn done(app: &App, message_type: &str, id: &str, text: String) -> Outcome {
+fn done(app: &App<'_>, message_type: &str, id: &str, text: String) -> Outcome {
     match app.output.is_json() {
         true => app.output.json(&json!({"message_type": message_type, "id": id}))?,
         false => app.output.summary(text)?,
@@ -153,7 +153,7 @@ struct Listed {
     created: String,
 }
 
-fn list(app: &App) -> Outcome {
+fn list(app: &App<'_>) -> Outcome {
     let repository = app.open()?;
     let lock = app.lock_to_read(&repository)?;
     let list = keys::list_keys(&repository)?;

@@ -74,7 +74,7 @@ struct SnapshotLine<'a> {
 }
 
 /// Lists a snapshot.
-pub(crate) fn run(args: &Args, app: &App) -> Outcome {
+pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     if let Some(relative) = args.folders.iter().find(|folder| !folder.as_bytes().starts_with(b"/"))
     {
         let shown = relative.to_string_lossy();

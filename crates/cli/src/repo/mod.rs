@@ -5,7 +5,9 @@
 
 mod backup;
 mod check;
+mod copy;
 mod diff;
+mod dump;
 mod filter;
 mod find;
 mod init;
@@ -26,20 +28,24 @@ use muster_repository::{
     id::{BlobId, SnapshotId},
     lock::Lock,
     repository::{IndexedRepository, Repository},
-    select::{self, SnapshotFilter},
+    select::{self, Selection, SnapshotFilter},
     tree_walk::find_subtree,
 };
 
 use crate::{
     app::App,
-    args::FilterArgs,
+    args::{FilterArgs, RepositoryArgs},
     error::{Failure, Outcome},
+    output::Output,
 };
 
 /// Arguments of `muster repo`.
 #[derive(Debug, clap::Args)]
 #[command(disable_help_subcommand = true, after_help = EXAMPLES)]
 pub(crate) struct Args {
+    /// Which repository, how to open it.
+    #[command(flatten)]
+    repository: RepositoryArgs,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -67,10 +73,14 @@ enum Verb {
     Find(find::Args),
     /// Compare two snapshots
     Diff(diff::Args),
+    /// Write a file, or a folder as an archive, to standard output
+    Dump(dump::Args),
     /// Bring files back
     Restore(restore::Args),
     /// Look for damage
     Check(check::Args),
+    /// Copy snapshots from another repository into this one
+    Copy(copy::Args),
     /// Count what snapshots hold
     Stats(stats::Args),
     /// Manage the passwords that open the repository
@@ -81,7 +91,8 @@ enum Verb {
 }
 
 /// Runs a verb.
-pub(crate) fn run(args: Args, app: &App) -> Outcome {
+pub(crate) fn run(args: Args, output: &Output) -> Outcome {
+    let app = &App::new(output, args.repository);
     match args.verb {
         Verb::Init(args) => init::run(&args, app),
         Verb::Backup(args) => backup::run(&args, app),
@@ -89,8 +100,10 @@ pub(crate) fn run(args: Args, app: &App) -> Outcome {
         Verb::Ls(args) => ls::run(&args, app),
         Verb::Find(args) => find::run(&args, app),
         Verb::Diff(args) => diff::run(&args, app),
+        Verb::Dump(args) => dump::run(&args, app),
         Verb::Restore(args) => restore::run(&args, app),
         Verb::Check(args) => check::run(&args, app),
+        Verb::Copy(args) => copy::run(&args, app),
         Verb::Stats(args) => stats::run(&args, app),
         Verb::Key(verb) => key::run(&verb, app),
         Verb::Unlock(args) => unlock::run(&args, app),
@@ -111,7 +124,7 @@ fn release(lock: Option<Lock>) -> Result<(), Failure> {
 }
 
 /// The filter that the arguments stand for.
-fn filter(args: &FilterArgs) -> SnapshotFilter {
+fn snapshot_filter(args: &FilterArgs) -> SnapshotFilter {
     SnapshotFilter {
         hosts: args.host.iter().filter(|host| !host.is_empty()).cloned().collect(),
         tags: args.tag.iter().map(|list| select::parse_tag_list(list)).collect(),
@@ -126,16 +139,20 @@ fn absolute(path: &Path) -> String {
 
 /// The snapshots that a command is about: those named, or all that the filter lets through.
 fn select_several(
-    app: &App,
+    app: &App<'_>,
     repository: &Repository,
     texts: &[String],
     args: &FilterArgs,
 ) -> Result<Vec<(SnapshotId, Snapshot)>, Failure> {
-    let selection = select::select(repository, texts, &filter(args))?;
+    let selection = select::select(repository, texts, &snapshot_filter(args))?;
+    warn_of_unused_filter(app, &selection);
+    Ok(selection.snapshots)
+}
+
+fn warn_of_unused_filter(app: &App<'_>, selection: &Selection) {
     if selection.filter_unused {
         app.output.warning("--host, --tag and --path have no say when snapshots are named");
     }
-    Ok(selection.snapshots)
 }
 
 /// A snapshot, or a folder in one, ready to be read.
@@ -149,11 +166,11 @@ struct Opened {
 }
 
 /// Opens the repository and the snapshot that `text` (`SNAPSHOT[:FOLDER]`) names.
-fn open_snapshot(app: &App, text: &str, args: &FilterArgs) -> Result<Opened, Failure> {
+fn open_snapshot(app: &App<'_>, text: &str, args: &FilterArgs) -> Result<Opened, Failure> {
     let repository = app.open()?;
     let lock = app.lock_to_read(&repository)?;
     let (text, folder) = select::split_subfolder(text);
-    let (id, snapshot) = select::resolve(&repository, text, &filter(args))?;
+    let (id, snapshot) = select::resolve(&repository, text, &snapshot_filter(args))?;
     let repository = app.load_index(&repository)?;
     let tree = match folder {
         None => snapshot.tree,

@@ -37,7 +37,6 @@ use crate::{
 /// Arguments of `restore`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of restic's")]
 pub(crate) struct Args {
     /// Id, beginning of an id, or 'latest'; with a folder, only what is in it
     #[arg(value_name = "SNAPSHOT[:FOLDER]")]
@@ -45,10 +44,6 @@ pub(crate) struct Args {
     /// Folder to restore into; made when it does not exist
     #[arg(short, long, value_name = "FOLDER", value_hint = clap::ValueHint::DirPath)]
     target: PathBuf,
-    #[command(flatten)]
-    include: IncludeArgs,
-    #[command(flatten)]
-    exclude: ExcludeArgs,
     /// Allow a target that is not empty, and say which of its files are replaced
     #[arg(long, value_name = "WHICH")]
     overwrite: Option<Which>,
@@ -64,6 +59,10 @@ pub(crate) struct Args {
     /// Accepted for restic's sake: runs of zeros always become holes
     #[arg(long, hide_short_help = true)]
     sparse: bool,
+    #[command(flatten)]
+    include: IncludeArgs,
+    #[command(flatten)]
+    exclude: ExcludeArgs,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -102,7 +101,7 @@ impl From<Which> for Overwrite {
 }
 
 /// Restores.
-pub(crate) fn run(args: &Args, app: &App) -> Outcome {
+pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let select = select(args)?;
     if args.delete && args.target == Path::new("/") && select.is_none() {
         return Err(Failure::usage("use --delete with the target / and without a pattern")
@@ -154,7 +153,7 @@ fn excluded(patterns: &[Patterns], path: &[u8]) -> Choice {
     Choice { selected, child_may_be_selected: selected }
 }
 
-fn tell_what(args: &Args, app: &App, opened: &Opened) {
+fn tell_what(args: &Args, app: &App<'_>, opened: &Opened) {
     app.output.message(format_args!(
         "restoring snapshot {} of {} to {}",
         opened.id.short(),
@@ -163,7 +162,7 @@ fn tell_what(args: &Args, app: &App, opened: &Opened) {
     ));
 }
 
-fn print(args: &Args, app: &App, report: &RestoreReport, elapsed: Duration) -> Outcome {
+fn print(args: &Args, app: &App<'_>, report: &RestoreReport, elapsed: Duration) -> Outcome {
     for problem in &report.problems {
         let failure = Failure::of(problem);
         if app.output.is_json() {
@@ -201,7 +200,7 @@ fn count(number: u64, noun: &str) -> String {
 
 fn print_text(
     args: &Args,
-    app: &App,
+    app: &App<'_>,
     report: &RestoreReport,
     elapsed: Duration,
 ) -> Result<(), Failure> {

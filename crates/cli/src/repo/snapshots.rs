@@ -74,7 +74,7 @@ struct Group<'a> {
 }
 
 /// Lists snapshots.
-pub(crate) fn run(args: &Args, app: &App) -> Outcome {
+pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let repository = app.open()?;
     let lock = app.lock_to_read(&repository)?;
     let snapshots = select_several(app, &repository, &args.snapshots, &args.filter)?;
@@ -114,7 +114,11 @@ fn keep_latest(snapshots: &mut Vec<Found>, latest: u32, by: GroupBy) {
     *snapshots = kept;
 }
 
-fn print_json(app: &App, groups: &[(GroupKey, Vec<Found>)], grouped: bool) -> Result<(), Failure> {
+fn print_json(
+    app: &App<'_>,
+    groups: &[(GroupKey, Vec<Found>)],
+    grouped: bool,
+) -> Result<(), Failure> {
     fn with_ids(snapshots: &[Found]) -> Vec<WithId<'_>> {
         snapshots.iter().map(|(id, snapshot)| WithId::new(*id, snapshot)).collect()
     }
@@ -130,7 +134,7 @@ fn print_json(app: &App, groups: &[(GroupKey, Vec<Found>)], grouped: bool) -> Re
 }
 
 fn print_tables(
-    app: &App,
+    app: &App<'_>,
     args: &Args,
     groups: &[(GroupKey, Vec<Found>)],
     grouped: bool,
@@ -163,7 +167,7 @@ fn group_title(key: &GroupKey) -> String {
     parts.join(", ")
 }
 
-fn snapshot_table(app: &App, snapshots: &[Found], compact: bool) -> String {
+fn snapshot_table(app: &App<'_>, snapshots: &[Found], compact: bool) -> String {
     let lines = |list: &[String]| {
         list.iter().map(|item| visible(item.as_bytes())).collect::<Vec<_>>().join("\n")
     };

@@ -41,7 +41,7 @@ fn mode(text: &str) -> Result<StatsMode, String> {
 }
 
 /// Counts.
-pub(crate) fn run(args: &Args, app: &App) -> Outcome {
+pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let repository = app.open()?;
     let lock = app.lock_to_read(&repository)?;
     let snapshots = select_several(app, &repository, &args.snapshots, &args.filter)?;
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args, app: &App) -> Outcome {
     Ok(exit)
 }
 
-fn print(app: &App, mode: StatsMode, stats: &Stats) -> Result<(), Failure> {
+fn print(app: &App<'_>, mode: StatsMode, stats: &Stats) -> Result<(), Failure> {
     let line = |what: &str, value: String| app.output.line(format_args!("{what:>25}  {value}"));
     app.output.line(format_args!("Stats in {mode} mode:"))?;
     line("Snapshots processed:", stats.snapshots_count.to_string())?;

@@ -22,7 +22,7 @@ Examples:
   muster repo -r /backup/repo unlock";
 
 /// Removes locks.
-pub(crate) fn run(args: &Args, app: &App) -> Outcome {
+pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let repository = app.open()?;
     let removed = match args.remove_all {
         true => lock::remove_all(&repository)?,

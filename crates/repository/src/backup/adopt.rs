@@ -51,10 +51,10 @@ pub(super) fn adopt(
         })
         .collect();
     // Asked after the listing: whoever began later is not in it.
-    if orphans.is_empty() || !lock.others_at_work().is_ok_and(|others| others.is_empty()) {
+    if !lock.others_at_work().is_ok_and(|others| others.is_empty()) {
         return Ok(Vec::new());
     }
-    // Also clears away what never became a pack; a failure to do so harms nobody.
+    // Also clears away what never became a file; a failure to do so harms nobody.
     drop(repository.storage().remove_leftovers());
     let mut adopted = Vec::new();
     for (id, bytes) in orphans {

@@ -33,7 +33,7 @@ use muster_model::{BackupKind, Class, Fault};
 use thiserror::Error;
 
 pub use filter::{CACHEDIR_SIGNATURE, Filter, MarkerFile};
-pub use parent::{ParentChoice, choose};
+pub use parent::ParentChoice;
 
 use self::{
     assemble::{Assembler, Event, Problems},
@@ -56,6 +56,7 @@ use crate::{
     packer::{PackOptions, PackWriter, WriteError, write_packs},
     repository::{IndexedRepository, ReadError, Repository, SaveError},
     run::{Cancelled, Run},
+    select::{self, ParentQuery},
     storage::{File, StorageError},
 };
 
@@ -252,7 +253,11 @@ impl<'a> Job<'a> {
             Some(stream) => vec![shown(&[b"/", stream_path(&stream.path).as_slice()].concat())],
             None => options.sources.iter().map(|path| shown(&walk::absolute(path))).collect(),
         };
-        let parent = find_parent(repository, &options, &paths, start, environment)?;
+        let parent = match &stream {
+            // A stream is always read whole.
+            Some(_) => None,
+            None => find_parent(repository, &options, &paths, start, environment)?,
+        };
         let repository = IndexedRepository::with_index(repository.clone(), index);
         let notices = Vec::new();
         Ok(Self {
@@ -475,9 +480,10 @@ impl<'a> Stage<'a> {
             let mut threads = Vec::new();
             let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get);
             for _ in 0..workers {
-                let to_work = to_work.clone();
+                let (to_work, budget) = (to_work.clone(), Arc::clone(&budget));
                 let (writer, run) = (self.writer, self.run);
-                threads.push(scope.spawn(move || Ok(work_on_blobs(writer, &to_work, run)?)));
+                threads
+                    .push(scope.spawn(move || Ok(work_on_blobs(writer, &to_work, &budget, run)?)));
             }
             drop(to_work);
             for read in reading {
@@ -584,8 +590,13 @@ fn find_parent(
     let snapshots: Vec<_> =
         ids.into_iter().filter_map(|id| Some((id, repository.snapshot(id).ok()?))).collect();
     let hostname = options.hostname.as_deref().unwrap_or(&environment.hostname);
-    let now = options.time.unwrap_or(start);
-    Ok(choose(&snapshots, hostname, paths, options.kind, now).cloned())
+    let query = ParentQuery {
+        hostname,
+        paths,
+        time: options.time.unwrap_or(start),
+        only_full: options.kind == BackupKind::Differential,
+    };
+    Ok(select::find_parent(&snapshots, &query).cloned())
 }
 
 /// The names of a stream's path, without `/` at either end.

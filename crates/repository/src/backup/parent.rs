@@ -9,13 +9,10 @@
 //! vouch for the wrong content for ever. So a file whose change time is not clearly older than
 //! the parent backup's start is read again; git calls such entries "racily clean".
 
-use muster_model::BackupKind;
-
 use super::metadata;
 use crate::{
     format::{
         pack::BlobKind,
-        snapshot::Snapshot,
         time::Timestamp,
         tree::{Node, NodeKind, Tree},
     },
@@ -36,35 +33,6 @@ pub enum ParentChoice {
     Latest,
     /// This one.
     Snapshot(SnapshotId),
-}
-
-/// The latest snapshot of the same host and the same set of paths that was not made later than
-/// `now`; for a differential backup the latest such *full* one.
-#[must_use]
-pub fn choose<'a>(
-    snapshots: &'a [(SnapshotId, Snapshot)],
-    hostname: &str,
-    paths: &[String],
-    kind: BackupKind,
-    now: Timestamp,
-) -> Option<&'a (SnapshotId, Snapshot)> {
-    let sorted = |paths: &[String]| {
-        let mut paths = paths.to_vec();
-        paths.sort();
-        paths.dedup();
-        paths
-    };
-    let wanted = sorted(paths);
-    let allowed = |snapshot: &Snapshot| match kind {
-        BackupKind::Full => false,
-        BackupKind::Incremental => true,
-        BackupKind::Differential => BackupKind::from_tags(&snapshot.tags) == Some(BackupKind::Full),
-    };
-    snapshots
-        .iter()
-        .filter(|(_, snapshot)| snapshot.hostname == hostname && snapshot.time <= now)
-        .filter(|(_, snapshot)| allowed(snapshot) && sorted(&snapshot.paths) == wanted)
-        .max_by_key(|(id, snapshot)| (snapshot.time, *id))
 }
 
 /// What must agree for a file to be trusted.
@@ -156,54 +124,6 @@ pub(super) fn take_over(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn snapshot(
-        n: u8,
-        host: &str,
-        paths: &[&str],
-        time_s: i64,
-        tags: &[&str],
-    ) -> (SnapshotId, Snapshot) {
-        let owned = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
-        let snapshot = Snapshot {
-            time: Timestamp::new(time_s, 0, 0),
-            parent: None,
-            tree: BlobId::of(b""),
-            paths: owned(paths),
-            hostname: host.to_owned(),
-            username: String::new(),
-            uid: 0,
-            gid: 0,
-            excludes: vec![],
-            tags: owned(tags),
-            original: None,
-            program_version: String::new(),
-            summary: None,
-        };
-        (SnapshotId::of(&[n]), snapshot)
-    }
-
-    #[test]
-    fn the_parent_is_the_latest_of_the_same_host_and_paths() {
-        let all = [
-            snapshot(0, "a", &["/x"], 10, &["muster:kind=full"]),
-            snapshot(1, "a", &["/x", "/y"], 20, &[]),
-            snapshot(2, "a", &["/y", "/x"], 30, &["muster:kind=full"]),
-            snapshot(3, "a", &["/x", "/y"], 40, &["muster:kind=incremental"]),
-            snapshot(4, "b", &["/x", "/y"], 50, &[]),
-            snapshot(5, "a", &["/x", "/y"], 99, &[]),
-        ];
-        let check = |paths: &[&str], kind, expected: Option<u8>| {
-            let paths: Vec<_> = paths.iter().map(|&p| p.to_owned()).collect();
-            let chosen = choose(&all, "a", &paths, kind, Timestamp::new(60, 0, 0));
-            assert_eq!(chosen.map(|(id, _)| *id), expected.map(|n| SnapshotId::of(&[n])));
-        };
-        check(&["/x", "/y"], BackupKind::Incremental, Some(3));
-        check(&["/y", "/x", "/x"], BackupKind::Differential, Some(2));
-        check(&["/x"], BackupKind::Incremental, Some(0));
-        check(&["/z"], BackupKind::Incremental, None);
-        check(&["/x", "/y"], BackupKind::Full, None);
-    }
 
     #[test]
     fn only_what_agrees_in_everything_is_trusted() {

@@ -16,8 +16,10 @@
 //! **Bounds.** Every queue is bounded. Plaintext between readers and workers is bounded in
 //! bytes too ([`Budget`]), since chunks differ by a factor of thousands.
 //!
-//! **Ends.** A file in flight reports to the assembler when its last chunk is done or dropped,
-//! so a thread that fails leaves nobody waiting.
+//! **Ends.** A file in flight reports to the assembler when its last chunk is done or dropped.
+//! What lies in a queue is not dropped when its receivers are gone but when its senders are
+//! too, and these may be waiting for a report. So a thread that fails closes the budget, which
+//! stops the readers, and then empties its queue until nobody sends any more.
 
 use std::{
     fs::File as OsFile,
@@ -154,6 +156,7 @@ pub(super) struct Budget {
 }
 
 struct BudgetState {
+    closed: bool,
     bytes_free: usize,
     buffers_unmade: usize,
     buffers: Vec<Vec<u8>>,
@@ -162,6 +165,7 @@ struct BudgetState {
 impl Budget {
     pub(super) fn new() -> Arc<Self> {
         let state = BudgetState {
+            closed: false,
             bytes_free: PLAINTEXT_BYTES,
             buffers_unmade: CHUNK_BUFFERS,
             buffers: Vec::new(),
@@ -169,10 +173,19 @@ impl Budget {
         Arc::new(Self { state: Mutex::new(state), changed: Condvar::new() })
     }
 
+    /// Ends all waiting: a worker failed, and nothing more will be written.
+    fn close(&self) {
+        lock(&self.state).closed = true;
+        self.changed.notify_all();
+    }
+
     /// An empty buffer for a chunk, after a wait when all are in use.
-    fn buffer(self: &Arc<Self>) -> Plaintext {
+    fn buffer(self: &Arc<Self>) -> Result<Plaintext, WriteError> {
         let mut state = lock(&self.state);
         let bytes = loop {
+            if state.closed {
+                return Err(WriteError::Aborted);
+            }
             if let Some(buffer) = state.buffers.pop() {
                 break buffer;
             }
@@ -183,20 +196,23 @@ impl Budget {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         };
         drop(state);
-        Plaintext { bytes, taken: Taken::Buffer, budget: Arc::clone(self) }
+        Ok(Plaintext { bytes, taken: Taken::Buffer, budget: Arc::clone(self) })
     }
 
     /// Counts `bytes`, after a wait when too much is in flight. Anything is let through when
     /// nothing else is, so that a tree larger than the budget passes.
-    fn admit(self: &Arc<Self>, bytes: Vec<u8>) -> Plaintext {
+    fn admit(self: &Arc<Self>, bytes: Vec<u8>) -> Result<Plaintext, WriteError> {
         let counted = bytes.len().min(PLAINTEXT_BYTES);
         let mut state = lock(&self.state);
-        while state.bytes_free < counted {
+        while state.bytes_free < counted && !state.closed {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.closed {
+            return Err(WriteError::Aborted);
         }
         state.bytes_free -= counted;
         drop(state);
-        Plaintext { bytes, taken: Taken::Bytes(counted), budget: Arc::clone(self) }
+        Ok(Plaintext { bytes, taken: Taken::Bytes(counted), budget: Arc::clone(self) })
     }
 
     fn give_back(&self, mut bytes: Vec<u8>, taken: Taken) {
@@ -222,7 +238,7 @@ pub(super) fn send_tree(
     jobs: &Sender<BlobJob>,
     plaintext: Vec<u8>,
 ) -> Result<(), WriteError> {
-    let plaintext = budget.admit(plaintext);
+    let plaintext = budget.admit(plaintext)?;
     let job = BlobJob { kind: BlobKind::Tree, plaintext, file: None };
     jobs.send(job).map_err(|_| WriteError::Aborted)
 }
@@ -254,11 +270,14 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// Fails when the run is cancelled or the workers are gone.
     pub(super) fn work(mut self, jobs: &Receiver<FileJob>) -> Result<(), WriteError> {
-        for job in jobs {
+        let result = jobs.iter().try_for_each(|job| {
             self.run.cancel.check()?;
-            self.read(job)?;
+            self.read(job)
+        });
+        if result.is_err() {
+            jobs.iter().for_each(drop);
         }
-        Ok(())
+        result
     }
 
     fn read(&mut self, job: FileJob) -> Result<(), WriteError> {
@@ -319,7 +338,7 @@ impl<'a> Reader<'a> {
     fn send_whole(&mut self, file: &Arc<InFlight>, bytes: Vec<u8>) -> Result<(), WriteError> {
         let length = bytes.len() as u64;
         if length > 0 {
-            self.send(file, self.budget.admit(bytes))?;
+            self.send(file, self.budget.admit(bytes)?)?;
         }
         finish(file, length);
         Ok(())
@@ -334,7 +353,7 @@ impl<'a> Reader<'a> {
         let mut length = 0;
         let result = loop {
             self.run.cancel.check()?;
-            let mut chunk = self.budget.buffer();
+            let mut chunk = self.budget.buffer()?;
             match self.chunker.next_chunk(&mut chunk.bytes) {
                 Ok(true) => {
                     length += chunk.bytes.len() as u64;
@@ -417,6 +436,20 @@ fn open_quietly(folder: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
 /// # Errors
 /// Fails when a blob cannot be written or the run is cancelled.
 pub(super) fn work_on_blobs(
+    writer: &PackWriter<'_>,
+    jobs: &Receiver<BlobJob>,
+    budget: &Budget,
+    run: &Run,
+) -> Result<(), WriteError> {
+    let result = write_blobs(writer, jobs, run);
+    if result.is_err() {
+        budget.close();
+        jobs.iter().for_each(drop);
+    }
+    result
+}
+
+fn write_blobs(
     writer: &PackWriter<'_>,
     jobs: &Receiver<BlobJob>,
     run: &Run,

@@ -281,15 +281,16 @@ impl Walk<'_> {
     /// Leaves the top folder. The one below it may have been closed: then it is opened again.
     fn leave(&mut self) -> Result<(), BackupError> {
         let Some(left) = self.stack.pop() else { return Ok(()) };
-        if let (Some(frame), Some(open)) = (self.stack.last_mut(), &left.folder) {
-            if frame.folder.is_none() && frame.identity != (0, 0) {
-                match reopen(open, frame.identity) {
-                    Ok(folder) => frame.folder = Some(Arc::new(folder)),
-                    Err(error) => {
-                        let path = frame.path.clone();
-                        frame.next = Vec::new().into_iter();
-                        self.visitor.problem(&path, "return to", error);
-                    }
+        if let (Some(frame), Some(below)) = (self.stack.last_mut(), &left.folder)
+            && frame.folder.is_none()
+            && frame.identity != (0, 0)
+        {
+            match reopen(below, frame.identity) {
+                Ok(folder) => frame.folder = Some(Arc::new(folder)),
+                Err(error) => {
+                    let path = frame.path.clone();
+                    frame.next = Vec::new().into_iter();
+                    self.visitor.problem(&path, "return to", error);
                 }
             }
         }

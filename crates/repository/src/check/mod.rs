@@ -32,7 +32,7 @@
 //!   like a forgotten one, a lost second key like a removed one, a lost lock like a released
 //!   one.
 //! - *An older state.* Somebody who puts back all files of last week shows a sound repository
-//!   of last week. (`muster evidence` is about that.)
+//!   of last week.
 //! - *Damage in what is not read.* Without reading data, a flipped bit in a pack is found only
 //!   where a tree lies; with a part of the data, only in that part.
 //! - *What the backup was told.* Chunks are compared with their ids and never with the source:

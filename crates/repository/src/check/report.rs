@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
+use muster_model::units::format_size;
+
 use crate::{
     format::pack::BlobKind,
     id::{BlobId, PackId, SnapshotId},
@@ -178,8 +180,10 @@ impl Damage {
                  restore the file and look at it"
             }
             _ => {
-                "keep the repository as it is and bring the file back from a copy of it; or \
-                 back up again, which stores anew what is missing and still at its source"
+                "keep the repository as it is and bring the file back from a copy of it. \
+                 Without a copy, restic's 'repair packs' and 'repair index' take out what \
+                 cannot be read; the next full backup then stores again what is still at its \
+                 source"
             }
         }
     }
@@ -197,7 +201,7 @@ impl Serialize for Damage {
         let mut damage = to.serialize_struct("Damage", 9)?;
         damage.serialize_field("subject", &self.subject.to_string())?;
         damage.serialize_field("kind", self.subject.noun())?;
-        damage.serialize_field("code", self.problem.code())?;
+        damage.serialize_field("code", self.problem.word())?;
         damage.serialize_field("message", &self.problem.to_string())?;
         damage.serialize_field("recoverable", &self.recoverable)?;
         damage.serialize_field("snapshots", &self.snapshots)?;
@@ -321,9 +325,9 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// A stable name in kebab case.
+    /// A stable word in kebab case, `code` in JSON. `docs/reference/damage.md` explains them.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn word(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
             Self::Unreadable { .. } => "unreadable",
@@ -465,9 +469,9 @@ impl Hint {
         }
     }
 
-    /// A stable name in kebab case.
+    /// A stable word in kebab case, `code` in JSON. `docs/reference/damage.md` explains them.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn word(&self) -> &'static str {
         match self {
             Self::UnindexedPacks { .. } => "unindexed-packs",
             Self::DuplicateBlobs { .. } => "duplicate-blobs",
@@ -484,7 +488,8 @@ impl fmt::Display for Hint {
         match self {
             Self::UnindexedPacks { packs, count, bytes } => write!(
                 f,
-                "{count} packs of {bytes} bytes in all are in no index and nothing needs them: {}",
+                "packs that no index names and nothing needs ({count}, {} in all): {}",
+                format_size(*bytes),
                 list(packs, *count)
             ),
             Self::DuplicateBlobs { count, bytes } => {
@@ -522,7 +527,7 @@ fn list(packs: &[PackId], count: u64) -> String {
 impl Serialize for Hint {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut hint = to.serialize_struct("Hint", 2)?;
-        hint.serialize_field("code", self.code())?;
+        hint.serialize_field("code", self.word())?;
         hint.serialize_field("message", &self.to_string())?;
         hint.end()
     }

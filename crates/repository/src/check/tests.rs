@@ -204,7 +204,7 @@ fn a_truncated_pack_tells_what_is_left() {
     maker.storage.files().get_mut(&File::Pack(pack)).unwrap().truncate(150_000);
     let report = maker.check();
     let damage = only(&report);
-    assert_eq!(damage.problem.code(), "truncated");
+    assert_eq!(damage.problem.word(), "truncated");
     assert!(damage.problem.to_string().contains("has 150000 bytes, should be 200"), "{damage}");
     assert_eq!(damage.files, ["/b"], "a is still whole");
 }
@@ -237,7 +237,7 @@ fn a_damaged_index_takes_the_blame_for_its_packs() {
     maker.flip(index, 20);
     let report = maker.check();
     let damage = only(&report);
-    assert_eq!((damage.subject, damage.problem.code()), (Subject::File(index), "wrong-content"));
+    assert_eq!((damage.subject, damage.problem.word()), (Subject::File(index), "wrong-content"));
     assert_eq!(damage.snapshots, [snapshot]);
     assert!(damage.recoverable && damage.help().contains("repair index"));
 }
@@ -289,7 +289,7 @@ fn an_index_that_lies_about_a_sound_pack_is_told_apart() {
     let report = maker.check();
     let damage = only(&report);
     assert_eq!(damage.subject, Subject::File(File::Pack(pack)));
-    assert_eq!(damage.problem.code(), "header-disagrees");
+    assert_eq!(damage.problem.word(), "header-disagrees");
     assert!(damage.recoverable && damage.help().contains("repair index"));
 }
 
@@ -304,7 +304,7 @@ fn a_header_that_disagrees_is_found_by_reading() {
     let report = maker.check_all();
     let damage = only(&report);
     assert_eq!(damage.subject, Subject::File(File::Pack(pack)));
-    assert_eq!(damage.problem.code(), "header-disagrees");
+    assert_eq!(damage.problem.word(), "header-disagrees");
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn every_flipped_bit_of_a_pack_is_found_by_reading() {
         maker.flip(File::Pack(pack), byte);
         let report = maker.check_all();
         let damage = only(&report);
-        assert_eq!(damage.problem.code(), "wrong-content", "byte {byte}");
+        assert_eq!(damage.problem.word(), "wrong-content", "byte {byte}");
         let in_blob = byte < 37;
         assert_eq!((damage.recoverable, damage.snapshots.len()), (!in_blob, usize::from(in_blob)));
         maker.flip(File::Pack(pack), byte);
@@ -368,7 +368,7 @@ fn blobs_that_are_no_trees_are_found() {
     maker.index();
     let report = maker.check();
     let damage = only(&report);
-    assert_eq!(damage.problem.code(), "invalid-tree");
+    assert_eq!(damage.problem.word(), "invalid-tree");
     assert_eq!((&damage.snapshots, &damage.files), (&vec![snapshot], &vec!["/bad/".to_owned()]));
     // A tree is not data: the same id as a chunk is in no index.
     nodes = vec![file("x", 7, &[b"no tree"])];
@@ -491,7 +491,7 @@ fn locks_are_read_and_empty_ones_are_not() {
     maker.storage.put(lock, b"something").unwrap();
     let report = maker.check();
     let damage = only(&report);
-    assert_eq!((damage.subject, damage.problem.code()), (Subject::File(lock), "invalid"));
+    assert_eq!((damage.subject, damage.problem.word()), (Subject::File(lock), "invalid"));
     assert!(damage.snapshots.is_empty() && damage.help().contains("unlock --remove-all"));
 }
 
@@ -621,7 +621,7 @@ fn a_file_that_cannot_be_read_is_damage_and_no_end() {
         let storage = Arc::new(Moody { inner, file, mood: Mood::Deny });
         let report = run(&maker.repository.clone().on(storage), ReadData::All);
         let damage = only(&report);
-        assert_eq!((damage.subject, damage.problem.code()), (Subject::File(file), "unreadable"));
+        assert_eq!((damage.subject, damage.problem.word()), (Subject::File(file), "unreadable"));
         let affects = file.kind() != FileKind::Key;
         assert_eq!(damage.snapshots.contains(&snapshot), affects, "{file} {tree}");
     }

@@ -252,7 +252,7 @@ mod tests {
     fn blob(seed: u8, offset: u32, length: u32, uncompressed: u32) -> PackedBlob {
         PackedBlob {
             id: BlobId::of(&[seed]),
-            kind: if seed % 2 == 0 { BlobKind::Data } else { BlobKind::Tree },
+            kind: if seed.is_multiple_of(2) { BlobKind::Data } else { BlobKind::Tree },
             offset,
             length,
             uncompressed_length: NonZeroU32::new(uncompressed),

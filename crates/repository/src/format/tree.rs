@@ -429,7 +429,7 @@ fn is_zero_64(number: &u64) -> bool {
     *number == 0
 }
 
-fn is_empty(text: &Cow<'_, str>) -> bool {
+fn is_empty(text: &str) -> bool {
     text.is_empty()
 }
 

@@ -19,9 +19,9 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat, fchmod,
-        fchown, flistxattr, fremovexattr, fsetxattr, fstat, futimens, listxattr, removexattr,
-        setxattr, utimensat,
+        AtFlags, CWD, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat,
+        fchmod, fchown, flistxattr, fremovexattr, fsetxattr, fstat, futimens, listxattr,
+        removexattr, setxattr, utimensat,
     },
     io::Errno,
     process::{getegid, geteuid},
@@ -211,6 +211,12 @@ impl Applying<'_> {
                 Ok(()) => {}
                 // restic ignores this too: the file system has no such attributes.
                 Err(Errno::OPNOTSUPP) => self.applied.denied = true,
+                // Some file systems keep attributes in one block: that says nothing about the
+                // room for files, which would end the restore.
+                Err(Errno::NOSPC) => self.add_problem(
+                    "set an attribute of",
+                    io::Error::other("the file system has no room for attributes so long"),
+                ),
                 Err(errno) => self.failed("set an attribute of", errno),
             }
         }
@@ -245,9 +251,13 @@ impl Applying<'_> {
     fn failed(&mut self, operation: &'static str, errno: Errno) {
         if !self.rights.is_root() && matches!(errno, Errno::PERM | Errno::ACCESS) {
             self.applied.denied = true;
-        } else if self.applied.problem.is_none() {
-            self.applied.problem = Some((operation, errno.into()));
+        } else {
+            self.add_problem(operation, errno.into());
         }
+    }
+
+    fn add_problem(&mut self, operation: &'static str, error: io::Error) {
+        self.applied.problem.get_or_insert((operation, error));
     }
 }
 
@@ -286,7 +296,11 @@ impl Item<'_> {
     fn set_times(self, times: &Timestamps) -> rustix::io::Result<()> {
         match self {
             Self::Open(fd) => futimens(fd, times),
-            Self::Pinned(fd) => utimensat(fd, "", times, AtFlags::EMPTY_PATH),
+            Self::Pinned(fd) => match utimensat(fd, "", times, AtFlags::EMPTY_PATH) {
+                // Linux before 5.8 does not know the flag.
+                Err(Errno::INVAL) => utimensat(CWD, pinned_path(fd), times, AtFlags::empty()),
+                result => result,
+            },
         }
     }
 

@@ -14,16 +14,18 @@
 //! # What can be relied upon
 //!
 //! - **Nothing is touched outside the target**, whatever the repository says and whatever lies
-//!   in the target: see [`dirs`]. Names were checked when the tree was read, and are asserted
+//!   in the target: see `dirs`. Names were checked when the tree was read, and are asserted
 //!   again where they reach the system.
-//! - **What stands under its final name is whole**: see [`write`]. A chunk that is missing or
+//! - **What stands under its final name is whole**: see `write`. A chunk that is missing or
 //!   damaged concerns only the files that need it. They are left out and listed; what lay under
 //!   their names before stays; every other file is restored. When another pack holds a sound
 //!   copy of the chunk, that copy is used and there is no problem.
 //! - **Metadata is exact** as far as the user's rights and the file system allow, and what was
-//!   left out is counted: see [`metadata`].
+//!   left out is counted: see `metadata`.
 //! - **A full disk ends the restore** with an error, and so does a request to stop. Files that
-//!   were not complete are removed; folders keep mode 0700.
+//!   were not complete are removed; folders keep mode 0700. After a `kill -9` there may be files
+//!   left whose names begin with `.muster-`, and the few that were just being written in one go.
+//!   Restoring again with [`Overwrite::IfChanged`] mends that, and lists the first as extra.
 //!
 //! # Decisions
 //!
@@ -36,6 +38,7 @@
 //!   [`DEPTH_MAX`], which ends trees that nobody made in earnest.
 
 mod dirs;
+mod existing;
 mod finish;
 mod links;
 mod metadata;

@@ -33,8 +33,8 @@ const RANGE_BYTES_MAX: u32 = 4 << 20;
 /// is planned while the other is restored.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
-/// A batch is complete with this many files, so that restoring begins soon.
-const BATCH_FILES_MAX: usize = 10_000;
+/// A batch is complete with this many files, or folders, so that restoring begins soon.
+const BATCH_ITEMS_MAX: usize = 10_000;
 
 /// How many empty files make a job.
 const EMPTY_FILES_PER_JOB: usize = 256;
@@ -206,7 +206,8 @@ impl BatchBuilder {
 
     /// Whether it is time to restore what was collected.
     pub(super) fn is_full(&self) -> bool {
-        self.bytes >= BATCH_BYTES_MAX || self.batch.files.len() >= BATCH_FILES_MAX
+        let items = self.batch.files.len().max(self.batch.left.len());
+        self.bytes >= BATCH_BYTES_MAX || items >= BATCH_ITEMS_MAX
     }
 
     pub(super) fn is_empty(&self) -> bool {

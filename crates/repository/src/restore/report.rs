@@ -71,6 +71,12 @@ impl RestoreReport {
         self.problems.iter().any(|problem| problem.class() == Class::Corrupt)
     }
 
+    /// Puts the lists in the order of paths, for the threads had none.
+    pub(super) fn sort(&mut self) {
+        self.problems.sort_by(|a, b| a.path.cmp(&b.path));
+        self.extra.sort();
+    }
+
     pub(super) fn add_problem(&mut self, problem: Problem) {
         self.counts.problems += 1;
         // Damage decides the exit code, so it is listed even when the list is full of others.

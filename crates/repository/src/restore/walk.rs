@@ -4,7 +4,6 @@
 //! files go into the batch, its subfolders onto the stack, and the tree is forgotten.
 
 use std::{
-    fs::File as OpenFile,
     io,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, atomic::Ordering},
@@ -15,18 +14,18 @@ use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, mknodat, openat, symlinkat
 use super::{
     Context, DEPTH_MAX, Overwrite, RestoreError, RestoreReport,
     dirs::Folder,
+    existing::Verdict,
     links::{FirstName, Links, Restored},
     metadata::{Item, Metadata, Present, PresentAttributes, apply},
     plan::{Batch, BatchBuilder, FileProgress, LeftFolder, PlannedFile, PlannedLink},
     report::{Problem, ProblemCause},
     target::LOST_AND_FOUND,
     workers::Workers,
-    write::{first_difference, present_in},
+    write::present_in,
 };
 use crate::{
     format::{
         pack::BlobKind,
-        time::Timestamp,
         tree::{Node, NodeKind, Tree},
     },
     id::BlobId,
@@ -65,18 +64,6 @@ struct Entering {
     descend: bool,
 }
 
-/// What becomes of an entry, given what lies in its place.
-enum Verdict {
-    /// Nothing is there.
-    Make,
-    /// Something else is there and goes.
-    Replace(Stat),
-    /// The content is there already: only metadata is set.
-    Unchanged(Stat),
-    /// What is there stays as it is.
-    Keep,
-}
-
 impl<'a> Walk<'a> {
     pub(super) fn new(context: &'a Context<'a>, workers: Workers) -> Result<Self, RestoreError> {
         Ok(Self {
@@ -97,7 +84,10 @@ impl<'a> Walk<'a> {
         let folder = self.context.dirs.target().clone();
         let root = Entering { folder, tree, metadata: None, selected: true, descend: true };
         match self.walk(root).and_then(|()| self.complete_all()) {
-            Ok(()) => Ok(self.report),
+            Ok(()) => {
+                self.report.sort();
+                Ok(self.report)
+            }
             Err(error) => {
                 self.abandon();
                 Err(error)
@@ -583,103 +573,6 @@ impl Walk<'_> {
             None => Ok(()),
         }
     }
-}
-
-/// What lies in the target already.
-impl Walk<'_> {
-    fn verdict(
-        &self,
-        folder: &Arc<Folder>,
-        node: &Node,
-        content: &[BlobId],
-        is_other_name: bool,
-    ) -> Result<Verdict, Failure> {
-        if folder.is_fresh() {
-            return Ok(Verdict::Make);
-        }
-        let found = self.context.dirs.look(folder, &node.name);
-        let Some(found) = found.map_err(|error| ("look at", error.into()))? else {
-            return Ok(Verdict::Make);
-        };
-        Ok(match self.context.options.overwrite {
-            Overwrite::Always => Verdict::Replace(found),
-            Overwrite::IfChanged if is_other_name => Verdict::Replace(found),
-            Overwrite::IfChanged => match self.is_unchanged(folder, node, content, &found) {
-                true => Verdict::Unchanged(found),
-                false => Verdict::Replace(found),
-            },
-            Overwrite::IfNewer if node.mtime > mtime_of(&found) => Verdict::Replace(found),
-            Overwrite::IfNewer | Overwrite::Never => Verdict::Keep,
-            Overwrite::Refuse => {
-                let text = "something lies there that was not there when the restore began";
-                return Err(("create", ProblemCause::InTheWay(text)));
-            }
-        })
-    }
-
-    fn is_unchanged(
-        &self,
-        folder: &Arc<Folder>,
-        node: &Node,
-        content: &[BlobId],
-        found: &Stat,
-    ) -> bool {
-        let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
-        let size = u64::try_from(found.st_size).unwrap_or(0);
-        if node.kind != NodeKind::File || !is_file || size != node.size {
-            return false;
-        }
-        // A name that somebody else's file has too must not be given our metadata.
-        let mode = crate::format::mode::unix_mode(node.mode);
-        let same_rights =
-            (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (node.uid, node.gid, mode);
-        if found.st_nlink > 1 && !same_rights {
-            return false;
-        }
-        mtime_of(found) == node.mtime
-            || self.has_content(folder, &node.name, content).unwrap_or(false)
-    }
-
-    fn has_content(
-        &self,
-        folder: &Arc<Folder>,
-        name: &[u8],
-        content: &[BlobId],
-    ) -> io::Result<bool> {
-        let fd = self.context.dirs.fd(folder)?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = OpenFile::from(openat(&*fd, name, flags, Mode::empty())?);
-        let index = self.context.repository.index();
-        Ok(first_difference(&file, content, index)?.is_none())
-    }
-
-    /// Removes a folder that lies where something else goes. Returns whether it was one: other
-    /// things are replaced when what replaces them is ready.
-    fn clear(&mut self, folder: &Arc<Folder>, name: &[u8], found: &Stat) -> Result<bool, Failure> {
-        let Context { dirs, options, .. } = self.context;
-        if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
-            return Ok(false);
-        }
-        if options.dry_run {
-            return Ok(true);
-        }
-        let removed = match dirs.remove_empty(folder, name) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && options.delete => {
-                dirs.remove_whole(folder, name, &|| !self.context.is_stopped())
-            }
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                let text = "a folder that is not empty lies there; '--delete' removes it";
-                return Err(("replace", ProblemCause::InTheWay(text)));
-            }
-            result => result.map(|()| 1),
-        };
-        self.report.counts.deleted += removed.map_err(|error| ("replace", error.into()))?;
-        Ok(true)
-    }
-}
-
-fn mtime_of(stat: &Stat) -> Timestamp {
-    Timestamp::new(stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0), 0)
 }
 
 /// In a folder that we made, an entry can exist already only on file systems for which two

@@ -10,9 +10,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::{Context, plan::Batch, write::Worker};
 use crate::repository::ReadError;
 
-/// More threads than this gain nothing on one disk, and each takes the memory of a range and of
-/// a chunk.
-const THREADS_MAX: usize = 8;
+/// More threads than this gain little on one disk, and each takes the memory of a range and of a
+/// chunk: up to 16 MiB where chunks have their greatest length.
+const THREADS_MAX: usize = 6;
 
 /// Threads that work on one batch at a time, all of them on the same.
 pub(super) struct Workers {

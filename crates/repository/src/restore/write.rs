@@ -140,7 +140,10 @@ impl<'a> Worker<'a> {
         sealed: Option<&mut [u8]>,
     ) -> Result<(), ProblemCause> {
         let index = self.context.repository.index();
-        let planned = |place: &Location| place.pack == pack && place.blob.offset == want.offset;
+        let planned = |place: &Location| {
+            let part = (place.pack, place.blob.offset, place.blob.length);
+            part == (pack, want.offset, want.length)
+        };
         let place = index.find_all(BlobKind::Data, id).find(planned);
         let place = place.expect("a chunk is planned at a place that the index gave");
         let opened = match sealed {

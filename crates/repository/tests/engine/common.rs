@@ -5,11 +5,15 @@ use std::{
     sync::Arc,
 };
 
+use anyhow::Context as _;
 use muster_repository::{
     backup::{BackupOptions, BackupReport},
+    check::{CheckOptions, ReadData},
     environment::Environment,
-    format::{config::Version, key_file::Cost},
+    format::{config::Version, key_file::Cost, snapshot::Snapshot},
+    id::BlobId,
     repository::{InitOptions, Repository},
+    restore::{RestoreOptions, RestoreReport},
     run::Run,
     storage::LocalStorage,
 };
@@ -67,6 +71,46 @@ pub(crate) fn backup(
 ) -> anyhow::Result<BackupReport> {
     let environment = Environment::detect();
     Ok(muster_repository::backup::backup(repository, options, &environment, &Run::new())?)
+}
+
+/// The snapshot that was made last.
+pub(crate) fn newest(repository: &Repository) -> anyhow::Result<Snapshot> {
+    let snapshots = repository.snapshots()?.into_iter().map(|(_, snapshot)| snapshot);
+    snapshots.max_by_key(|snapshot| snapshot.time).context("a snapshot")
+}
+
+/// Restores everything below `tree`; fails unless all of it could be restored.
+pub(crate) fn restore(
+    repository: &Repository,
+    tree: BlobId,
+    target: &Path,
+) -> anyhow::Result<RestoreReport> {
+    let repository = repository.load_index(&Run::new())?;
+    let options = RestoreOptions::new(target);
+    let report = muster_repository::restore::restore(&repository, tree, &options, &Run::new())?;
+    anyhow::ensure!(report.is_complete(), "{:#?}", report.problems);
+    Ok(report)
+}
+
+/// Restores a snapshot of the folder `source` and gives the path of the restored folder: `source`
+/// again, below `target`.
+pub(crate) fn restore_source(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    source: &Path,
+    target: &Path,
+) -> anyhow::Result<PathBuf> {
+    let _report = restore(repository, snapshot.tree, target)?;
+    Ok(target.join(source.strip_prefix("/")?))
+}
+
+/// Checks the repository and all its data.
+#[track_caller]
+pub(crate) fn assert_clean(repository: &Repository) {
+    let options = CheckOptions { read_data: ReadData::All };
+    let report = muster_repository::check::check(repository, &options, &Run::new());
+    let report = report.expect("the check comes to its end");
+    assert!(report.is_clean(), "{:#?}", report.damages);
 }
 
 /// Runs restic on the sandbox's repository; fails unless it succeeds.

@@ -12,19 +12,24 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use muster_model::BackupKind;
+use muster_model::{BackupKind, Class, Fault};
 use muster_repository::{
     backup::{BackupOptions, BackupReport, backup},
     check::{CheckOptions, ReadData, check},
     environment::Environment,
     format::{
         config::Version,
+        key_file::Cost,
         pack::{header_span, read_header},
     },
     id::{BlobId, PackId},
-    repository::Repository,
+    repository::{InitOptions, Repository},
     run::Run,
-    storage::{Disk, FileKind, LocalStorage, RealDisk},
+    storage::{
+        Disk, FileKind, LocalStorage, RealDisk, Storage,
+        memory::MemoryStorage,
+        unreliable::{Faults, Unreliable},
+    },
 };
 use muster_testkit::Scratch;
 
@@ -287,7 +292,7 @@ fn a_power_failure_at_any_moment_loses_no_snapshot_and_no_stored_blob() -> anyho
     for n in 0..=changes.len() {
         for (p, kept) in policies.into_iter().enumerate() {
             let what = format!("after {n} of {} changes, kept {kept:?}", changes.len());
-            let found = scratch.join(&format!("crash-{n}-{p}"));
+            let found = scratch.join(format!("crash-{n}-{p}"));
             crash(&base, &changes, n, kept, &found);
             let repository = open_at(&found)?;
             assert_clean(&repository, &what);
@@ -312,5 +317,80 @@ fn a_power_failure_at_any_moment_loses_no_snapshot_and_no_stored_blob() -> anyho
         }
     }
     assert_eq!(outcomes, BTreeSet::from([0, 1]), "crashes before and after the snapshot");
+    Ok(())
+}
+
+/// A store that answers nothing any more from the n-th write on, for every n: the backup ends
+/// with an error that says so, and never hangs; what was there before is untouched.
+#[test]
+fn a_store_that_stops_at_any_write_ends_the_backup() -> anyhow::Result<()> {
+    let scratch = Scratch::new("stopping-store")?;
+    let source = scratch.join("source");
+    fs::create_dir_all(&source)?;
+    for n in 0..20_u64 {
+        fs::write(source.join(format!("file{n}")), noise(n, 50_000))?;
+    }
+    let large: Vec<u8> = (0..12).flat_map(|n| noise(100 + n, 1 << 20)).collect();
+    fs::write(source.join("large"), large)?;
+    let environment = Environment::detect();
+    let mut completed = false;
+    for stop_at_write in 1..500 {
+        let inner = Arc::new(MemoryStorage::new());
+        let author = environment.author();
+        let cost = Cost::FOR_TESTS;
+        let init = InitOptions { version: Version::V2, polynomial: None, cost, author };
+        let repository = Repository::init(inner.clone(), PASSWORD.as_bytes(), init)?;
+        let faults = Faults { stop_at_write, ..Faults::default() };
+        let storage = Arc::new(Unreliable::new(Arc::clone(&inner), faults));
+        let result = backup(
+            &repository.clone().on(storage),
+            options(&source),
+            &Environment { pid: 1 << 23, ..environment.clone() },
+            &Run::new(),
+        );
+        let snapshots = inner.list(FileKind::Snapshot)?.len();
+        match result {
+            Ok(report) => {
+                assert!(report.id.is_some() && snapshots == 1);
+                completed = true;
+                break;
+            }
+            Err(error) => {
+                assert_eq!(error.class(), Class::Transient, "write {stop_at_write}: {error}");
+                // Only releasing the lock comes after the snapshot.
+                assert!(snapshots == 0 || inner.list(FileKind::Lock)?.len() == 1);
+            }
+        }
+        assert_clean(&repository, &format!("stopped at write {stop_at_write}"));
+    }
+    assert!(completed, "without a stop the backup completes");
+    Ok(())
+}
+
+/// Reads that fail now and then are errors, never wrong data.
+#[test]
+fn failing_and_truncated_reads_are_told() -> anyhow::Result<()> {
+    let inner = Arc::new(MemoryStorage::new());
+    let environment = Environment::detect();
+    let init = InitOptions {
+        version: Version::V2,
+        polynomial: None,
+        cost: Cost::FOR_TESTS,
+        author: environment.author(),
+    };
+    let repository = Repository::init(inner.clone(), PASSWORD.as_bytes(), init)?;
+    let scratch = Scratch::new("failing-reads")?;
+    fs::write(scratch.join("file"), noise(1, 100_000))?;
+    let report = backup(&repository, options(&scratch.join("file")), &environment, &Run::new())?;
+    for faults in [
+        Faults { truncate_every: 1, ..Faults::default() },
+        Faults { fail_every: 1, ..Faults::default() },
+    ] {
+        let faulty = repository.clone().on(Arc::new(Unreliable::new(inner.clone(), faults)));
+        let tree = faulty
+            .load_index(&Run::new())
+            .and_then(|indexed| indexed.blob_reader()?.tree(report.snapshot.tree));
+        assert!(tree.is_err());
+    }
     Ok(())
 }

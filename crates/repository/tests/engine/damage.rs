@@ -41,9 +41,41 @@ need the file, *both* those which need one of the two that were swapped, *all* t
 read.
 
 Some losses leave no trace in the format, and are not damage but something that people do on \
-purpose: nothing refers to snapshots, keys and locks. `muster evidence` knows which snapshots \
+purpose: nothing refers to snapshots, keys and locks. Keep a list of them elsewhere if you \
 there should be.
 
+";
+
+const WORDS: &str = "
+## Codes of a check
+
+They stand in `code` of each entry of `damages` and `hints` that `muster repo check --json` \
+prints. Codes of failures to open have pages of their own in `docs/errors`.
+
+| code | what is wrong |
+|---|---|
+| `missing` | an index lists the pack and it is not there |
+| `unreadable` | the store fails to read the file: permissions, a bad sector, a network |
+| `empty` | the file is there and has 0 bytes |
+| `truncated`, `too-long` | the pack's size is not what its blobs, header and length field add up to |
+| `wrong-content` | the file's name is not the SHA-256 of its content |
+| `swapped` | the file holds the content of another file of the repository |
+| `invalid` | the content is what the name says and cannot be understood |
+| `impossible-layout` | by the index, the pack's blobs overlap or leave gaps |
+| `header-disagrees` | the pack is what its name says and lists other blobs than the index |
+| `blobs-damaged` | blobs of the pack are not what their ids say; the pack was not read whole |
+| `invalid-tree` | the blob is what its id says and is no valid tree |
+| `sizes-disagree` | a file's size is not the sum of its chunks' lengths (a hint where rustic wrote: it \
+records the size from before it reads) |
+| `blob-missing` | snapshots need the blob and no index lists it |
+| `pack-not-indexed` | snapshots need the pack's blobs and no index lists it |
+| `more-blobs` | a count of missing blobs and faulty trees beyond those that are listed |
+| `unindexed-packs` (hint) | no index lists these packs and nothing needs them |
+| `duplicate-blobs` (hint) | blobs are stored more than once |
+| `mixed-packs` (hint) | packs hold both data and trees, as old versions of restic wrote them |
+| `sound-on-second-read` (hint) | a pack was damaged when it was read first and sound when it was \
+read again |
+| `affected-incomplete` (hint) | there is too much damage to name everything that is affected |
 ";
 
 /// The files of a small repository and what is in them.
@@ -372,13 +404,13 @@ fn refused(error: &muster_repository::repository::OpenError, file: File) -> Outc
 fn reported(report: &CheckReport, found_by: &'static str, pair: (File, File)) -> Outcome {
     let about = |damage: &&Damage| damage.subject == Subject::File(pair.0);
     let damage = report.damages.iter().find(about);
-    let mut codes: Vec<_> = report.damages.iter().map(|damage| damage.problem.code()).collect();
+    let mut codes: Vec<_> = report.damages.iter().map(|damage| damage.problem.word()).collect();
     codes.sort_unstable();
     codes.dedup();
     assert_eq!(codes.len(), 1, "one cause, one code: {:#?}", report.damages);
     for damage in &report.damages {
         let swapped_too = damage.subject == Subject::File(pair.1);
-        let unindexed = damage.problem.code() == "pack-not-indexed";
+        let unindexed = damage.problem.word() == "pack-not-indexed";
         assert!(about(&damage) || swapped_too || unindexed, "a false accusation: {damage}");
     }
     Outcome {
@@ -462,6 +494,7 @@ fn every_damage_is_found_or_said_to_leave_no_trace() -> anyhow::Result<()> {
             document.push_str(&row(base, target, name, harm)?);
         }
     }
+    document.push_str(WORDS);
     compare(&document)
 }
 

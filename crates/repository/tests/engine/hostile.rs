@@ -251,7 +251,7 @@ fn a_blob_is_never_longer_than_it_claims() -> anyhow::Result<()> {
         let repository = base.load_index(&Run::new())?;
         let mut reader = repository.blob_reader()?;
         let mut plaintext = Vec::new();
-        let error = soon(|| reader.read(BlobKind::Data, id, &mut plaintext)).err().expect("a lie");
+        let error = soon(|| reader.read(BlobKind::Data, id, &mut plaintext)).expect_err("a lie");
         assert_eq!(error.class(), Class::Corrupt);
         assert!(error.to_string().contains(&id.to_hex()), "{error}");
         assert!(plaintext.len() <= claimed as usize, "{} came out", plaintext.len());

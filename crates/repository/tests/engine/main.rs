@@ -1,4 +1,9 @@
 //! The engine against real tools, crashes and damage. One binary, so that it links once.
+#![expect(
+    clippy::unwrap_used,
+    clippy::let_underscore_must_use,
+    reason = "a test fails by panicking, and some changes may fail in a crash that is made up"
+)]
 
 mod check;
 mod common;
@@ -8,3 +13,7 @@ mod fuzz_seeds;
 mod hostile;
 
 mod interop;
+mod oracles;
+mod properties;
+mod reading;
+mod restore;

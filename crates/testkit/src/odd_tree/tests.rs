@@ -1,3 +1,5 @@
+//! The tree is what it says it is, every time.
+
 use std::process::Command;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The walker sees what is there, and every difference.
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 

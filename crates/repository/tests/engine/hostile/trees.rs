@@ -75,7 +75,7 @@ fn what_is_no_tree_is_read_by_nobody() -> anyhow::Result<()> {
             &RestoreOptions::new(Sandbox::new("no-tree")?.join("target")),
             &Run::new(),
         );
-        assert_eq!(root_itself.err().expect("no tree").class(), Class::Corrupt);
+        assert_eq!(root_itself.expect_err("no tree").class(), Class::Corrupt);
     }
     Ok(())
 }
@@ -116,7 +116,7 @@ fn countless_paths_can_be_cancelled() -> anyhow::Result<()> {
             Ok::<_, ReadError>(())
         })
     });
-    assert_eq!(compared.err().expect("cancelled").class(), Class::Interrupted);
+    assert_eq!(compared.expect_err("cancelled").class(), Class::Interrupted);
     let options = LsOptions { recursive: true, ..LsOptions::default() };
     assert_eq!(
         soon(|| Ls::new(&repository, one, &options).map(|ls| ls.take(10_000).count()))?,

@@ -1,0 +1,42 @@
+//! `muster repo check`
+
+use std::fs;
+
+use crate::sandbox::Sandbox;
+
+#[test]
+fn a_sound_repository_is_exit_code_0() {
+    let sandbox = Sandbox::new("check");
+    sandbox.run(&["backup", "source"]).expect(0);
+    sandbox.run(&["check"]).expect(0).shows("read no data back").shows("no damage found");
+    sandbox.run(&["check", "--read-data"]).expect(0).shows("read back 2 packs");
+    let report = sandbox.run(&["check", "--read-data-subset", "50%", "--json"]).expect(0).json();
+    assert_eq!(report["message_type"], "summary");
+    assert_eq!(report["num_errors"], 0);
+    assert_eq!(sandbox.locks(), 0);
+}
+
+#[test]
+fn damage_is_exit_code_3_with_the_file_and_what_it_affects() {
+    let sandbox = Sandbox::new("check-damage");
+    sandbox.run(&["backup", "source"]).expect(0);
+    let pack = sandbox.data_pack();
+    let content = fs::read(&pack).unwrap();
+    fs::write(&pack, &content[..30]).unwrap();
+    let name = pack.file_name().unwrap().to_str().unwrap();
+    let ran = sandbox.run(&["check"]).expect(3).shows(name).shows("truncated");
+    ran.shows("snapshots: ").shows("/source/a.txt").shows("1 snapshot affected");
+    let report = sandbox.run(&["check", "--json"]).expect(3).json();
+    assert_eq!(report["broken_packs"], serde_json::json!([name]));
+    assert_eq!(report["affected_snapshots"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_damaged_lock_does_not_keep_the_check_from_telling() {
+    let sandbox = Sandbox::new("check-lock");
+    let name = "ab".repeat(32);
+    sandbox.write(&format!("repo/locks/{name}"), "garbage");
+    sandbox.run(&["snapshots"]).expect(3).tells(&name);
+    let ran = sandbox.run(&["check"]).expect(3).shows(&name);
+    ran.tells("checking without a lock");
+}

@@ -1,0 +1,114 @@
+//! Ctrl-C.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+use muster_testkit::wait_for;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::sandbox::{Ran, Sandbox};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A backup that waits for its standard input, and holds a lock.
+fn waiting_backup(sandbox: &Sandbox) -> Child {
+    let mut command = sandbox.command(&["backup", "--stdin"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // Far more than a pipe holds: when it is gone, the backup is reading.
+    child.stdin.as_mut().unwrap().write_all(&vec![0; 1 << 20]).unwrap();
+    assert_eq!(sandbox.locks(), 1);
+    child
+}
+
+fn interrupt(child: &Child) {
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+}
+
+#[test]
+fn the_first_interrupt_stops_in_order() {
+    let sandbox = Sandbox::new("interrupt");
+    let mut child = waiting_backup(&sandbox);
+    interrupt(&child);
+    // Closed by dropping: the backup sees the end of its input, and that it shall not finish.
+    let mut told = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    stderr.read_line(&mut told).unwrap();
+    assert!(told.contains("stopping in order"), "{told}");
+    drop(child.stdin.take());
+    let ran = Ran::of(child.wait_with_output().unwrap()).expect(130);
+    assert_eq!(ran.stdout, "");
+    told.clear();
+    stderr.read_line(&mut told).unwrap();
+    assert!(told.starts_with("error: cannot finish: it was interrupted"), "{told}");
+    assert_eq!(sandbox.locks(), 0);
+    assert_eq!(sandbox.run(&["snapshots", "--json"]).expect(0).json(), serde_json::json!([]));
+}
+
+#[test]
+fn a_backup_at_work_stops_wherever_it_is() {
+    let sandbox = Sandbox::new("interrupt-at-work");
+    for number in 0..24 {
+        fs::write(sandbox.path(&format!("source/{number}")), noise(number, 4 << 20)).unwrap();
+    }
+    for packs in 0..4 {
+        let mut command = sandbox.command(&["backup", "source"]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let stored = || {
+            let begun = sandbox.locks() == 1 && count_packs(&sandbox) >= packs;
+            (begun || child.try_wait().unwrap().is_some()).then_some(())
+        };
+        wait_for("some packs", PATIENCE, stored).unwrap();
+        // It may have been quicker than we are, and has ended.
+        if child.try_wait().unwrap().is_none() {
+            interrupt(&child);
+        }
+        let ended = || child.try_wait().unwrap();
+        let status = wait_for("the end of the backup", PATIENCE, ended).unwrap();
+        assert!(matches!(status.code(), Some(130 | 0)), "{status}");
+        assert_eq!(sandbox.locks(), 0);
+    }
+    sandbox.run(&["check"]).expect(0);
+}
+
+/// Bytes that neither compress nor repeat.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    std::iter::repeat_with(next).flat_map(u64::to_le_bytes).take(length).collect()
+}
+
+fn count_packs(sandbox: &Sandbox) -> usize {
+    let folders = fs::read_dir(sandbox.path("repo/data")).unwrap();
+    folders.map(|folder| fs::read_dir(folder.unwrap().path()).map_or(0, Iterator::count)).sum()
+}
+
+#[test]
+fn the_second_interrupt_stops_at_once_and_unlock_clears_up() {
+    let sandbox = Sandbox::new("interrupt-twice");
+    let mut child = waiting_backup(&sandbox);
+    interrupt(&child);
+    let mut told = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut told).unwrap();
+    // Kept open: at its end the backup would stop in order, and be quicker than the signal.
+    let stdin = child.stdin.take();
+    interrupt(&child);
+    let status = child.wait().unwrap();
+    drop(stdin);
+    assert_eq!(status.code(), None, "it ended by the signal");
+    assert_eq!(sandbox.locks(), 1);
+    sandbox.run(&["key", "remove", "00"]).expect(4).tells("that process is gone");
+    sandbox.run(&["unlock"]).expect(0).shows("removed 1 lock");
+    assert_eq!(sandbox.locks(), 0);
+}

@@ -1,0 +1,16 @@
+//! The whole command line: the real binary, run in scratch folders.
+//!
+//! Every test looks at the three things that others build on: the exit code, standard output,
+//! and standard error.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test as tests do")]
+
+mod backup;
+mod check;
+mod interrupt;
+mod passwords;
+mod reading;
+mod repository;
+mod restore;
+mod sandbox;
+mod usage;

@@ -1,0 +1,190 @@
+//! A scratch folder with a repository, and the binary to run on it.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::Arc,
+};
+
+use muster_repository::{
+    environment::Environment,
+    format::{config::Version, key_file::Cost},
+    repository::{InitOptions, Repository},
+    storage::LocalStorage,
+};
+use muster_testkit::Scratch;
+use serde_json::Value;
+
+/// The password of the repository.
+pub(crate) const PASSWORD: &str = "correct horse";
+
+/// A scratch folder with an empty repository in `repo` and a small tree in `source`.
+pub(crate) struct Sandbox {
+    scratch: Scratch,
+}
+
+impl Sandbox {
+    /// Makes one. The repository's key is cheap to derive, which the command line cannot ask
+    /// for, so that tests may run many commands.
+    pub(crate) fn new(name: &str) -> Self {
+        let sandbox = Self::without_repository(name);
+        let storage = Arc::new(LocalStorage::new(sandbox.path("repo")));
+        let options = InitOptions {
+            version: Version::V2,
+            polynomial: None,
+            cost: Cost::FOR_TESTS,
+            author: Environment::detect().author(),
+        };
+        Repository::init(storage, PASSWORD.as_bytes(), options).unwrap();
+        sandbox
+    }
+
+    /// Makes one without a repository.
+    pub(crate) fn without_repository(name: &str) -> Self {
+        let sandbox = Self { scratch: Scratch::new(name).unwrap() };
+        sandbox.write("source/a.txt", "alpha\n");
+        sandbox.write("source/sub/b.txt", "beta\n");
+        sandbox
+    }
+
+    /// A path in the scratch folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.scratch.join(name)
+    }
+
+    /// Writes a file, with the folders on its way.
+    pub(crate) fn write(&self, name: &str, content: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// Opens the repository through the library.
+    pub(crate) fn open(&self) -> Repository {
+        let storage = Arc::new(LocalStorage::new(self.path("repo")));
+        Repository::open(storage, PASSWORD.as_bytes(), None).unwrap()
+    }
+
+    /// `muster repo ARGUMENTS`, in the scratch folder, for the sandbox's repository.
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+        let mut command = self.bare_command(arguments);
+        command.env("MUSTER_REPOSITORY", self.path("repo")).env("MUSTER_PASSWORD", PASSWORD);
+        command
+    }
+
+    /// As [`Sandbox::command`], without a word of where the repository is.
+    pub(crate) fn bare_command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+        command.arg("repo").args(arguments).current_dir(self.scratch.path()).stdin(Stdio::null());
+        command.env("TZ", "UTC");
+        for (name, _) in std::env::vars_os() {
+            let shown = name.to_string_lossy();
+            if shown.starts_with("MUSTER_") || shown.starts_with("RESTIC_") {
+                command.env_remove(&name);
+            }
+        }
+        command
+    }
+
+    /// Runs `muster repo ARGUMENTS`.
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Ran {
+        run(&mut self.command(arguments))
+    }
+
+    /// How many lock files lie in the repository, those not counted that are being written.
+    pub(crate) fn locks(&self) -> usize {
+        let entries = fs::read_dir(self.path("repo/locks")).unwrap();
+        entries
+            .filter(|entry| entry.as_ref().is_ok_and(|entry| entry.file_name().len() == 64))
+            .count()
+    }
+
+    /// The only pack file that holds data (not trees): the one that is damaged in tests. It is
+    /// made writable.
+    pub(crate) fn data_pack(&self) -> PathBuf {
+        use muster_repository::{format::pack::BlobKind, id::PackId, run::Run, storage::File};
+        let repository = self.open().load_index(&Run::new()).unwrap();
+        let index = repository.index();
+        let is_data =
+            |pack: &PackId| index.pack_blobs(pack).iter().any(|blob| blob.kind == BlobKind::Data);
+        let pack = index.packs().find(is_data).unwrap();
+        let path = self.path("repo").join(File::Pack(pack).to_string());
+        make_writable(&path);
+        path
+    }
+}
+
+fn make_writable(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// How a command ended, and what it said.
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(command: &mut Command) -> Ran {
+    Ran::of(command.output().unwrap())
+}
+
+impl Ran {
+    /// What a finished command left.
+    pub(crate) fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Fails the test unless the command ended with this exit code.
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) -> Self {
+        let Self { stdout, stderr, .. } = &self;
+        assert_eq!(self.code, Some(code), "\nstdout: {stdout}\nstderr: {stderr}");
+        self
+    }
+
+    /// Fails the test unless standard error holds this text.
+    #[track_caller]
+    pub(crate) fn tells(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "'{text}' is missing in: {}", self.stderr);
+        self
+    }
+
+    /// Fails the test unless standard output holds this text.
+    #[track_caller]
+    pub(crate) fn shows(self, text: &str) -> Self {
+        assert!(self.stdout.contains(text), "'{text}' is missing in: {}", self.stdout);
+        self
+    }
+
+    /// Standard output as one JSON value.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        parse(&self.stdout)
+    }
+
+    /// The last line of standard output as JSON.
+    #[track_caller]
+    pub(crate) fn last_json(&self) -> Value {
+        parse(self.stdout.lines().last().unwrap_or_default())
+    }
+
+    /// The `error` object on standard error.
+    #[track_caller]
+    pub(crate) fn error(&self) -> Value {
+        parse(&self.stderr)["error"].clone()
+    }
+}
+
+#[track_caller]
+fn parse(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in: {text}"))
+}

@@ -1,0 +1,91 @@
+//! Help, and what happens when the command line is wrong.
+
+use std::process::Command;
+
+use crate::sandbox::{Sandbox, run};
+
+const VERBS: [&[&str]; 17] = [
+    &[],
+    &["init"],
+    &["backup"],
+    &["snapshots"],
+    &["ls"],
+    &["find"],
+    &["diff"],
+    &["dump"],
+    &["restore"],
+    &["check"],
+    &["stats"],
+    &["copy"],
+    &["unlock"],
+    &["key", "add"],
+    &["key", "list"],
+    &["key", "passwd"],
+    &["key", "remove"],
+];
+
+#[test]
+fn every_verb_explains_itself_with_an_example() {
+    let sandbox = Sandbox::without_repository("help");
+    for verb in VERBS {
+        let mut arguments = verb.to_vec();
+        arguments.push("--help");
+        let help = sandbox.run(&arguments).expect(0);
+        assert!(help.stderr.is_empty(), "{verb:?}: {}", help.stderr);
+        let usage = ["Usage: muster repo", &verb.join(" ")].join(" ");
+        let help = help.shows(usage.trim_end()).shows("muster repo ");
+        assert!(help.stdout.contains("Examples:\n"), "{verb:?}");
+    }
+}
+
+#[test]
+fn shells_get_their_completions() {
+    for shell in ["bash", "elvish", "fish", "zsh"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+        let script = run(command.args(["completions", shell])).expect(0).stdout;
+        assert!(script.contains("read-data-subset"), "{shell}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    let sandbox = Sandbox::without_repository("usage");
+    let check = |arguments: &[&str], text: &str| {
+        sandbox.run(arguments).expect(2).tells(text);
+    };
+    check(&["frobnicate"], "unrecognized subcommand 'frobnicate'");
+    check(&["snapshots", "--frobnicate"], "unexpected argument '--frobnicate'");
+    check(&["restore", "latest"], "--target");
+    check(&["backup"], "error: cannot back up nothing");
+    check(&["backup", "--stdin-from-command"], "no command was given");
+    check(&["backup", "--kind", "weekly", "source"], "write full, incremental or differential");
+    check(&["backup", "--exclude", "[", "source"], "cannot understand the pattern [");
+    check(&["backup", "--time", "soon", "source"], "cannot read the time 'soon'");
+    check(&["check", "--read-data-subset", "0/3"], "no share of the data");
+    check(&["snapshots", "--group-by", "colour"], "host, paths, tags");
+    check(&["ls", "latest", "relative"], "no absolute path");
+    check(&["snapshots", "-q", "-v"], "cannot be used with");
+    check(&["--pack-size", "1", "backup", "source"], "4 to 128 MiB");
+}
+
+#[test]
+fn wrong_usage_is_told_as_json_when_asked() {
+    let sandbox = Sandbox::without_repository("usage-json");
+    let ran = sandbox.run(&["snapshots", "--json", "--frobnicate"]).expect(2);
+    assert_eq!(ran.stdout, "");
+    let error = ran.error();
+    assert_eq!((&error["code"], &error["class"]), (&"usage".into(), &"input".into()));
+    assert!(error["message"].as_str().unwrap().contains("--frobnicate"));
+}
+
+#[test]
+fn remote_stores_are_refused_clearly() {
+    let sandbox = Sandbox::without_repository("remote");
+    for repository in ["s3:https://s3.example.org/b", "sftp:host:/srv", "rest:http://host/"] {
+        let ran = sandbox.run(&["-r", repository, "snapshots"]).expect(2);
+        ran.tells("remote stores are not in this version");
+    }
+    let ran = sandbox.bare_command(&["snapshots"]).output().unwrap();
+    assert_eq!(ran.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("MUSTER_REPOSITORY"));
+}

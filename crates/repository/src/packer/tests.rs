@@ -1,0 +1,140 @@
+//! Writing packs, over a store in memory that may fail.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    environment::Environment,
+    format::key_file::Cost,
+    repository::InitOptions,
+    storage::{
+        FileKind, Storage,
+        memory::MemoryStorage,
+        unreliable::{Faults, Unreliable},
+    },
+};
+
+fn init(storage: Arc<dyn Storage>) -> Repository {
+    let author = Environment::detect().author();
+    let options =
+        InitOptions { version: Version::V2, polynomial: None, cost: Cost::FOR_TESTS, author };
+    Repository::init(storage, b"x", options).unwrap()
+}
+
+/// Pseudo-random bytes, so that nothing compresses.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+fn add(writer: &PackWriter<'_>, kind: BlobKind, data: &[u8]) -> Result<bool, WriteError> {
+    let id = BlobId::of(data);
+    if !writer.claim(kind, id) {
+        return Ok(false);
+    }
+    let mut sealer = writer.sealer(kind)?;
+    writer.add(kind, id, data.len() as u64, sealer.seal(id, data)?)?;
+    Ok(true)
+}
+
+#[test]
+fn what_is_written_is_read_back_and_written_once() {
+    let storage = Arc::new(MemoryStorage::new());
+    let repository = init(storage.clone());
+    let options = PackOptions { pack_bytes: PACK_BYTES_MIN, ..PackOptions::default() };
+    let blobs: Vec<Vec<u8>> = (0..40).map(|n| noise(n, 500_000)).collect();
+    let write = |known: &Index| {
+        write_packs(&repository, known, options, vec![], &Run::new(), |writer| {
+            let mut new = 0;
+            for blob in blobs.iter().chain(&blobs) {
+                new += usize::from(add(writer, BlobKind::Data, blob)?);
+            }
+            new += usize::from(add(writer, BlobKind::Tree, &[b' '; 10_000])?);
+            Ok::<_, WriteError>(new)
+        })
+        .unwrap()
+    };
+    let (new, stats) = write(&Index::new());
+    assert_eq!((new, stats.data_blobs, stats.tree_blobs), (41, 40, 1));
+    assert_eq!(stats.packs, storage.list(FileKind::Pack).unwrap().len() as u64);
+    let indexed = repository.load_index(&Run::new()).unwrap();
+    let mut reader = indexed.blob_reader().unwrap();
+    let mut plaintext = Vec::new();
+    for blob in &blobs {
+        reader.read(BlobKind::Data, BlobId::of(blob), &mut plaintext).unwrap();
+        assert!(plaintext == *blob);
+    }
+    assert_eq!(write(indexed.index()).0, 0, "nothing is stored twice");
+}
+
+#[test]
+fn packs_hold_one_kind_and_are_spread_over_two() {
+    let storage = Arc::new(MemoryStorage::new());
+    let repository = init(storage);
+    let options = PackOptions { pack_bytes: PACK_BYTES_MIN, ..PackOptions::default() };
+    write_packs(&repository, &Index::new(), options, vec![], &Run::new(), |writer| {
+        for n in 0..60 {
+            add(writer, BlobKind::Data, &noise(n, 200_000))?;
+            add(writer, BlobKind::Tree, &noise(n + 1000, 200_000))?;
+        }
+        Ok::<_, WriteError>(())
+    })
+    .unwrap();
+    let indexed = repository.load_index(&Run::new()).unwrap();
+    for pack in indexed.index().packs() {
+        let blobs = indexed.index().pack_blobs(&pack);
+        assert!(blobs.iter().all(|blob| blob.kind == blobs[0].kind));
+    }
+    // In one pack after another, blob n+1 would always lie where blob n lies or in a new
+    // pack; with two open packs the order alternates.
+    let pack_of = |n| {
+        let id = BlobId::of(&noise(n, 200_000));
+        indexed.index().find(BlobKind::Data, id).unwrap().pack
+    };
+    let changes = (1..60).filter(|&n| pack_of(n) != pack_of(n - 1)).count();
+    assert!(changes > 10, "{changes} changes of pack");
+}
+
+#[test]
+fn a_dry_run_stores_nothing() {
+    let storage = Arc::new(MemoryStorage::new());
+    let repository = init(storage.clone());
+    let options = PackOptions { dry_run: true, ..PackOptions::default() };
+    let ((), stats) =
+        write_packs(&repository, &Index::new(), options, vec![], &Run::new(), |writer| {
+            add(writer, BlobKind::Data, b"something").map(drop)
+        })
+        .unwrap();
+    assert_eq!((stats.data_blobs, stats.plaintext_bytes), (1, 9));
+    assert_eq!(storage.list(FileKind::Pack).unwrap(), []);
+    assert_eq!(storage.list(FileKind::Index).unwrap(), []);
+}
+
+#[test]
+fn a_failing_store_ends_the_run_with_its_own_error() {
+    let inner = Arc::new(MemoryStorage::new());
+    let made = init(inner.clone());
+    for stop_at_write in 1..4 {
+        let faults = Faults { stop_at_write, ..Faults::default() };
+        let storage = Arc::new(Unreliable::new(inner.clone(), faults));
+        // Opening reads only, so the write that fails is one of a pack or of the index.
+        let repository = Repository::open(inner.clone(), b"x", None).unwrap();
+        let repository = repository.on(storage);
+        let options = PackOptions { pack_bytes: PACK_BYTES_MIN, ..PackOptions::default() };
+        let result = write_packs(&repository, &Index::new(), options, vec![], &Run::new(), |w| {
+            for n in 0..24 {
+                add(w, BlobKind::Data, &noise(n + 100 * stop_at_write, 500_000))?;
+            }
+            Ok::<_, WriteError>(())
+        });
+        let error = result.unwrap_err();
+        assert!(matches!(error, WriteError::Storage(_)), "{error:?}");
+    }
+    assert_eq!(made.config(), Repository::open(inner, b"x", None).unwrap().config());
+}
