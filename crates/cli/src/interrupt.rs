@@ -16,12 +16,19 @@ use crate::{
 
 /// From here on a signal asks the operation behind `cancel` to stop: it removes its lock and
 /// what it began. A second signal ends the process as if nobody had listened.
+///
+/// SIGHUP is caught and ignored, as in restic: `restic unlock` sends it to the process behind
+/// each lock to see whether there is one (`internal/restic/lock_unix.go`), and would otherwise
+/// end a running backup.
 pub(crate) fn listen(cancel: Cancel) -> Result<(), Failure> {
     let failure =
         |error| Failure::new(Problem::SignalsUnavailable, "listen for signals").caused_by(&error);
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failure)?;
     let listener = move || {
         for signal in &mut signals {
+            if signal == SIGHUP {
+                continue;
+            }
             if cancel.is_requested() {
                 // The process ends here, or the default handler is missing and nothing is lost.
                 drop(emulate_default_handler(signal));
@@ -37,7 +44,6 @@ pub(crate) fn listen(cancel: Cancel) -> Result<(), Failure> {
 fn reason(signal: i32) -> &'static str {
     match signal {
         SIGINT => "it was interrupted",
-        SIGTERM => "it was told to terminate",
-        _ => "the terminal went away",
+        _ => "it was told to terminate",
     }
 }

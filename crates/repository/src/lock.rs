@@ -461,7 +461,11 @@ impl Fault for LockError {
             )),
             Self::Removed => Some("run the command again".to_owned()),
             Self::Storage(error) => error.help(),
-            Self::Save(error) => error.help(),
+            Self::Save(error) => {
+                let reading = "commands that only read can go without a lock: --no-lock";
+                let help = error.help().map(|help| format!("{help}; {reading}"));
+                Some(help.unwrap_or_else(|| reading.to_owned()))
+            }
             Self::Cancelled(error) => error.help(),
         }
     }

@@ -2,28 +2,14 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     process::{Child, Stdio},
-    time::Duration,
 };
 
 use muster_testkit::wait_for;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::sandbox::{Ran, Sandbox};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A backup that waits for its standard input, and holds a lock.
-fn waiting_backup(sandbox: &Sandbox) -> Child {
-    let mut command = sandbox.command(&["backup", "--stdin"]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    // Far more than a pipe holds: when it is gone, the backup is reading.
-    child.stdin.as_mut().unwrap().write_all(&vec![0; 1 << 20]).unwrap();
-    assert_eq!(sandbox.locks(), 1);
-    child
-}
+use crate::sandbox::{PATIENCE, Ran, Sandbox};
 
 fn interrupt(child: &Child) {
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
@@ -33,7 +19,7 @@ fn interrupt(child: &Child) {
 #[test]
 fn the_first_interrupt_stops_in_order() {
     let sandbox = Sandbox::new("interrupt");
-    let mut child = waiting_backup(&sandbox);
+    let mut child = sandbox.waiting_backup();
     interrupt(&child);
     // Closed by dropping: the backup sees the end of its input, and that it shall not finish.
     let mut told = String::new();
@@ -97,7 +83,7 @@ fn count_packs(sandbox: &Sandbox) -> usize {
 #[test]
 fn the_second_interrupt_stops_at_once_and_unlock_clears_up() {
     let sandbox = Sandbox::new("interrupt-twice");
-    let mut child = waiting_backup(&sandbox);
+    let mut child = sandbox.waiting_backup();
     interrupt(&child);
     let mut told = String::new();
     BufReader::new(child.stderr.take().unwrap()).read_line(&mut told).unwrap();
@@ -111,4 +97,24 @@ fn the_second_interrupt_stops_at_once_and_unlock_clears_up() {
     sandbox.run(&["key", "remove", "00"]).expect(4).tells("that process is gone");
     sandbox.run(&["unlock"]).expect(0).shows("removed 1 lock");
     assert_eq!(sandbox.locks(), 0);
+}
+
+#[test]
+fn a_backup_of_files_stops_in_the_middle_of_one() {
+    let sandbox = Sandbox::new("interrupt-files");
+    sandbox.run(&["backup", "source"]).expect(0);
+    // All hole: it takes no room, and long to read.
+    let file = fs::File::create(sandbox.path("source/large")).unwrap();
+    file.set_len(2 << 30).unwrap();
+    let mut command = sandbox.command(&["backup", "source"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    wait_for("the backup's lock", PATIENCE, || (sandbox.locks() == 1).then_some(())).unwrap();
+    interrupt(&child);
+    let ran = Ran::of(child.wait_with_output().unwrap()).expect(130).tells("it was interrupted");
+    assert_eq!(ran.stdout, "");
+    assert_eq!(sandbox.locks(), 0);
+    assert_eq!(sandbox.leftovers(), Vec::<String>::new());
+    assert_eq!(sandbox.run(&["snapshots", "--json"]).expect(0).json().as_array().unwrap().len(), 1);
+    sandbox.run(&["check", "--read-data"]).expect(0);
 }

@@ -7,10 +7,13 @@
 
 mod backup;
 mod check;
+mod full_disk;
 mod interrupt;
+mod kill;
 mod passwords;
 mod reading;
 mod repository;
 mod restore;
 mod sandbox;
+mod together;
 mod usage;

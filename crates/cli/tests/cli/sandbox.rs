@@ -3,9 +3,11 @@
 use std::{
     ffi::OsStr,
     fs,
+    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use muster_repository::{
@@ -14,11 +16,18 @@ use muster_repository::{
     repository::{InitOptions, Repository},
     storage::LocalStorage,
 };
-use muster_testkit::Scratch;
+use muster_testkit::{
+    Scratch,
+    peers::{self, Peer},
+    walker::{Kind, walk},
+};
 use serde_json::Value;
 
 /// The password of the repository.
 pub(crate) const PASSWORD: &str = "correct horse";
+
+/// How long a test waits for what should happen at once.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A scratch folder with an empty repository in `repo` and a small tree in `source`.
 pub(crate) struct Sandbox {
@@ -93,12 +102,35 @@ impl Sandbox {
         run(&mut self.command(arguments))
     }
 
-    /// How many lock files lie in the repository, those not counted that are being written.
+    /// Starts a backup that waits for more of its standard input, and holds a lock.
+    pub(crate) fn waiting_backup(&self) -> Child {
+        let mut command = self.command(&["backup", "--stdin"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // Far more than a pipe holds: when it is gone, the backup is reading.
+        child.stdin.as_mut().unwrap().write_all(&vec![0; 1 << 20]).unwrap();
+        assert!(self.locks() > 0);
+        child
+    }
+
+    /// restic, ready to work on the sandbox's repository.
+    pub(crate) fn restic(&self) -> Option<Peer> {
+        let restic = peers::require("restic")?.env("RESTIC_REPOSITORY", self.path("repo"));
+        Some(restic.env("RESTIC_PASSWORD", PASSWORD).folder(self.path("")))
+    }
+
+    /// What in the repository is not under its final name: halves of files.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let files = walk(&self.path("repo")).unwrap().entries.into_iter();
+        let files = files.filter(|(_, entry)| entry.kind == Kind::File).map(|(path, _)| path);
+        let names = files.map(|path| String::from_utf8(path).unwrap());
+        names.filter(|name| name.contains("-tmp-")).collect()
+    }
+
+    /// The lock files that lie in the repository, complete ones.
     pub(crate) fn locks(&self) -> usize {
-        let entries = fs::read_dir(self.path("repo/locks")).unwrap();
-        entries
-            .filter(|entry| entry.as_ref().is_ok_and(|entry| entry.file_name().len() == 64))
-            .count()
+        let names = fs::read_dir(self.path("repo/locks")).unwrap();
+        names.filter(|name| name.as_ref().unwrap().file_name().len() == 64).count()
     }
 
     /// The only pack file that holds data (not trees): the one that is damaged in tests. It is

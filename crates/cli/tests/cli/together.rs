@@ -1,0 +1,175 @@
+//! Several at work at once: Muster beside itself, beside restic, and beside who changes the source.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    process::{Child, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use muster_testkit::walker::{Tolerance, assert_same, walk};
+use rustix::fs::{CWD, FileType, Mode};
+
+use crate::sandbox::{PASSWORD, Ran, Sandbox};
+
+/// Gives a waiting backup its content and sees it succeed.
+#[track_caller]
+fn feed(mut child: Child, content: &[u8]) -> Ran {
+    child.stdin.take().unwrap().write_all(content).unwrap();
+    Ran::of(child.wait_with_output().unwrap()).expect(0)
+}
+
+fn snapshots(sandbox: &Sandbox) -> usize {
+    sandbox.run(&["snapshots", "--json"]).expect(0).json().as_array().unwrap().len()
+}
+
+#[test]
+fn two_backups_at_once_both_succeed() {
+    let sandbox = Sandbox::new("two-at-once");
+    let first = sandbox.waiting_backup();
+    let second = sandbox.waiting_backup();
+    assert_eq!(sandbox.locks(), 2);
+    sandbox.run(&["backup", "source"]).expect(0);
+    // Both find the same data new, and each stores it.
+    feed(first, b"the same");
+    feed(second, b"the same");
+    assert_eq!(sandbox.locks(), 0);
+    assert_eq!(snapshots(&sandbox), 3);
+    sandbox.run(&["check", "--read-data"]).expect(0);
+    sandbox.run(&["dump", "latest", "--path", "/stdin", "stdin"]).expect(0).shows("the same");
+}
+
+#[test]
+fn many_backups_at_once_all_succeed() {
+    let sandbox = Sandbox::new("many-at-once");
+    for number in 0..200 {
+        sandbox.write(&format!("source/file-{number}"), &format!("number {number}\n").repeat(50));
+    }
+    let start = |_| {
+        let mut command = sandbox.command(&["backup", "source"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let running: Vec<Child> = (0..6).map(start).collect();
+    for child in running {
+        Ran::of(child.wait_with_output().unwrap()).expect(0);
+    }
+    assert_eq!((sandbox.locks(), snapshots(&sandbox)), (0, 6));
+    sandbox.run(&["check", "--read-data"]).expect(0);
+    sandbox.run(&["restore", "latest", "--target", "back"]).expect(0);
+    let (source, back) = (sandbox.path("source"), sandbox.path("back/source"));
+    assert_same(&walk(&source).unwrap(), &walk(&back).unwrap(), &Tolerance::default());
+}
+
+#[test]
+fn restic_does_not_prune_beside_a_running_backup() {
+    let sandbox = Sandbox::new("prune");
+    let Some(restic) = sandbox.restic() else { return };
+    sandbox.run(&["backup", "source"]).expect(0);
+    let backup = sandbox.waiting_backup();
+    for arguments in [&["prune"][..], &["forget", "latest", "--prune"]] {
+        let refused = restic.run(arguments).unwrap();
+        assert_ne!(refused.code, Some(0), "{}", refused.stdout());
+        let text = refused.stderr();
+        assert!(
+            text.contains("locked") && text.contains(&format!("PID {}", backup.id())),
+            "{text}"
+        );
+    }
+    // To find out whether the lock is stale, restic sends a signal; the backup goes on.
+    restic.succeed(["unlock"]).unwrap();
+    assert_eq!(sandbox.locks(), 1);
+    // Beside a backup, restic may back up.
+    restic.succeed(["backup", "source"]).unwrap();
+    feed(backup, b"as it was");
+    restic.succeed(["prune"]).unwrap();
+    restic.succeed(["check", "--read-data"]).unwrap();
+    sandbox.run(&["check", "--read-data"]).expect(0);
+    sandbox.run(&["dump", "latest", "--path", "/stdin", "stdin"]).expect(0).shows("as it was");
+}
+
+/// restic holds its exclusive lock for as long as it waits for the new password.
+#[test]
+fn a_repository_that_restic_locked_is_refused() {
+    let sandbox = Sandbox::new("restic-locked");
+    let Some(restic) = sandbox.restic() else { return };
+    let fifo = sandbox.path("new-password");
+    let mode = Mode::RUSR | Mode::WUSR;
+    rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, mode, 0).unwrap();
+    let mut command = restic.command();
+    command.args(["key", "passwd", "--new-password-file"]).arg(&fifo);
+    let mut holder = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Opening for writing succeeds when restic reads: then it holds the lock.
+    let mut password = fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+    assert_eq!(sandbox.locks(), 1);
+    for arguments in [&["backup", "source"][..], &["snapshots"], &["check"], &["key", "list"]] {
+        let ran = sandbox.run(arguments).expect(4);
+        assert_eq!(ran.stdout, "");
+        let ran = ran.tells("locked exclusively by process").tells(&holder.id().to_string());
+        ran.tells(" since ").tells("muster repo unlock");
+    }
+    sandbox.run(&["unlock"]).expect(0).shows("removed 0 locks");
+    assert_eq!(sandbox.locks(), 1);
+    // Who waits gets in as soon as restic is done; the pauses are too long to see it here.
+    password.write_all(PASSWORD.as_bytes()).unwrap();
+    drop(password);
+    let mut told = String::new();
+    holder.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(holder.wait().unwrap().success(), "{told}");
+    sandbox.run(&["backup", "source"]).expect(0);
+}
+
+/// Files that vanish, grow and are replaced while they are read: the backup ends with 0 or 5, and
+/// what it holds of each file is something that the file once was.
+#[test]
+fn a_source_that_changes_meanwhile_does_no_harm() {
+    let sandbox = Sandbox::new("changing");
+    for number in 0..300 {
+        sandbox.write(&format!("source/stable/{number}"), &format!("stable {number}"));
+    }
+    let stable = walk(&sandbox.path("source/stable")).unwrap();
+    let log = sandbox.path("source/log");
+    fs::write(&log, "").unwrap();
+    let stop = AtomicBool::new(false);
+    let disturb = || {
+        let mut number = 0_u64;
+        let mut log = fs::OpenOptions::new().append(true).open(&log).unwrap();
+        while !stop.load(Ordering::Relaxed) {
+            number += 1;
+            writeln!(log, "line {number}").unwrap();
+            sandbox.write(&format!("source/passing/{}", number % 50), "here today");
+            fs::write(sandbox.path("new"), format!("version {number}").repeat(100)).unwrap();
+            fs::rename(sandbox.path("new"), sandbox.path("source/replaced")).unwrap();
+            if number % 50 == 0 {
+                fs::remove_dir_all(sandbox.path("source/passing")).unwrap();
+            }
+            thread::park_timeout(Duration::from_micros(100));
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(disturb);
+        let outcome = std::panic::catch_unwind(|| {
+            for round in 0..6 {
+                let ran = sandbox.run(&["backup", "source"]);
+                assert!(matches!(ran.code, Some(0 | 5)), "{:?}: {}", ran.code, ran.stderr);
+                assert_eq!(ran.code == Some(5), ran.stderr.contains("could not be read"));
+                let target = format!("back-{round}");
+                sandbox.run(&["restore", "latest", "--target", &target]).expect(0);
+            }
+        });
+        stop.store(true, Ordering::Relaxed);
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+    let whole = fs::read_to_string(&log).unwrap();
+    for round in 0..6 {
+        let back = sandbox.path(&format!("back-{round}/source"));
+        assert!(whole.starts_with(&fs::read_to_string(back.join("log")).unwrap()), "{round}");
+        let restored = walk(&back.join("stable")).unwrap();
+        assert_same(&stable, &restored, &Tolerance::default());
+        if let Ok(replaced) = fs::read_to_string(back.join("replaced")) {
+            assert_eq!(replaced, replaced[..replaced.len() / 100].repeat(100));
+        }
+    }
+    sandbox.run(&["check", "--read-data"]).expect(0);
+}

@@ -1,0 +1,104 @@
+//! Why a backup failed.
+
+use std::{io, path::PathBuf};
+
+use muster_model::{Class, Fault};
+use thiserror::Error;
+
+use crate::{
+    lock::LockError,
+    packer::WriteError,
+    repository::{ReadError, SaveError},
+    run::Cancelled,
+    storage::StorageError,
+};
+
+/// A backup failed; there is no snapshot.
+#[derive(Debug, Error)]
+pub enum BackupError {
+    /// Nothing to back up.
+    #[error("back up {}: there is no such file or folder", names(missing))]
+    NoSource {
+        /// What was named.
+        missing: Vec<PathBuf>,
+    },
+    /// A folder that stands for its entries could not be listed.
+    #[error("list the source folder")]
+    Sources(#[source] io::Error),
+    /// The stream broke off, or its command failed.
+    #[error("read the stream to its end: {0}")]
+    Stream(String),
+    /// The lock could not be taken.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The repository could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The repository could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The snapshot could not be written.
+    #[error(transparent)]
+    Save(#[from] SaveError),
+}
+
+fn names(paths: &[PathBuf]) -> String {
+    match paths {
+        [] => "nothing".to_owned(),
+        paths => paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
+    }
+}
+
+impl From<Cancelled> for BackupError {
+    fn from(error: Cancelled) -> Self {
+        Self::Write(error.into())
+    }
+}
+
+impl From<StorageError> for BackupError {
+    fn from(error: StorageError) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+impl BackupError {
+    fn fault(&self) -> Option<&dyn Fault> {
+        match self {
+            Self::NoSource { .. } | Self::Sources(_) | Self::Stream(_) => None,
+            Self::Lock(error) => Some(error),
+            Self::Read(error) => Some(error),
+            Self::Write(error) => Some(error),
+            Self::Save(error) => Some(error),
+        }
+    }
+}
+
+impl Fault for BackupError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NoSource { .. } => Class::NotFound,
+            Self::Sources(_) | Self::Stream(_) => Class::Transient,
+            _ => self.fault().map_or(Class::Bug, Fault::class),
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoSource { .. } => "source-missing",
+            Self::Sources(_) => "source-unreadable",
+            Self::Stream(_) => "stream-failed",
+            _ => self.fault().map_or("aborted", Fault::code),
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::NoSource { .. } => Some("check the paths; nothing was written".to_owned()),
+            Self::Sources(_) => None,
+            Self::Stream(_) => {
+                Some("no snapshot was written; mend the command and run it again".to_owned())
+            }
+            _ => self.fault().and_then(Fault::help),
+        }
+    }
+}
