@@ -32,7 +32,7 @@ use crate::{
     id::{BlobId, PackId, SnapshotId},
     index::Location,
     packer::{PackOptions, PackStats, PackWriter, Sealer, WriteError, write_packs},
-    repository::{BlobOpener, BlobReader, IndexedRepository, ReadError, SaveError},
+    repository::{BlobOpener, BlobReader, IndexedRepository, ReadError, SaveError, read_claimed},
     run::{Cancelled, Run},
     storage::File,
 };
@@ -394,9 +394,9 @@ impl Worker<'_> {
     fn copy_range(&mut self, range: &Range, run: &Run) -> Result<(), TransferError> {
         // What the index promises was checked to lie below 4 GiB when it was loaded.
         let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        self.sealed.resize(length, 0);
         let file = File::Pack(range.pack);
-        let read = self.source.storage().read_range(file, range.start, &mut self.sealed);
+        let storage = self.source.storage().as_ref();
+        let read = read_claimed(storage, file, range.start, length, &mut self.sealed);
         for location in &range.blobs {
             let blob = location.blob;
             let start = usize::try_from(u64::from(blob.offset) - range.start).unwrap_or(0);

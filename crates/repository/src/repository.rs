@@ -37,6 +37,11 @@ use crate::{
 /// How many keys are tried with a password, as in restic: each try costs a scrypt.
 const KEYS_TRIED_MAX: usize = 20;
 
+/// How much is read on the word of an index alone, in bytes. It is longer than any blob of restic
+/// or Muster but the trees of folders with tens of thousands of entries, so that the size of the
+/// file is hardly ever asked for.
+const UNCHECKED_BYTES_MAX: usize = 16 << 20;
+
 /// A repository that a password opened.
 #[derive(Clone)]
 pub struct Repository {
@@ -452,11 +457,9 @@ impl BlobReader<'_> {
         plaintext: &mut Vec<u8>,
     ) -> Result<(), ReadError> {
         let file = File::Pack(location.pack);
-        self.sealed.resize(location.blob.length as usize, 0);
         let offset = u64::from(location.blob.offset);
-        self.repository
-            .storage
-            .read_range(file, offset, &mut self.sealed)
+        let length = location.blob.length as usize;
+        read_claimed(self.repository.storage.as_ref(), file, offset, length, &mut self.sealed)
             .map_err(|error| ReadError::of_pack(location.pack, error))?;
         self.opener.open(location, &mut self.sealed, plaintext)
     }
@@ -475,6 +478,22 @@ impl BlobReader<'_> {
             source,
         })
     }
+}
+
+/// Replaces the content of `buffer` with `length` bytes of a file that an index claims to be
+/// there. Memory for many is taken only when the file is long enough.
+pub(crate) fn read_claimed(
+    storage: &dyn Storage,
+    file: File,
+    offset: u64,
+    length: usize,
+    buffer: &mut Vec<u8>,
+) -> Result<(), StorageError> {
+    if length > UNCHECKED_BYTES_MAX && storage.size(file)? < offset.saturating_add(length as u64) {
+        return Err(StorageError::new("read", file, StorageProblem::TooShort));
+    }
+    buffer.resize(length, 0);
+    storage.read_range(file, offset, buffer)
 }
 
 /// Opens sealed blobs: authenticates, decrypts, decompresses, and compares with the id.

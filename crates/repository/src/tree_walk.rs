@@ -34,6 +34,10 @@ use crate::{
 /// deeper trees can be made step by step and are backed up, but this deep they are an attack.
 const DEPTH_MAX: usize = 16_384;
 
+/// The longest path of a folder that is walked into, in bytes: names have 255 bytes on Linux, so
+/// that no real path is longer at any depth that is walked into.
+const PATH_BYTES_MAX: usize = DEPTH_MAX * 256;
+
 /// One thing that a walk comes by.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "only one step exists at a time")]
@@ -117,7 +121,8 @@ impl<'r> TreeWalk<'r> {
 
     /// Opens the pending tree; gives the step to report when that fails.
     fn open_folder(&mut self, tree: BlobId) -> Option<Step> {
-        let nodes = match self.open.len() < DEPTH_MAX {
+        let is_in_bounds = self.open.len() < DEPTH_MAX && self.path.len() <= PATH_BYTES_MAX;
+        let nodes = match is_in_bounds {
             true => self.reader.tree(tree).map(|tree| tree.nodes),
             false => Err(too_deep(tree)),
         };
@@ -154,7 +159,9 @@ impl<'r> TreeWalk<'r> {
 }
 
 fn too_deep(tree: BlobId) -> ReadError {
-    let source = FormatError::invalid(format!("it lies more than {DEPTH_MAX} folders deep"));
+    let source = FormatError::invalid(format!(
+        "it lies more than {DEPTH_MAX} folders or {PATH_BYTES_MAX} bytes of path deep"
+    ));
     ReadError::DamagedBlob { kind: BlobKind::Tree, id: tree, pack: None, source }
 }
 

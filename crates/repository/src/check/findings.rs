@@ -20,6 +20,10 @@ use crate::{
 /// one.
 const BLOBS_LISTED_MAX: usize = 1000;
 
+/// Sound repositories hold a blob once or twice. Of what lies in more places than this it is
+/// remembered whether it can be read, or every lost pack would ask all the others.
+const COPIES_FEW: usize = 4;
+
 /// The SHA-256 of nothing.
 const EMPTY_DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -184,8 +188,16 @@ impl Findings {
     /// Decides for each damage whether all that it concerns can still be read.
     fn settle_recoverable(&mut self, index: &Index) {
         let nothing_missing = self.missing.is_empty();
-        let readable =
-            |id: BlobId, kind| index.find_all(kind, id).any(|copy| self.damage_of(&copy).is_none());
+        let mut widespread: Map<(BlobKind, BlobId), bool> = Map::default();
+        let mut readable = |id: BlobId, kind| {
+            let is_sound = |copy: Location| self.damage_of(&copy).is_none();
+            let mut copies = index.find_all(kind, id);
+            if copies.by_ref().take(COPIES_FEW).any(is_sound) {
+                return true;
+            }
+            let Some(next) = copies.next() else { return false };
+            *widespread.entry((kind, id)).or_insert_with(|| is_sound(next) || copies.any(is_sound))
+        };
         let recoverable: Vec<bool> = self
             .damages
             .iter()

@@ -37,7 +37,7 @@ use crate::{
     format::pack::BlobKind,
     id::{BlobId, PackId},
     index::{Index, Location},
-    repository::{BlobOpener, BlobReader, ReadError},
+    repository::{BlobOpener, BlobReader, ReadError, read_claimed},
     storage::File,
 };
 
@@ -104,11 +104,12 @@ impl<'a> Worker<'a> {
     ) {
         let wants = &batch.wants[wants];
         self.show_current(batch, wants[0].file);
-        self.range.resize(length as usize, 0);
-        let storage = self.context.repository.storage();
+        let storage = self.context.repository.storage().as_ref();
         // When the range cannot be read, each chunk is tried alone, and its other copies.
         let mut range = std::mem::take(&mut self.range);
-        let has_range = storage.read_range(File::Pack(pack), offset.into(), &mut range).is_ok();
+        let file = File::Pack(pack);
+        let read = read_claimed(storage, file, offset.into(), length as usize, &mut range);
+        let has_range = read.is_ok();
         let id_of = |want: &Want| batch.files[want.file as usize].content[want.chunk as usize];
         let same = |a: &Want, b: &Want| a.offset == b.offset && id_of(a) == id_of(b);
         for group in wants.chunk_by(same) {

@@ -26,11 +26,12 @@ use muster_repository::{
     id::BlobId,
     repository::Repository,
     run::Run,
-    storage::{File, FileKind, LocalStorage, Storage},
+    storage::{File, FileKind, LocalStorage},
 };
 use muster_testkit::{Scratch, fixtures};
 
 #[path = "../../../../fuzz/src/targets.rs"]
+#[expect(unreachable_pub, reason = "a crate of its own uses it too")]
 mod targets;
 
 /// Larger examples say nothing that smaller ones do not, in bytes.

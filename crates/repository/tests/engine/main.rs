@@ -10,6 +10,7 @@ mod common;
 mod crash;
 mod damage;
 mod fuzz_seeds;
+mod hostile;
 
 mod interop;
 mod oracles;
