@@ -98,7 +98,7 @@ pub(crate) fn run_without_root(sandbox: &Sandbox, arguments: &[&str]) -> Ran {
 fn sources_that_are_missing_are_left_out_or_fail() {
     let sandbox = Sandbox::new("missing-source");
     sandbox.run(&["backup", "source", "missing"]).expect(5).tells("missing");
-    let ran = sandbox.run(&["backup", "missing"]).expect(1).tells("no such file or folder");
+    let ran = sandbox.run(&["backup", "missing"]).expect(1).tells("nothing of it can be found");
     assert_eq!(ran.stdout, "");
     assert_eq!(sandbox.run(&["snapshots", "--json"]).json().as_array().unwrap().len(), 1);
 }

@@ -6,7 +6,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     process::{Child, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use muster_repository::{
@@ -143,6 +143,11 @@ fn a_hundred_kills_lose_no_snapshot_and_store_nothing_twice() {
 
     // Whoever was killed while writing left halves of files behind.
     sandbox.write(&format!("repo/data/00/{}-tmp-0123456789abcdef", "0".repeat(64)), "half");
+    // They are removed when they are old enough to be nobody's work.
+    let old = SystemTime::now() - Duration::from_secs(2 * 60 * 60);
+    for name in sandbox.leftovers() {
+        fs::File::open(sandbox.path("repo").join(name)).unwrap().set_modified(old).unwrap();
+    }
     sandbox.run(&["backup", "source", "--pack-size", "4"]).expect(0);
     let is_half = |name: &&String| !name.starts_with("locks/");
     assert_eq!(sandbox.leftovers().iter().find(is_half), None);
