@@ -129,6 +129,8 @@ impl Lock {
         let (repository, environment) = (repository.clone(), environment.clone());
         let current = Mutex::new(current);
         let shared = Arc::new(Shared { repository, environment, kind, current });
+        let condition = Arc::downgrade(&shared);
+        run.cancel.require(Some(Arc::new(move || condition.upgrade()?.lost())));
         let (stop, stopped) = bounded(0);
         let refresher = {
             let (shared, run) = (Arc::clone(&shared), run.clone());
@@ -199,6 +201,18 @@ impl Shared {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Why the lock is no longer held, if so: its file is gone.
+    fn lost(&self) -> Option<String> {
+        // A refresh replaces the file: whoever asks at that moment finds the next one.
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.repository.storage().size(File::Lock(*current)) {
+            Err(error) if error.problem() == StorageProblem::NotFound => {
+                Some("somebody removed its lock".to_owned())
+            }
+            _ => None,
+        }
+    }
+
     /// Replaces the lock file by a newer one. A lock that others removed is not made again:
     /// whoever removed it may rely on being alone.
     fn refresh(&self) -> Result<(), LockError> {
@@ -218,7 +232,8 @@ impl Shared {
             storage.delete(File::Lock(new))?;
             return Err(error);
         }
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = new;
         storage.delete(File::Lock(old))?;
         Ok(())
     }
@@ -449,6 +464,15 @@ impl Fault for LockError {
         match self {
             Self::Locked(held) if held.stale => {
                 Some("remove the lock of the process that is gone: muster repo unlock".to_owned())
+            }
+            Self::Storage(error)
+                if matches!(error.problem(), StorageProblem::Full | StorageProblem::Denied) =>
+            {
+                Some(
+                    "a lock could not be written; a command that only reads works without one: \
+                     --no-lock"
+                        .to_owned(),
+                )
             }
             Self::Locked(_) => Some(
                 "wait for it with --retry-lock 10m; if that process is surely dead: muster repo \

@@ -538,6 +538,8 @@ impl Storer<'_> {
         self.index_since = Instant::now();
         self.index_blobs = 0;
         if !index.packs.is_empty() {
+            // Without the lock, the packs may have been deleted meanwhile.
+            self.run.cancel.check_condition()?;
             self.repository.save_unpacked(File::Index, &index)?;
         }
         Ok(())

@@ -459,7 +459,8 @@ impl BlobReader<'_> {
         let file = File::Pack(location.pack);
         let offset = u64::from(location.blob.offset);
         let length = location.blob.length as usize;
-        read_claimed(self.repository.storage.as_ref(), file, offset, length, &mut self.sealed)?;
+        read_claimed(self.repository.storage.as_ref(), file, offset, length, &mut self.sealed)
+            .map_err(|error| ReadError::of_pack(location.pack, error))?;
         self.opener.open(location, &mut self.sealed, plaintext)
     }
 

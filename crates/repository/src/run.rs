@@ -3,9 +3,12 @@
 //! The engine counts; whoever shows progress looks at the counters when it likes to. Nothing
 //! is called back from the hot path.
 
-use std::sync::{
-    Arc, Mutex, OnceLock, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use muster_model::{Class, Fault};
@@ -112,10 +115,20 @@ pub struct Cancel {
     state: Arc<CancelState>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct CancelState {
     requested: AtomicBool,
     reason: OnceLock<String>,
+    condition: Mutex<Option<Condition>>,
+}
+
+/// Tells why the operation must not go on, if so. See [`Cancel::require`].
+type Condition = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+impl fmt::Debug for CancelState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelState").field("reason", &self.reason).finish_non_exhaustive()
+    }
 }
 
 /// The operation was asked to stop.
@@ -137,6 +150,25 @@ impl Cancel {
     #[must_use]
     pub fn is_requested(&self) -> bool {
         self.state.requested.load(Ordering::Acquire)
+    }
+
+    /// From here on the operation may only go on while `condition` gives no reason against it;
+    /// `None` lifts the condition. A held lock is such a condition.
+    pub fn require(&self, condition: Option<Condition>) {
+        *self.state.condition.lock().unwrap_or_else(PoisonError::into_inner) = condition;
+    }
+
+    /// As [`Cancel::check`], and asks the condition too, which may take a look at the store:
+    /// for use right before something is written that others rely upon.
+    ///
+    /// # Errors
+    /// Fails when a stop was requested or the condition no longer holds.
+    pub fn check_condition(&self) -> Result<(), Cancelled> {
+        let condition = self.state.condition.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(reason) = condition.and_then(|condition| condition()) {
+            self.request(reason);
+        }
+        self.check()
     }
 
     /// Fails when the operation shall stop; for use with `?` between steps.

@@ -60,7 +60,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TAG[,TAG…]")]
     tag: Vec<String>,
     /// Record this host instead of this machine's name
-    #[arg(short = 'H', long, alias = "hostname", value_name = "NAME")]
+    #[arg(short = 'H', long, alias = "hostname", value_name = "NAME", env = "RESTIC_HOST")]
     host: Option<String>,
     /// Record this time instead of now, for example '2026-01-31 17:45:00'
     #[arg(long, value_name = "TIME")]
@@ -251,8 +251,7 @@ fn parent(
         });
     }
     let found = select::find_latest(&snapshots, &filter);
-    // Without one in the wider group there is none in the narrower one of 'latest' either.
-    Ok(found.map_or(ParentChoice::Latest, |(id, _)| ParentChoice::Snapshot(*id)))
+    Ok(found.map_or(ParentChoice::Nothing, |(id, _)| ParentChoice::Snapshot(*id)))
 }
 
 /// The stream to back up, if it is one.

@@ -69,7 +69,7 @@ fn what_cannot_be_read_is_listed_and_exit_code_5() {
 }
 
 /// Root reads everything, so these commands run as somebody else, who owns the repository.
-fn run_without_root(sandbox: &Sandbox, arguments: &[&str]) -> Ran {
+pub(crate) fn run_without_root(sandbox: &Sandbox, arguments: &[&str]) -> Ran {
     let command = sandbox.command(arguments);
     if !rustix::process::getuid().is_root() {
         return run(&mut { command });

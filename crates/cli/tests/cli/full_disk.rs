@@ -1,10 +1,15 @@
 //! A disk without room: what is there stays whole, and the user is told.
 
-use std::{fs, io::Write, path::Path, thread};
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    thread,
+};
 
 use muster_testkit::walker::{Tolerance, assert_same, walk};
 use nix::{
-    mount::{MsFlags, mount},
+    mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, unshare},
 };
 
@@ -34,9 +39,30 @@ fn with_own_mounts(test: impl FnOnce() + Send) {
     });
 }
 
-fn mount_small(path: &Path, mebibytes: usize, flags: MsFlags) {
-    let size = format!("size={mebibytes}m,mode=755");
-    mount(Some("muster-test"), path, Some("tmpfs"), flags, Some(size.as_str())).unwrap();
+/// A small disk in memory. Dropped before the sandbox, so that the sandbox can be removed.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(path: &Path, mebibytes: usize) -> Self {
+        let disk = Self(path.to_owned());
+        disk.set_size(mebibytes, MsFlags::empty());
+        disk
+    }
+
+    fn grow(&self, mebibytes: usize) {
+        self.set_size(mebibytes, MsFlags::MS_REMOUNT);
+    }
+
+    fn set_size(&self, mebibytes: usize, flags: MsFlags) {
+        let size = format!("size={mebibytes}m,mode=755");
+        mount(Some("muster-test"), &self.0, Some("tmpfs"), flags, Some(size.as_str())).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        umount2(&self.0, MntFlags::MNT_DETACH).ok();
+    }
 }
 
 /// Bytes that do not compress.
@@ -57,7 +83,7 @@ fn a_backup_onto_a_full_disk_fails_and_harms_nothing() {
         let (repo, kept) = (sandbox.path("repo"), sandbox.path("kept"));
         fs::rename(&repo, &kept).unwrap();
         fs::create_dir(&repo).unwrap();
-        mount_small(&repo, 12, MsFlags::empty());
+        let disk = SmallDisk::mount(&repo, 12);
         let copied =
             std::process::Command::new("cp").arg("-a").arg(kept.join(".")).arg(&repo).status();
         assert!(copied.unwrap().success());
@@ -98,7 +124,7 @@ fn a_backup_onto_a_full_disk_fails_and_harms_nothing() {
 
         // With room again the backup goes on where it ended.
         fs::remove_file(repo.join("filler")).unwrap();
-        mount_small(&repo, 64, MsFlags::MS_REMOUNT);
+        disk.grow(64);
         let summary = sandbox.run(&[&backup[..], &["--json"]].concat()).expect(0).last_json();
         assert!(summary["data_added"].as_u64().unwrap() < 17 << 20, "{summary}");
         sandbox.run(&["check", "--read-data"]).expect(0);
@@ -119,7 +145,7 @@ fn a_restore_onto_a_full_disk_leaves_whole_files_only() {
         sandbox.run(&["backup", "source"]).expect(0);
         let small = sandbox.path("small");
         fs::create_dir(&small).unwrap();
-        mount_small(&small, 4, MsFlags::empty());
+        let disk = SmallDisk::mount(&small, 4);
         let ran = sandbox.run(&["restore", "latest", "--target", "small/back"]).expect(1);
         let ran = ran.tells("the target is full").tells("cannot write source/file-");
         assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
@@ -131,7 +157,7 @@ fn a_restore_onto_a_full_disk_leaves_whole_files_only() {
             let whole = original.get(path).unwrap_or_else(|| panic!("{name} is no file of ours"));
             assert_eq!(entry.sha256, whole.sha256, "{name}");
         }
-        mount_small(&small, 64, MsFlags::MS_REMOUNT);
+        disk.grow(64);
         let again = ["restore", "latest", "--target", "small/back", "--overwrite", "if-changed"];
         sandbox.run(&again).expect(0);
         let restored = walk(&small.join("back/source")).unwrap();

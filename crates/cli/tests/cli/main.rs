@@ -10,6 +10,7 @@ mod check;
 mod full_disk;
 mod interrupt;
 mod kill;
+mod metadata;
 mod passwords;
 mod reading;
 mod repository;

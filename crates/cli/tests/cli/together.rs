@@ -141,7 +141,7 @@ fn a_source_that_changes_meanwhile_does_no_harm() {
             sandbox.write(&format!("source/passing/{}", number % 50), "here today");
             fs::write(sandbox.path("new"), format!("version {number}").repeat(100)).unwrap();
             fs::rename(sandbox.path("new"), sandbox.path("source/replaced")).unwrap();
-            if number % 50 == 0 {
+            if number.is_multiple_of(50) {
                 fs::remove_dir_all(sandbox.path("source/passing")).unwrap();
             }
             thread::park_timeout(Duration::from_micros(100));

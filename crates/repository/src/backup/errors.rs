@@ -17,10 +17,19 @@ use crate::{
 #[derive(Debug, Error)]
 pub enum BackupError {
     /// Nothing to back up.
-    #[error("back up {}: there is no such file or folder", names(missing))]
+    #[error("back up {}: nothing of it can be found", names(missing))]
     NoSource {
         /// What was named.
         missing: Vec<PathBuf>,
+        /// Why the last of them cannot be found.
+        #[source]
+        source: Option<io::Error>,
+    },
+    /// A source lies in the repository itself.
+    #[error("back up '{}': it is the repository, or lies in it", path.display())]
+    SourceIsRepository {
+        /// The source.
+        path: PathBuf,
     },
     /// A folder that stands for its entries could not be listed.
     #[error("list the source folder")]
@@ -45,7 +54,9 @@ pub enum BackupError {
 fn names(paths: &[PathBuf]) -> String {
     match paths {
         [] => "nothing".to_owned(),
-        paths => paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
+        paths => {
+            paths.iter().map(|path| format!("'{}'", path.display())).collect::<Vec<_>>().join(", ")
+        }
     }
 }
 
@@ -64,7 +75,10 @@ impl From<StorageError> for BackupError {
 impl BackupError {
     fn fault(&self) -> Option<&dyn Fault> {
         match self {
-            Self::NoSource { .. } | Self::Sources(_) | Self::Stream(_) => None,
+            Self::NoSource { .. }
+            | Self::SourceIsRepository { .. }
+            | Self::Sources(_)
+            | Self::Stream(_) => None,
             Self::Lock(error) => Some(error),
             Self::Read(error) => Some(error),
             Self::Write(error) => Some(error),
@@ -77,6 +91,7 @@ impl Fault for BackupError {
     fn class(&self) -> Class {
         match self {
             Self::NoSource { .. } => Class::NotFound,
+            Self::SourceIsRepository { .. } => Class::Input,
             Self::Sources(_) | Self::Stream(_) => Class::Transient,
             _ => self.fault().map_or(Class::Bug, Fault::class),
         }
@@ -85,6 +100,7 @@ impl Fault for BackupError {
     fn code(&self) -> &'static str {
         match self {
             Self::NoSource { .. } => "source-missing",
+            Self::SourceIsRepository { .. } => "source-is-repository",
             Self::Sources(_) => "source-unreadable",
             Self::Stream(_) => "stream-failed",
             _ => self.fault().map_or("aborted", Fault::code),
@@ -94,6 +110,9 @@ impl Fault for BackupError {
     fn help(&self) -> Option<String> {
         match self {
             Self::NoSource { .. } => Some("check the paths; nothing was written".to_owned()),
+            Self::SourceIsRepository { .. } => {
+                Some("to have it twice, use 'muster repo copy'; nothing was written".to_owned())
+            }
             Self::Sources(_) => None,
             Self::Stream(_) => {
                 Some("no snapshot was written; mend the command and run it again".to_owned())

@@ -236,6 +236,7 @@ impl<'a> Job<'a> {
             drop_missing_sources(&mut options, &problems, run)?;
         }
         options.filter.destination = destination(repository);
+        refuse_the_repository(repository, &options)?;
         let lock = match options.packs.dry_run {
             true => None,
             false => {
@@ -333,7 +334,7 @@ impl<'a> Job<'a> {
         let unchanged = self.parent.is_some_and(|(_, parent)| parent.tree == tree);
         let wanted = !(self.options.skip_if_unchanged && unchanged);
         // The last look before anything refers to the new data.
-        self.run.cancel.check()?;
+        self.run.cancel.check_condition()?;
         let id = match wanted && !self.options.packs.dry_run {
             true => Some(self.repository.save_unpacked(File::Snapshot, &snapshot)?),
             false => None,
@@ -555,14 +556,29 @@ fn drop_missing_sources(
         }
     });
     if options.sources.is_empty() {
-        let missing = missing.into_iter().map(|(path, _)| path).collect();
-        return Err(BackupError::NoSource { missing });
+        let (missing, mut errors): (_, Vec<_>) = missing.into_iter().unzip();
+        return Err(BackupError::NoSource { missing, source: errors.pop() });
     }
     for (source, error) in missing {
         let path = walk::absolute(&source);
         problems.add(Problem { path, operation: "find", error }, run);
     }
     Ok(())
+}
+
+/// Refuses sources within the repository: their backup would never be the same twice.
+fn refuse_the_repository(
+    repository: &Repository,
+    options: &BackupOptions,
+) -> Result<(), BackupError> {
+    let root = repository.storage().local_folder().and_then(|root| root.canonicalize().ok());
+    let inside = |source: &&PathBuf| {
+        root.as_ref().is_some_and(|root| source.canonicalize().is_ok_and(|s| s.starts_with(root)))
+    };
+    match options.sources.iter().find(inside) {
+        Some(source) => Err(BackupError::SourceIsRepository { path: source.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// Device and inode of the folder that holds the repository, if it is one.
@@ -583,8 +599,10 @@ fn find_parent(
     if options.kind == BackupKind::Full {
         return Ok(None);
     }
-    if let ParentChoice::Snapshot(id) = options.parent {
-        return Ok(Some((id, repository.snapshot(id)?)));
+    match options.parent {
+        ParentChoice::Nothing => return Ok(None),
+        ParentChoice::Snapshot(id) => return Ok(Some((id, repository.snapshot(id)?))),
+        ParentChoice::Latest => {}
     }
     let ids = repository.snapshot_ids()?;
     // A damaged snapshot is no parent; `check` is there to tell of it.

@@ -33,6 +33,8 @@ pub enum ParentChoice {
     Latest,
     /// This one.
     Snapshot(SnapshotId),
+    /// None: every file is read.
+    Nothing,
 }
 
 /// What must agree for a file to be trusted.
@@ -56,14 +58,15 @@ impl Trust {
         let content = before.content.as_ref()?;
         let same = before.size == now.size
             && before.mtime == now.mtime
-            && (self.ignore_ctime || before.ctime == now.ctime && !self.is_racy(now))
+            && (self.ignore_ctime || before.ctime == now.ctime)
+            && !self.is_racy(if self.ignore_ctime { now.mtime } else { now.ctime })
             && (self.ignore_inode || before.inode == now.inode);
         let stored = || content.iter().all(|&id| index.contains(BlobKind::Data, id));
         (same && stored()).then_some(before)
     }
 
-    fn is_racy(&self, node: &Node) -> bool {
-        node.ctime.seconds() >= self.parent_start.seconds() - RACY_SECONDS
+    fn is_racy(&self, changed: Timestamp) -> bool {
+        changed.seconds() >= self.parent_start.seconds() - RACY_SECONDS
     }
 }
 

@@ -152,6 +152,10 @@ impl Damage {
             (Subject::File(File::Lock(_)), _) => {
                 "if nobody works in the repository, run 'muster repo unlock --remove-all'"
             }
+            (Subject::File(File::Snapshot(_)), _) => {
+                "bring the file back from a copy of the repository; without one this snapshot \
+                 is lost, and all others are untouched by it"
+            }
             (Subject::File(File::Key(_)), _) => {
                 "bring the file back from a copy of the repository, or remove it: the data can \
                  be read with another key"

@@ -8,7 +8,7 @@ use crate::{
     format::{FormatError, key_file::WrapError, pack::BlobKind},
     id::{BlobId, PackId},
     run::Cancelled,
-    storage::{File, StorageError},
+    storage::{File, StorageError, StorageProblem},
 };
 
 /// Something in the repository could not be read.
@@ -62,6 +62,16 @@ fn in_pack(pack: Option<&PackId>) -> String {
 impl ReadError {
     pub(crate) fn damaged(file: File, source: FormatError) -> Self {
         Self::Damaged { file, source }
+    }
+
+    /// A pack that an index names must be there: that it is not is damage.
+    pub(crate) fn of_pack(pack: PackId, error: StorageError) -> Self {
+        match error.problem() {
+            StorageProblem::NotFound => {
+                Self::damaged(File::Pack(pack), FormatError::invalid("the file is missing"))
+            }
+            _ => Self::Storage(error),
+        }
     }
 }
 

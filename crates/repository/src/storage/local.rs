@@ -17,6 +17,10 @@ use crate::crypto::random_bytes;
 /// Marks the name of a file that is still being written.
 const TEMPORARY_MARK: &str = "-tmp-";
 
+/// How long a temporary file must have been left alone before it is removed. A file is written
+/// in seconds; who writes it may be a process that was not seen to be at work.
+const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
+
 /// restic's pause between writing a lock and looking for others, for file systems whose
 /// listings are cached by another machine.
 const NETWORK_LISTING_LAG: Duration = Duration::from_millis(200);
@@ -110,6 +114,13 @@ impl<D: Disk> LocalStorage<D> {
             false => visit(entry),
         })
     }
+}
+
+/// Whether a file is old enough to be nobody's work any more.
+fn is_old(entry: &fs::DirEntry) -> io::Result<bool> {
+    let data = entry.metadata()?;
+    let age = data.modified()?.elapsed().unwrap_or_default();
+    Ok(data.is_file() && age >= LEFTOVER_AGE)
 }
 
 fn visit_folder(
@@ -253,7 +264,7 @@ impl<D: Disk> Storage for LocalStorage<D> {
                     .to_str()
                     .and_then(|name| name.split_once(TEMPORARY_MARK))
                     .is_some_and(|(stem, _)| kind.file(stem).is_some());
-                if leftover && entry.file_type()?.is_file() {
+                if leftover && is_old(entry)? {
                     self.disk.remove(&entry.path())?;
                     removed += 1;
                 }
@@ -290,6 +301,9 @@ mod tests {
         let leftover = folder.path().join(format!("{file}-tmp-123"));
         fs::create_dir_all(leftover.parent().unwrap()).unwrap();
         fs::write(&leftover, "half").unwrap();
+        assert_eq!(storage.remove_leftovers().unwrap(), 0, "it may be somebody's at work");
+        let old = std::time::SystemTime::now() - LEFTOVER_AGE;
+        fs::File::options().write(true).open(&leftover).unwrap().set_modified(old).unwrap();
         let stranger = folder.path().join("data/README-tmp-of-mine");
         fs::write(&stranger, "mine").unwrap();
         assert_eq!(storage.list(FileKind::Pack).unwrap(), []);
