@@ -51,14 +51,15 @@ coverage=(
   -Cllvm-args=-sanitizer-coverage-trace-compares
   --cfg fuzzing
 )
+# Not --locked: when the engine gets a new dependency, fuzz/Cargo.lock learns of it here.
 build=(
-  cargo build --quiet --release --locked --manifest-path fuzz/Cargo.toml
+  cargo build --quiet --release --manifest-path fuzz/Cargo.toml
   --target "$host" --target-dir "$work"
 )
 mkdir -p "$work"
 if ! RUSTFLAGS="${coverage[*]}" "${build[@]}" --bins 2>"$work/build.log"; then
   # Our own mistakes are no reason to skip.
-  if cargo check --quiet --locked --manifest-path fuzz/Cargo.toml --target-dir "$work"; then
+  if cargo check --quiet --manifest-path fuzz/Cargo.toml --target-dir "$work"; then
     tail -n 20 "$work/build.log" >&2
     skip "it does not build with coverage here (the log is target/fuzz/build.log)"
   fi
