@@ -141,9 +141,11 @@ impl Lock {
                     match shared.refresh() {
                         Ok(()) if !late => refreshed = time_since_boot(),
                         // Asleep for so long, others may have taken the lock for dead.
-                        Ok(()) => return run.cancel.request("the lock was not refreshed in time"),
+                        Ok(()) => {
+                            return run.cancel.lock_lost("its lock was not refreshed in time");
+                        }
                         Err(error) if late || matches!(error, LockError::Removed) => {
-                            return run.cancel.request(format!("the lock was lost ({error})"));
+                            return run.cancel.lock_lost(format!("its lock was lost ({error})"));
                         }
                         Err(_) => {}
                     }

@@ -118,8 +118,17 @@ pub struct Cancel {
 #[derive(Default)]
 struct CancelState {
     requested: AtomicBool,
-    reason: OnceLock<String>,
+    reason: OnceLock<(Stop, String)>,
     condition: Mutex<Option<Condition>>,
+}
+
+/// Why an operation stops early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// Somebody asked for it.
+    Asked,
+    /// What it needs to go on is gone: its lock.
+    LockLost,
 }
 
 /// Tells why the operation must not go on, if so. See [`Cancel::require`].
@@ -135,14 +144,24 @@ impl fmt::Debug for CancelState {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("finish: {reason}")]
 pub struct Cancelled {
+    stop: Stop,
     reason: String,
 }
 
 impl Cancel {
     /// Asks the operation to stop; the first reason given is the one that is reported.
     pub fn request(&self, reason: impl Into<String>) {
+        self.stop(Stop::Asked, reason.into());
+    }
+
+    /// Stops the operation because its lock is lost.
+    pub fn lock_lost(&self, reason: impl Into<String>) {
+        self.stop(Stop::LockLost, reason.into());
+    }
+
+    fn stop(&self, stop: Stop, reason: String) {
         // A second request finds a reason there already, and that one stays.
-        drop(self.state.reason.set(reason.into()));
+        drop(self.state.reason.set((stop, reason)));
         self.state.requested.store(true, Ordering::Release);
     }
 
@@ -166,7 +185,7 @@ impl Cancel {
     pub fn check_condition(&self) -> Result<(), Cancelled> {
         let condition = self.state.condition.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(reason) = condition.and_then(|condition| condition()) {
-            self.request(reason);
+            self.lock_lost(reason);
         }
         self.check()
     }
@@ -179,18 +198,25 @@ impl Cancel {
         if !self.is_requested() {
             return Ok(());
         }
-        let reason = self.state.reason.get().map_or("it was asked to stop", String::as_str);
-        Err(Cancelled { reason: reason.to_owned() })
+        let asked = (Stop::Asked, "it was asked to stop".to_owned());
+        let (stop, reason) = self.state.reason.get().unwrap_or(&asked).clone();
+        Err(Cancelled { stop, reason })
     }
 }
 
 impl Fault for Cancelled {
     fn class(&self) -> Class {
-        Class::Interrupted
+        match self.stop {
+            Stop::Asked => Class::Interrupted,
+            Stop::LockLost => Class::Conflict,
+        }
     }
 
     fn code(&self) -> &'static str {
-        "interrupted"
+        match self.stop {
+            Stop::Asked => "interrupted",
+            Stop::LockLost => "lock-lost",
+        }
     }
 
     fn help(&self) -> Option<String> {

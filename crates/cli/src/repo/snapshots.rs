@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 
-use muster_model::units::format_size;
+use muster_model::{Class, Fault, units::format_size};
 use muster_repository::{
     format::snapshot::Snapshot,
     id::SnapshotId,
+    repository::Repository,
     select::{self, GroupBy, GroupKey},
 };
 use serde::Serialize;
 
-use super::{counted, release, select_several};
+use super::{counted, release, select_several, snapshot_filter};
 use crate::{
     app::App,
     args::FilterArgs,
@@ -77,7 +78,10 @@ struct Group<'a> {
 pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let repository = app.open()?;
     let lock = app.lock_to_read(&repository)?;
-    let snapshots = select_several(app, &repository, &args.snapshots, &args.filter)?;
+    let (snapshots, damaged) = match args.snapshots.is_empty() {
+        true => list_readable(&repository, &args.filter)?,
+        false => (select_several(app, &repository, &args.snapshots, &args.filter)?, Vec::new()),
+    };
     release(lock)?;
     let grouped = args.group_by.filter(|by| by.hosts || by.paths || by.tags);
     let nothing = GroupBy { hosts: false, paths: false, tags: false };
@@ -94,7 +98,28 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
         true => print_json(app, &groups, grouped.is_some())?,
         false => print_tables(app, args, &groups, grouped.is_some())?,
     }
-    Ok(Exit::Done)
+    Ok(damaged.iter().map(|failure| app.output.failure(failure)).next_back().unwrap_or(Exit::Done))
+}
+
+/// All snapshots that can be read, oldest first, and why others cannot. The list is what people
+/// choose a sound snapshot from when another is damaged.
+fn list_readable(
+    repository: &Repository,
+    filter: &FilterArgs,
+) -> Result<(Vec<Found>, Vec<Failure>), Failure> {
+    let filter = snapshot_filter(filter);
+    let (mut snapshots, mut damaged) = (Vec::new(), Vec::new());
+    for id in repository.snapshot_ids()? {
+        match repository.snapshot(id) {
+            Ok(snapshot) if filter.matches(&snapshot) => snapshots.push((id, snapshot)),
+            Ok(_) => {}
+            // Another process removed it meanwhile.
+            Err(error) if error.class() == Class::NotFound => {}
+            Err(error) => damaged.push(Failure::of(&error)),
+        }
+    }
+    snapshots.sort_by_key(|(id, snapshot)| (snapshot.time, *id));
+    Ok((snapshots, damaged))
 }
 
 /// Keeps the last `latest` snapshots of each group, in their order (oldest first).

@@ -40,3 +40,31 @@ fn a_damaged_lock_does_not_keep_the_check_from_telling() {
     let ran = sandbox.run(&["check"]).expect(3).shows(&name);
     ran.tells("checking without a lock");
 }
+
+#[test]
+fn a_missing_pack_is_damage_and_the_rest_comes_back() {
+    let sandbox = Sandbox::new("missing-pack");
+    sandbox.run(&["backup", "source"]).expect(0);
+    let pack = sandbox.data_pack();
+    fs::remove_file(&pack).unwrap();
+    let name = pack.file_name().unwrap().to_str().unwrap().to_owned();
+    sandbox.run(&["check"]).expect(3).shows(&name).shows("missing");
+    sandbox.run(&["restore", "latest", "--target", "out"]).expect(3).tells(&name);
+    sandbox.run(&["dump", "latest", "/source/a.txt"]).expect(3);
+}
+
+#[test]
+fn the_sound_snapshots_are_listed_beside_a_damaged_one() {
+    let sandbox = Sandbox::new("damaged-snapshot");
+    sandbox.run(&["backup", "source"]).expect(0);
+    let first = fs::read_dir(sandbox.path("repo/snapshots")).unwrap().next().unwrap().unwrap();
+    let first_id = first.file_name().into_string().unwrap();
+    sandbox.run(&["backup", "source"]).expect(0);
+    let content = fs::read(first.path()).unwrap();
+    fs::write(first.path(), &content[1..]).unwrap();
+    let ran = sandbox.run(&["snapshots", "--json"]).expect(3).tells(&first_id);
+    let listed = ran.json();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    let sound = listed[0]["id"].as_str().unwrap();
+    sandbox.run(&["restore", sound, "--target", "out"]).expect(0);
+}

@@ -173,3 +173,17 @@ fn a_source_that_changes_meanwhile_does_no_harm() {
     }
     sandbox.run(&["check", "--read-data"]).expect(0);
 }
+
+/// Without its lock nothing keeps a prune away from what a backup has stored, so it must not
+/// write a snapshot that refers to it.
+#[test]
+fn a_backup_whose_lock_was_removed_writes_no_snapshot() {
+    let sandbox = Sandbox::new("lost-lock");
+    let mut child = sandbox.waiting_backup();
+    sandbox.run(&["unlock", "--remove-all"]).expect(0);
+    child.stdin.take().unwrap().write_all(b"the rest").unwrap();
+    let ran = Ran::of(child.wait_with_output().unwrap()).expect(4);
+    ran.tells("somebody removed its lock");
+    assert_eq!(snapshots(&sandbox), 0);
+    sandbox.run(&["check"]).expect(0);
+}
