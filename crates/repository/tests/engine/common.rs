@@ -120,3 +120,13 @@ pub(crate) fn restic(peer: &Peer, sandbox: &Sandbox, args: &[&str]) -> anyhow::R
     command.env("RESTIC_PASSWORD", PASSWORD).args(args);
     Ok(muster_testkit::peers::run(&mut command)?.expect_success()?.stdout())
 }
+
+/// The tree of the source folder itself: those above it change all the time (`/tmp` does).
+pub(crate) fn source_tree(repository: &Repository, root: BlobId, source: &Path) -> BlobId {
+    let indexed = repository.load_index(&Run::new()).unwrap();
+    let mut reader = indexed.blob_reader().unwrap();
+    source.strip_prefix("/").unwrap().components().fold(root, |tree, name| {
+        let name = name.as_os_str().as_encoded_bytes();
+        reader.tree(tree).unwrap().get(name).unwrap().subtree.unwrap()
+    })
+}

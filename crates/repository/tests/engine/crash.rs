@@ -14,7 +14,7 @@ use std::{
 
 use muster_model::{BackupKind, Class, Fault};
 use muster_repository::{
-    backup::{BackupOptions, BackupReport, backup},
+    backup::{BackupOptions, backup},
     check::{CheckOptions, ReadData, check},
     environment::Environment,
     format::{
@@ -22,7 +22,7 @@ use muster_repository::{
         key_file::Cost,
         pack::{header_span, read_header},
     },
-    id::{BlobId, PackId},
+    id::PackId,
     repository::{InitOptions, Repository},
     run::Run,
     storage::{
@@ -33,7 +33,7 @@ use muster_repository::{
 };
 use muster_testkit::Scratch;
 
-use crate::common::{PASSWORD, backup as back_up, init_at, open_at};
+use crate::common::{PASSWORD, backup as back_up, init_at, open_at, source_tree};
 
 /// A change to the disk. Paths are relative to the repository.
 #[derive(Debug, Clone)]
@@ -231,16 +231,6 @@ fn stored_blobs(repository: &Repository) -> HashSet<String> {
     blobs
 }
 
-/// The tree of the source folder itself.
-fn source_tree(repository: &Repository, report: &BackupReport, source: &Path) -> BlobId {
-    let indexed = repository.load_index(&Run::new()).unwrap();
-    let mut reader = indexed.blob_reader().unwrap();
-    source.strip_prefix("/").unwrap().components().fold(report.snapshot.tree, |tree, name| {
-        let name = name.as_os_str().as_encoded_bytes();
-        reader.tree(tree).unwrap().get(name).unwrap().subtree.unwrap()
-    })
-}
-
 #[track_caller]
 fn assert_clean(repository: &Repository, what: &str) {
     let report = check(repository, &CheckOptions { read_data: ReadData::All }, &Run::new());
@@ -275,7 +265,7 @@ fn a_power_failure_at_any_moment_loses_no_snapshot_and_no_stored_blob() -> anyho
     let report = backup(&recorded, options(&source), &dead, &Run::new())?;
     let changes = record.lock().unwrap().clone();
     let all_blobs = stored_blobs(&recorded);
-    let source_before = source_tree(&recorded, &report, &source);
+    let source_before = source_tree(&recorded, report.snapshot.tree, &source);
     let above = source.components().count() as u64;
     assert!(report.id.is_some() && changes.len() > 40, "{} changes", changes.len());
 
@@ -311,7 +301,7 @@ fn a_power_failure_at_any_moment_loses_no_snapshot_and_no_stored_blob() -> anyho
             // The folders above the source change all the time.
             assert!(summary.tree_blobs <= lost("Tree") + above, "{what}");
             let indexed = open_at(&found)?;
-            assert_eq!(source_tree(&indexed, &next, &source), source_before, "{what}");
+            assert_eq!(source_tree(&indexed, next.snapshot.tree, &source), source_before, "{what}");
             assert_clean(&open_at(&found)?, &what);
             fs::remove_dir_all(&found)?;
         }
