@@ -125,6 +125,8 @@ pub fn copy(
                 copier.copy_batch(writer, rest, tell)
             })?;
         add(&mut report.stats, &stats);
+        // Without the locks, what the snapshots refer to may have been deleted meanwhile.
+        run.cancel.check_condition()?;
         for &(id, snapshot) in &rest[..batch.whole] {
             let new = if options.dry_run { *id } else { save(target, *id, snapshot)? };
             tell(CopyEvent::Saved { source: *id, target: new });

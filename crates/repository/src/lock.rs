@@ -130,7 +130,7 @@ impl Lock {
         let current = Mutex::new(current);
         let shared = Arc::new(Shared { repository, environment, kind, current });
         let condition = Arc::downgrade(&shared);
-        run.cancel.require(Some(Arc::new(move || condition.upgrade()?.lost())));
+        run.cancel.require(Arc::new(move || condition.upgrade()?.lost()));
         let (stop, stopped) = bounded(0);
         let refresher = {
             let (shared, run) = (Arc::clone(&shared), run.clone());

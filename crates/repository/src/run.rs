@@ -119,7 +119,7 @@ pub struct Cancel {
 struct CancelState {
     requested: AtomicBool,
     reason: OnceLock<(Stop, String)>,
-    condition: Mutex<Option<Condition>>,
+    conditions: Mutex<Vec<Condition>>,
 }
 
 /// Why an operation stops early.
@@ -171,20 +171,21 @@ impl Cancel {
         self.state.requested.load(Ordering::Acquire)
     }
 
-    /// From here on the operation may only go on while `condition` gives no reason against it;
-    /// `None` lifts the condition. A held lock is such a condition.
-    pub fn require(&self, condition: Option<Condition>) {
-        *self.state.condition.lock().unwrap_or_else(PoisonError::into_inner) = condition;
+    /// From here on the operation may only go on while `condition`, too, gives no reason against
+    /// it. Each held lock is such a condition; one that is released has no more to say.
+    pub fn require(&self, condition: Condition) {
+        self.state.conditions.lock().unwrap_or_else(PoisonError::into_inner).push(condition);
     }
 
-    /// As [`Cancel::check`], and asks the condition too, which may take a look at the store:
+    /// As [`Cancel::check`], and asks the conditions too, which may take a look at the store:
     /// for use right before something is written that others rely upon.
     ///
     /// # Errors
-    /// Fails when a stop was requested or the condition no longer holds.
+    /// Fails when a stop was requested or a condition no longer holds.
     pub fn check_condition(&self) -> Result<(), Cancelled> {
-        let condition = self.state.condition.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(reason) = condition.and_then(|condition| condition()) {
+        let conditions =
+            self.state.conditions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(reason) = conditions.iter().find_map(|condition| condition()) {
             self.lock_lost(reason);
         }
         self.check()
