@@ -121,6 +121,29 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
+/// For `#[serde(with)]`: a duration as seconds in a float, as all JSON of Muster has it.
+pub mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    /// Writes seconds.
+    ///
+    /// # Errors
+    /// Fails as the serializer does.
+    pub fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_f64(duration.as_secs_f64())
+    }
+
+    /// Reads seconds.
+    ///
+    /// # Errors
+    /// Fails when they are negative, not finite or too many.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        Duration::try_from_secs_f64(f64::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

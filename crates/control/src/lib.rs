@@ -1,0 +1,1 @@
+//! Decisions without I/O: schedules, recovery points, markers, clocks, verdicts, runs.

@@ -1,0 +1,1 @@
+//! Probes and processes: what observes and acts on the outside world.

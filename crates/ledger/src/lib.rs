@@ -1,0 +1,1 @@
+//! What happened: append-only, Merkle-chained, signed; evidence and its offline verification.

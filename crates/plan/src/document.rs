@@ -1,0 +1,398 @@
+//! The plan as values: what is left when a `muster.yaml` was read and understood.
+//!
+//! Named things keep the order of the document. References are names that were checked: in a
+//! [`Plan`] that came without errors each leads somewhere, so look-ups may be written plainly.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::{Timestamp, civil::Date};
+use muster_model::{BackupKind, Cadence, Disruption, Place, Probe, SecretRef, Step};
+use serde::Serialize;
+
+/// A whole plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its text in hex, as `sha256sum muster.yaml` prints it.
+    pub revision: String,
+    /// The regions.
+    pub regions: Vec<Region>,
+    /// Who to reach, by name.
+    pub contacts: Vec<Contact>,
+    /// The built-in tiers and the plan's own; its own come first.
+    pub tiers: Vec<Tier>,
+    /// Where copies are kept.
+    pub repositories: Vec<Repository>,
+    /// What must survive.
+    pub services: Vec<Service>,
+    /// What is rehearsed, and when.
+    pub drills: Vec<ScheduledDrill>,
+    /// Rules that are waived for a while.
+    pub exceptions: Vec<Exception>,
+}
+
+/// A region, and the zones in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Region {
+    /// Its name.
+    pub name: String,
+    /// Its zones.
+    pub zones: Vec<String>,
+}
+
+/// Somebody to reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contact {
+    /// The name in the plan.
+    pub name: String,
+    /// Ways to reach them: `email`, `phone`, …
+    pub ways: BTreeMap<String, String>,
+}
+
+/// A class of criticality.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tier {
+    /// Its name.
+    pub name: String,
+    /// Whether it ships with Muster.
+    pub built_in: bool,
+    /// Recovery time objective.
+    pub rto: Option<Duration>,
+    /// Recovery point objective.
+    pub rpo: Option<Duration>,
+    /// Mean time to repair.
+    pub mttr: Option<Duration>,
+    /// Mean time between failures.
+    pub mtbf: Option<Duration>,
+    /// Availability as a fraction: 0.9999.
+    pub availability: Option<f64>,
+    /// A drill is due so long after the last one.
+    pub drill_every: Option<Duration>,
+    /// Proof older than this no longer counts.
+    pub evidence_max_age: Option<Duration>,
+}
+
+/// A store of copies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    /// Its name.
+    pub name: String,
+    /// Where it is; a folder relative to the plan in this version.
+    pub url: String,
+    /// Where it stands.
+    pub place: Place,
+    /// Its password.
+    pub password: Option<SecretRef>,
+    /// How long a copy cannot be changed by anybody.
+    pub immutable: Option<Duration>,
+}
+
+/// What users depend on: the unit of objectives and of recovery.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Its tier's name.
+    pub tier: Option<String>,
+    /// Where it runs.
+    pub place: Place,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// Who is called.
+    pub contacts: Vec<String>,
+    /// What an outage costs, by its length.
+    pub impact: Vec<(Duration, String)>,
+    /// How it is recovered.
+    pub strategy: Strategy,
+    /// What it needs.
+    pub depends_on: Vec<Dependency>,
+    /// Objectives by disruption: the tier's, with the service's own laid over them. Only those
+    /// that stand.
+    pub objectives: BTreeMap<Disruption, Objective>,
+    /// Disruptions whose objectives of the tier were taken out with `none`.
+    pub no_objective: Vec<Disruption>,
+    /// Its data.
+    pub data: Vec<DataItem>,
+    /// How copies are made.
+    pub protect: Vec<Protection>,
+    /// How its loss is measured.
+    pub markers: Option<Markers>,
+    /// What is taken for granted where nothing was measured.
+    pub assume: Assumptions,
+    /// The runbook.
+    pub recover: Vec<Step>,
+    /// When it counts as recovered.
+    pub acceptance: Acceptance,
+}
+
+/// How a service is recovered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// From copies, onto an empty target.
+    BackupRestore,
+    /// Data flows already, machines are small or off.
+    PilotLight,
+    /// A smaller copy of the service runs already.
+    WarmStandby,
+    /// All sites serve.
+    ActiveActive,
+}
+
+/// Another service that this one needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dependency {
+    /// Its name.
+    pub service: String,
+    /// Without it there is no service at all.
+    pub hard: bool,
+}
+
+/// A promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Objective {
+    /// Recovery time.
+    pub rto: Option<Duration>,
+    /// Recovery point.
+    pub rpo: Option<Duration>,
+}
+
+/// A part of a service's data that is backed up and restored as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataItem {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub source: DataSource,
+}
+
+/// Where data lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DataSource {
+    /// Files and folders, relative to the plan.
+    Files {
+        /// The paths; never empty.
+        paths: Vec<String>,
+        /// Patterns of what is left out.
+        exclude: Vec<String>,
+    },
+    /// An SQLite database.
+    Sqlite {
+        /// The file.
+        path: String,
+    },
+    /// A PostgreSQL cluster.
+    Postgres {
+        /// Its URL, without a password.
+        url: String,
+        /// The password.
+        password: Option<SecretRef>,
+        /// The operating system's user that a restored server runs as.
+        user: Option<String>,
+    },
+    /// What a command prints.
+    Command {
+        /// Program and arguments; no shell. Stages of a pipe are separated by `"|"`.
+        argv: Vec<String>,
+        /// The file that the output is kept as.
+        file: String,
+    },
+}
+
+impl DataSource {
+    /// The kind, in the plan's word.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Files { .. } => "files",
+            Self::Sqlite { .. } => "sqlite",
+            Self::Postgres { .. } => "postgres",
+            Self::Command { .. } => "command",
+        }
+    }
+}
+
+/// One line of `protect`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Protection {
+    /// The data items, in order.
+    pub data: Vec<String>,
+    /// When.
+    pub cadence: Cadence,
+    /// The repository that is written.
+    pub to: String,
+    /// The repositories that receive copies.
+    pub copy: Vec<String>,
+    /// What is kept; empty keeps everything.
+    pub keep: Keep,
+    /// How much is read again.
+    pub kind: BackupKind,
+}
+
+/// What is kept, in restic's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Keep {
+    /// The newest.
+    pub last: Option<u32>,
+    /// One an hour.
+    pub hourly: Option<u32>,
+    /// One a day.
+    pub daily: Option<u32>,
+    /// One a week.
+    pub weekly: Option<u32>,
+    /// One a month.
+    pub monthly: Option<u32>,
+    /// One a year.
+    pub yearly: Option<u32>,
+}
+
+/// Numbered, timestamped rows in the data, by which loss is measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Markers {
+    /// The data item that they are written to.
+    pub data: String,
+    /// How often.
+    pub every: Duration,
+}
+
+/// Figures that a person vouches for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Assumptions {
+    /// From the impact until somebody knows.
+    pub detect: Option<Duration>,
+    /// From then until somebody decides to recover.
+    pub decide: Option<Duration>,
+}
+
+/// When a service counts as recovered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Acceptance {
+    /// So long every probe must stay green.
+    pub hold: Duration,
+    /// When to give up.
+    pub within: Duration,
+    /// The questions.
+    pub probes: Vec<Probe>,
+    /// Rows to be counted: data item and tables.
+    pub rows: Vec<(String, Vec<String>)>,
+    /// Data items whose restored content is compared with the snapshot's.
+    pub checksums: Vec<String>,
+}
+
+/// A rehearsal in the calendar.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScheduledDrill {
+    /// The service.
+    pub service: String,
+    /// What is rehearsed.
+    pub disruption: Disruption,
+    /// When; `None` leaves it to whoever runs it.
+    pub schedule: Option<muster_model::CronSchedule>,
+    /// The name of the time zone, `UTC` by default.
+    pub timezone: String,
+}
+
+/// A rule that is waived for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exception {
+    /// For which service.
+    pub service: String,
+    /// The code of the finding.
+    pub waives: String,
+    /// The last day on which it holds.
+    pub until: Date,
+    /// Why.
+    pub reason: String,
+    /// Who allowed it.
+    pub approved_by: Option<String>,
+}
+
+/// What was measured, as the judging of a plan needs it. From the ledger; empty is fine.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Facts {
+    /// By service and data item: runs of backups.
+    pub backups: Vec<BackupFact>,
+    /// By service and data item: runs of restores in drills and recoveries.
+    pub restores: Vec<RestoreFact>,
+    /// The last proof by service and disruption.
+    pub proofs: Vec<ProofFact>,
+}
+
+/// A backup that ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackupFact {
+    /// The service.
+    pub service: String,
+    /// The data item.
+    pub data: String,
+    /// How long it took.
+    pub took: Duration,
+    /// How long the slowest copy took afterwards; zero without copies.
+    pub copy_lag: Duration,
+    /// Size of the data.
+    pub bytes: u64,
+    /// When it ended.
+    pub ended: Timestamp,
+}
+
+/// A restore that was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RestoreFact {
+    /// The service.
+    pub service: String,
+    /// The data item.
+    pub data: String,
+    /// Bytes restored.
+    pub bytes: u64,
+    /// How long the restore took.
+    pub took: Duration,
+    /// From the clock's start to the held window, without this restore: what else a recovery
+    /// of the service costs.
+    pub rest: Duration,
+}
+
+/// A drill that passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProofFact {
+    /// The service.
+    pub service: String,
+    /// What was rehearsed.
+    pub disruption: Disruption,
+    /// When it ended.
+    pub at: Timestamp,
+}
+
+impl Plan {
+    /// A service by name.
+    #[must_use]
+    pub fn service(&self, name: &str) -> Option<&Service> {
+        self.services.iter().find(|service| service.name == name)
+    }
+
+    /// A repository by name.
+    #[must_use]
+    pub fn repository(&self, name: &str) -> Option<&Repository> {
+        self.repositories.iter().find(|repository| repository.name == name)
+    }
+
+    /// A tier by name.
+    #[must_use]
+    pub fn tier(&self, name: &str) -> Option<&Tier> {
+        self.tiers.iter().find(|tier| tier.name == name)
+    }
+
+    /// The tier of a service.
+    #[must_use]
+    pub fn tier_of(&self, service: &Service) -> Option<&Tier> {
+        self.tier(service.tier.as_deref()?)
+    }
+}
+
+impl Service {
+    /// A data item by name.
+    #[must_use]
+    pub fn data(&self, name: &str) -> Option<&DataItem> {
+        self.data.iter().find(|item| item.name == name)
+    }
+}

@@ -1,0 +1,1 @@
+//! How living data becomes a consistent snapshot and comes back: files, SQLite, PostgreSQL, commands.
