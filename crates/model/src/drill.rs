@@ -187,8 +187,9 @@ pub struct Proof {
 /// Where the evidence of a drill lies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvidenceRef {
-    /// The index of its leaf in the log.
-    pub log_index: u64,
+    /// The index in the log of the entry that says how the drill ended; `None` inside that
+    /// entry itself, which cannot know it.
+    pub log_index: Option<u64>,
     /// SHA-256 of the envelope, in hex.
     pub envelope_sha256: String,
 }

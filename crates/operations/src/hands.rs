@@ -1,0 +1,49 @@
+//! From the plan's words to the hands that act: sources, marker targets.
+
+use muster_plan::document::{DataItem, DataSource};
+use muster_sources::{markers::MarkerTarget, source::Source};
+
+use crate::{error::OperationError, workspace::Workspace};
+
+/// The source that reads a data item.
+///
+/// # Errors
+/// Fails when its secret cannot be had.
+pub(crate) fn source(workspace: &Workspace, item: &DataItem) -> Result<Source, OperationError> {
+    Ok(match &item.source {
+        DataSource::Files { paths, exclude } => Source::Files {
+            paths: paths.iter().map(|path| workspace.path_of(path)).collect(),
+            exclude: exclude.clone(),
+        },
+        DataSource::Sqlite { path } => Source::Sqlite { path: workspace.path_of(path) },
+        DataSource::Command { argv, file } => {
+            Source::Command { argv: argv.clone(), file: file.clone(), env: Vec::new() }
+        }
+        DataSource::Postgres { .. } => return Err(unmarked(item)),
+    })
+}
+
+/// Where the markers of a data item are in production.
+///
+/// # Errors
+/// Fails when its secret cannot be had, or the item cannot hold markers.
+pub(crate) fn marker_target(
+    workspace: &Workspace,
+    item: &DataItem,
+) -> Result<MarkerTarget, OperationError> {
+    match &item.source {
+        DataSource::Files { paths, .. } => match paths.first() {
+            Some(path) => Ok(MarkerTarget::Files(workspace.path_of(path))),
+            None => Err(unmarked(item)),
+        },
+        DataSource::Sqlite { path } => Ok(MarkerTarget::Sqlite(workspace.path_of(path))),
+        DataSource::Postgres { .. } | DataSource::Command { .. } => Err(unmarked(item)),
+    }
+}
+
+fn unmarked(item: &DataItem) -> OperationError {
+    OperationError::Usage {
+        message: format!("write markers into {}: it is a {}", item.name, item.source.kind()),
+        help: "markers need a database or a folder: name one in `markers: {data: …}`".to_owned(),
+    }
+}
