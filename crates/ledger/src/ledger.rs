@@ -185,7 +185,7 @@ impl Ledger {
         let select = "SELECT idx, leaf FROM entry WHERE kind = ?1 ORDER BY idx DESC LIMIT 1";
         let connection = self.lock();
         let run =
-            || connection.prepare_cached(select)?.query_row([kind], index_and_leaf).optional();
+            || connection.prepare_cached(select)?.query_row([kind], index_and_text).optional();
         let row = run().map_err(LedgerError::database("read"))?;
         row.map(|(index, leaf)| parse(index, &leaf)).transpose()
     }
@@ -395,7 +395,7 @@ fn refuse_fork(
     key: &VerifierKey,
 ) -> Result<(), LedgerError> {
     let select = "SELECT size, note FROM checkpoint ORDER BY size DESC LIMIT 1";
-    let row = transaction.query_row(select, [], index_and_leaf).optional();
+    let row = transaction.query_row(select, [], index_and_text).optional();
     let Some((at, note)) = row.map_err(LedgerError::database("read"))? else { return Ok(()) };
     let newest = open_stored(at, &note, key)?.checkpoint;
     let continues =
@@ -418,7 +418,7 @@ pub(crate) fn checkpoint_notes(connection: &Connection) -> Result<Vec<(u64, Stri
     let run = || -> rusqlite::Result<Vec<(u64, String)>> {
         let mut statement =
             connection.prepare("SELECT size, note FROM checkpoint ORDER BY size")?;
-        statement.query_map([], index_and_leaf)?.collect()
+        statement.query_map([], index_and_text)?.collect()
     };
     run().map_err(LedgerError::database("read"))
 }
@@ -467,12 +467,12 @@ pub(crate) fn page(
     let run = || -> rusqlite::Result<Vec<(u64, String)>> {
         let mut statement = connection.prepare_cached(select)?;
         let values = params![to_sql(from), before, since, kinds, ROWS_PER_PAGE];
-        statement.query_map(values, index_and_leaf)?.collect()
+        statement.query_map(values, index_and_text)?.collect()
     };
     run().map_err(LedgerError::database("read"))
 }
 
-fn index_and_leaf(row: &Row<'_>) -> rusqlite::Result<(u64, String)> {
+pub(crate) fn index_and_text(row: &Row<'_>) -> rusqlite::Result<(u64, String)> {
     Ok((index_at(row, 0)?, row.get(1)?))
 }
 

@@ -1,9 +1,12 @@
 //! What happened: append-only, Merkle-chained, signed.
 
+mod archive;
+mod bundle;
 mod canonical;
-pub mod checkpoint;
+mod checkpoint;
 mod entry;
 mod error;
+pub mod evidence;
 mod files;
 mod ledger;
 pub mod merkle;
@@ -12,6 +15,10 @@ pub mod note;
 mod store;
 mod tree;
 
+pub use bundle::{
+    ExportOptions, Exported, LogError, LogVerified, Verified, VerifiedEnvelope, VerifyOptions,
+    verify_bundle, verify_log,
+};
 pub use canonical::encode as canonical_json;
 pub use checkpoint::{Checkpoint, SignedCheckpoint};
 pub use entry::{Entry, Filter};

@@ -94,9 +94,12 @@ pub enum Mismatch {
     /// What was given to verify against is no key.
     #[error("what is to be trusted has no key in the form 'name+hash+base64'")]
     TrustUnreadable,
-    /// What was given to compare with is no checkpoint of this log.
-    #[error("the kept checkpoint is not one that this bundle's key signed")]
+    /// What was given to compare with is no checkpoint.
+    #[error("what to compare with is not a checkpoint")]
     SinceUnreadable,
+    /// What was given to compare with is not signed by the key that signed the bundle.
+    #[error("the kept checkpoint is signed by another key than the bundle")]
+    SinceOfAnother,
 }
 
 impl Mismatch {
@@ -112,7 +115,9 @@ impl Mismatch {
 impl Fault for Mismatch {
     fn class(&self) -> Class {
         match self {
-            Self::TrustUnreadable | Self::NotComparable { .. } => Class::Input,
+            Self::TrustUnreadable | Self::SinceUnreadable | Self::NotComparable { .. } => {
+                Class::Input
+            }
             _ => Class::Corrupt,
         }
     }
@@ -120,9 +125,10 @@ impl Fault for Mismatch {
     fn code(&self) -> &'static str {
         match self {
             Self::KeyNotTrusted { .. } => "evidence-not-trusted",
-            Self::Rewritten { .. } | Self::SinceUnreadable => "evidence-rewritten",
+            Self::Rewritten { .. } | Self::SinceOfAnother => "evidence-rewritten",
             Self::NotComparable { .. } => "evidence-not-comparable",
             Self::TrustUnreadable => "trust-unreadable",
+            Self::SinceUnreadable => "checkpoint-unreadable",
             _ => "evidence-mismatch",
         }
     }
@@ -133,12 +139,15 @@ impl Fault for Mismatch {
                 "ask whoever runs the ledger, on another way than this bundle came, which key is \
                  theirs ('ledger.pub' in the state folder)"
             }
-            Self::Rewritten { .. } | Self::SinceUnreadable => {
+            Self::Rewritten { .. } | Self::SinceOfAnother => {
                 "keep both, and ask whoever runs the ledger; the checkpoint that was kept is the \
                  one to believe"
             }
             Self::NotComparable { .. } => {
                 "compare with a checkpoint from an exported bundle ('log/checkpoint' in it)"
+            }
+            Self::SinceUnreadable => {
+                "give the file that was kept, such as 'log/checkpoint' of a bundle"
             }
             Self::TrustUnreadable => "give the file 'ledger.pub' of the ledger that you trust",
             _ => "do not rely on it; get it again from where it was exported",
