@@ -180,7 +180,7 @@ fn take_over(target: &Path, folder: &Node) -> io::Result<()> {
     drop(std::os::unix::fs::lchown(target, Some(folder.uid), Some(folder.gid)));
     for attribute in &folder.extended_attributes {
         let name = attribute.name.as_str();
-        drop(rustix::fs::lsetxattr(target, name, &attribute.value, XattrFlags::empty()));
+        rustix::fs::lsetxattr(target, name, &attribute.value, XattrFlags::empty()).ok();
     }
     fs::set_permissions(target, Permissions::from_mode(unix_mode(folder.mode)))?;
     let seconds = u64::try_from(folder.mtime.seconds()).unwrap_or(0);

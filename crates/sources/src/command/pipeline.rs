@@ -98,7 +98,7 @@ impl Pipeline {
             let input = output.take().map_or_else(Stdio::null, Stdio::from);
             output = Some(pipeline.start_stage(stage, env, input)?);
         }
-        let groups = pipeline.stages.iter().map(Stage::group).collect();
+        let groups: Vec<_> = pipeline.stages.iter().map(Stage::group).collect();
         let cancel = run.cancel.clone();
         thread::spawn(move || watch_cancel(&cancel, &groups, &watched));
         let content: Box<dyn Read + Send> = match output {
@@ -177,7 +177,7 @@ fn shown(status: ExitStatus) -> String {
 }
 
 /// Kills the groups when the run is cancelled, until the pipeline is gone.
-fn watch_cancel(cancel: &Cancel, groups: &Vec<Option<Pid>>, watched: &Receiver<()>) {
+fn watch_cancel(cancel: &Cancel, groups: &[Option<Pid>], watched: &Receiver<()>) {
     while let Err(RecvTimeoutError::Timeout) = watched.recv_timeout(LOOK_EVERY) {
         if cancel.is_requested() {
             groups.iter().copied().for_each(kill_group);
@@ -189,7 +189,7 @@ fn watch_cancel(cancel: &Cancel, groups: &Vec<Option<Pid>>, watched: &Receiver<(
 fn kill_group(group: Option<Pid>) {
     if let Some(group) = group {
         // It may have ended by itself.
-        drop(kill_process_group(group, Signal::KILL));
+        kill_process_group(group, Signal::KILL).ok();
     }
 }
 
