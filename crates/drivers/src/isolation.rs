@@ -83,7 +83,7 @@ struct Address {
 pub struct Sighting {
     /// How many processes were looked at.
     pub processes: usize,
-    /// How many of them did not let themselves be looked at: they belong to another user.
+    /// How many of them did not let all they hold be looked at: they belong to another user.
     pub unseen: usize,
     /// What they hold of production's.
     pub breaches: Vec<Breach>,
@@ -177,10 +177,9 @@ impl Observer {
         let mut breaches = BTreeSet::new();
         let mut unseen = 0;
         for process in &processes {
-            match look.at(process.pid) {
-                Some(found) => breaches.extend(found),
-                None => unseen += 1,
-            }
+            let (found, is_complete) = look.at(process.pid);
+            breaches.extend(found);
+            unseen += usize::from(!is_complete);
         }
         let breaches = breaches.into_iter().collect();
         Ok(Sighting { processes: processes.len(), unseen, breaches })

@@ -5,6 +5,7 @@ use std::{
     fs, io,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 use super::{
@@ -19,7 +20,7 @@ use crate::text::quote;
 pub(super) struct Look<'a> {
     observer: &'a Observer,
     /// By mount namespace, and by network namespace.
-    mounts: HashMap<PathBuf, Mounts>,
+    mounts: HashMap<PathBuf, Rc<Mounts>>,
     connections: HashMap<PathBuf, HashMap<u64, Connection>>,
     unix: Option<UnixPeers>,
 }
@@ -29,37 +30,32 @@ impl<'a> Look<'a> {
         Self { observer, mounts: HashMap::new(), connections: HashMap::new(), unix: None }
     }
 
-    /// What a process holds of production's; nothing when it does not let itself be looked at.
-    /// One that vanishes meanwhile holds nothing any more.
-    pub(super) fn at(&mut self, pid: u32) -> Option<Vec<Breach>> {
+    /// What a process holds of production's, and whether all of it could be looked at. One that
+    /// vanishes meanwhile holds nothing any more.
+    pub(super) fn at(&mut self, pid: u32) -> (Vec<Breach>, bool) {
         let mut touches = BTreeSet::new();
-        self.load_namespaces(pid);
-        match self.descriptors(pid, &mut touches) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
-            // It vanished: what was seen before counts.
-            Err(_) | Ok(()) => {}
-        }
-        self.directories(pid, &mut touches);
-        self.mapped(pid, &mut touches);
-        if touches.is_empty() {
-            return Some(Vec::new());
-        }
-        let argv0 = name_of(pid);
+        let mounts = self.mounts.entry(namespace(pid, "mnt"));
+        let mounts = Rc::clone(mounts.or_insert_with(|| Rc::new(Mounts::of(pid))));
+        let owns = |path: &Path| self.observer.owns(path, &mounts);
+        directories(pid, owns, &mut touches);
+        mapped(pid, owns, &mut touches);
+        let is_complete = match self.descriptors(pid, &mounts, &mut touches) {
+            Ok(()) => true,
+            Err(error) => error.kind() != io::ErrorKind::PermissionDenied,
+        };
+        let argv0 = if touches.is_empty() { String::new() } else { name_of(pid) };
         let breach = |what| Breach { pid, argv0: argv0.clone(), what };
-        Some(touches.into_iter().map(breach).collect())
+        (touches.into_iter().map(breach).collect(), is_complete)
     }
 
-    fn load_namespaces(&mut self, pid: u32) {
-        let mounts = namespace(pid, "mnt");
-        self.mounts.entry(mounts).or_insert_with(|| Mounts::of(pid));
-    }
-
-    fn owns(&self, pid: u32, path: &Path) -> bool {
-        let mounts = self.mounts.get(&namespace(pid, "mnt"));
-        mounts.is_some_and(|mounts| self.observer.owns(path, mounts))
-    }
-
-    fn descriptors(&mut self, pid: u32, touches: &mut BTreeSet<Touch>) -> io::Result<()> {
+    /// # Errors
+    /// Fails when the process vanished, or does not let itself be looked at.
+    fn descriptors(
+        &mut self,
+        pid: u32,
+        mounts: &Mounts,
+        touches: &mut BTreeSet<Touch>,
+    ) -> io::Result<()> {
         let mut sockets = Vec::new();
         for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
             let link = entry?.path();
@@ -68,15 +64,13 @@ impl<'a> Look<'a> {
                 sockets.push(inode);
             } else if target.is_absolute() {
                 let path = without_note(&target);
-                if self.owns(pid, path) || self.is_owned_file(&link) {
+                if self.observer.owns(path, mounts) || self.is_owned_file(&link) {
                     touches.insert(Touch::Open(path.to_owned()));
                 }
             }
         }
-        if !sockets.is_empty() {
-            self.sockets(pid, &sockets, touches);
-        }
-        Ok(())
+        let others = self.connected(pid, &sockets, touches);
+        if others.is_empty() { Ok(()) } else { self.unix_sockets(&others, mounts, touches) }
     }
 
     /// The link leads to the open file itself, even when its name is gone.
@@ -84,57 +78,60 @@ impl<'a> Look<'a> {
         fs::metadata(link).is_ok_and(|status| self.observer.owns_file((status.dev(), status.ino())))
     }
 
-    fn sockets(&mut self, pid: u32, inodes: &[u64], touches: &mut BTreeSet<Touch>) {
+    /// Looks at the sockets that have addresses; gives those that have none.
+    fn connected(&mut self, pid: u32, inodes: &[u64], touches: &mut BTreeSet<Touch>) -> Vec<u64> {
+        if inodes.is_empty() {
+            return Vec::new();
+        }
         let network = namespace(pid, "net");
         let known = self.connections.entry(network).or_insert_with(|| connections_around(pid));
-        let mut others = Vec::new();
-        for inode in inodes {
-            match known.get(inode) {
-                Some(connection) if self.observer.owns_far_end(connection) => {
-                    touches.insert(Touch::Connected(connection.far));
-                }
-                Some(_) => {}
-                None => others.push(*inode),
+        for connection in inodes.iter().filter_map(|inode| known.get(inode)) {
+            if self.observer.owns_far_end(connection) {
+                touches.insert(Touch::Connected(connection.far));
             }
         }
-        if !others.is_empty() {
-            self.unix_sockets(pid, &others, touches);
-        }
+        inodes.iter().copied().filter(|inode| !known.contains_key(inode)).collect()
     }
 
-    fn unix_sockets(&mut self, pid: u32, inodes: &[u64], touches: &mut BTreeSet<Touch>) {
+    fn unix_sockets(
+        &mut self,
+        inodes: &[u64],
+        mounts: &Mounts,
+        touches: &mut BTreeSet<Touch>,
+    ) -> io::Result<()> {
         if self.unix.is_none() {
-            self.unix = UnixPeers::ask().ok();
+            // Without the kernel's word nobody knows where they lead.
+            let asked = UnixPeers::ask().map_err(|_| io::ErrorKind::PermissionDenied)?;
+            self.unix = Some(asked);
         }
-        let Some(unix) = &self.unix else { return };
-        for path in inodes.iter().flat_map(|inode| unix.paths(*inode)) {
-            if self.owns(pid, path) {
-                touches.insert(Touch::Socket(path.clone()));
-            }
+        let paths =
+            self.unix.iter().flat_map(|unix| inodes.iter().flat_map(|inode| unix.paths(*inode)));
+        let owned = paths.filter(|path| self.observer.owns(path, mounts));
+        touches.extend(owned.cloned().map(Touch::Socket));
+        Ok(())
+    }
+}
+
+fn directories(pid: u32, owns: impl Fn(&Path) -> bool, touches: &mut BTreeSet<Touch>) {
+    let mut look = |name: &str, touch: fn(PathBuf) -> Touch| {
+        let Ok(at) = fs::read_link(format!("/proc/{pid}/{name}")) else { return };
+        let at = without_note(&at);
+        if owns(at) {
+            touches.insert(touch(at.to_owned()));
         }
-    }
+    };
+    look("cwd", Touch::WorkingDirectory);
+    look("root", Touch::RootDirectory);
+}
 
-    fn directories(&self, pid: u32, touches: &mut BTreeSet<Touch>) {
-        let mut look = |name: &str, touch: fn(PathBuf) -> Touch| {
-            let Ok(at) = fs::read_link(format!("/proc/{pid}/{name}")) else { return };
-            let at = without_note(&at);
-            if self.owns(pid, at) {
-                touches.insert(touch(at.to_owned()));
-            }
-        };
-        look("cwd", Touch::WorkingDirectory);
-        look("root", Touch::RootDirectory);
-    }
-
-    fn mapped(&self, pid: u32, touches: &mut BTreeSet<Touch>) {
-        let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
-        let paths: BTreeSet<&[u8]> = maps.split(|byte| *byte == b'\n').filter_map(path).collect();
-        for path in paths {
-            let path = unescaped(path);
-            let path = without_note(&path);
-            if self.owns(pid, path) {
-                touches.insert(Touch::Mapped(path.to_owned()));
-            }
+fn mapped(pid: u32, owns: impl Fn(&Path) -> bool, touches: &mut BTreeSet<Touch>) {
+    let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let paths: BTreeSet<&[u8]> = maps.split(|byte| *byte == b'\n').filter_map(path).collect();
+    for path in paths {
+        let path = unescaped(path);
+        let path = without_note(&path);
+        if owns(path) {
+            touches.insert(Touch::Mapped(path.to_owned()));
         }
     }
 }
