@@ -15,12 +15,14 @@ use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use tokio::{
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval_at},
+    time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
 use super::client::{self, Moment, Stop, Worker, locked};
 
-const CUSTOMERS: [&str; 4] = ["Ana", "Birk", "Chiara", "Dag"];
+const N_CUSTOMERS: u32 = 4;
+
+const CUSTOMERS: [&str; N_CUSTOMERS as usize] = ["Ana", "Birk", "Chiara", "Dag"];
 
 const ITEMS: [&str; 5] = ["anchor", "bell", "compass", "lantern", "rope"];
 
@@ -112,10 +114,9 @@ impl Load {
     /// The service does not answer for each of them: nothing is known then.
     pub(crate) fn missing(&self, url: &str) -> io::Result<Vec<Acknowledged>> {
         let shop = Shop { http: client::http(TIMEOUT)?, url: format!("{url}/orders") };
-        let mut orders = self.acknowledged();
-        client::wait(async move {
+        client::wait(async {
             let mut missing = Vec::new();
-            for order in orders.drain(..) {
+            for order in self.acknowledged() {
                 if !shop.has(&order).await.map_err(io::Error::other)? {
                     missing.push(order);
                 }
@@ -125,13 +126,14 @@ impl Load {
     }
 }
 
-/// All customers at work, one after the other.
+/// All customers at work. They take turns, so that an order goes out after each `gap`.
 async fn crowd(shop: Shop, gap: Duration, seen: Arc<Mutex<Seen>>, stop: Stop) {
     let mut crowd = JoinSet::new();
     let mut begin = Instant::now();
     for name in CUSTOMERS {
-        let (shop, seen, stop) = (shop.clone(), seen.clone(), stop.clone());
-        crowd.spawn(customer(name, shop, begin, gap * CUSTOMERS.len() as u32, seen, stop));
+        let mut ticks = interval_at(begin, gap * N_CUSTOMERS);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        crowd.spawn(customer(name, ticks, shop.clone(), seen.clone(), stop.clone()));
         begin += gap;
     }
     crowd.join_all().await;
@@ -139,14 +141,11 @@ async fn crowd(shop: Shop, gap: Duration, seen: Arc<Mutex<Seen>>, stop: Stop) {
 
 async fn customer(
     name: &'static str,
+    mut ticks: Interval,
     shop: Shop,
-    begin: Instant,
-    every: Duration,
     seen: Arc<Mutex<Seen>>,
     mut stop: Stop,
 ) {
-    let mut ticks = interval_at(begin, every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     for (n, item) in (1..).zip(ITEMS.iter().cycle()) {
         tokio::select! {
             biased;

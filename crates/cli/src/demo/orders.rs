@@ -286,3 +286,37 @@ fn write_durably(folder: &Path, order: &Order) -> io::Result<()> {
     file.sync_all()?;
     File::open(folder)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_waits_for_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = connect(&folder.path().join("orders.db"), true).unwrap();
+        let text = |pragma: &str| {
+            connection.pragma_query_value(None, pragma, |row| row.get::<_, String>(0)).unwrap()
+        };
+        let number = |pragma: &str| {
+            connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).unwrap()
+        };
+        assert_eq!(text("journal_mode"), "wal");
+        // 2 is FULL: in WAL mode, the log is synced at every commit.
+        assert_eq!(number("synchronous"), 2);
+        assert_eq!(number("busy_timeout"), 5_000);
+    }
+
+    #[test]
+    fn books_are_sound_when_everything_is_entered_twice() {
+        let check = |orders, balance, unbooked, expected| {
+            let books = Books { orders, balance, unbooked };
+            assert_eq!(books.are_sound(), expected, "{books:?}");
+        };
+        check(1, 0, 0, true);
+        check(0, 0, 0, false);
+        check(1, 1, 0, false);
+        check(1, 0, 1, false);
+        check(1, 0, -1, false);
+    }
+}

@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// How long requests that are under way may take after SIGTERM.
-const GRACE: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_millis(300);
 
 /// Arguments of `muster demo-service`.
 #[derive(Debug, clap::Args)]
