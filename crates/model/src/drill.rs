@@ -192,6 +192,16 @@ pub struct EvidenceRef {
     pub log_index: Option<u64>,
     /// SHA-256 of the envelope, in hex.
     pub envelope_sha256: String,
+    /// The same result as a standard test-result statement.
+    #[serde(default)]
+    pub test_result: Option<TestResultRef>,
+}
+
+/// The envelope of the standard test-result statement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestResultRef {
+    /// SHA-256 of the envelope, in hex.
+    pub envelope_sha256: String,
 }
 
 /// Which recovery point was used for a data item.

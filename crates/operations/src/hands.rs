@@ -1,9 +1,10 @@
 //! From the plan's words to the hands that act: sources, marker targets.
 
 use muster_plan::document::{DataItem, DataSource};
-use muster_sources::{markers::MarkerTarget, source::Source};
+use muster_sources::{Source, markers::MarkerTarget};
+use zeroize::Zeroizing;
 
-use crate::{error::OperationError, workspace::Workspace};
+use crate::{error::OperationError, run::World, secrets, workspace::Workspace};
 
 /// The source that reads a data item.
 ///
@@ -38,6 +39,42 @@ pub(crate) fn marker_target(
         },
         DataSource::Sqlite { path } => Ok(MarkerTarget::Sqlite(workspace.path_of(path))),
         DataSource::Postgres { .. } | DataSource::Command { .. } => Err(unmarked(item)),
+    }
+}
+
+/// Where the markers of a restored data item are.
+///
+/// # Errors
+/// Fails when the item cannot hold markers.
+pub(crate) fn restored_marker_target(
+    world: &World<'_>,
+    item: &DataItem,
+) -> Result<MarkerTarget, OperationError> {
+    match &item.source {
+        DataSource::Files { .. } => Ok(MarkerTarget::Files(world.data_path(item))),
+        DataSource::Sqlite { .. } => Ok(MarkerTarget::Sqlite(world.data_path(item))),
+        DataSource::Postgres { .. } | DataSource::Command { .. } => Err(unmarked(item)),
+    }
+}
+
+/// Where production answers for a data item.
+pub(crate) fn endpoint(_item: &DataItem) -> Option<(String, u16)> {
+    None
+}
+
+/// The password of a data item.
+///
+/// # Errors
+/// Fails when it cannot be had.
+pub(crate) fn password(
+    workspace: &Workspace,
+    item: &DataItem,
+) -> Result<Option<Zeroizing<String>>, OperationError> {
+    match &item.source {
+        DataSource::Postgres { password: Some(reference), .. } => {
+            secrets::fetch(reference, &workspace.folder).map(Some)
+        }
+        _ => Ok(None),
     }
 }
 

@@ -381,6 +381,16 @@ impl Record {
         Ok((kind, whole["body"].take()))
     }
 
+    /// Tells a result where in the log it stands, which its own entry cannot know.
+    pub(crate) fn placed(mut self, index: u64) -> Self {
+        if let Self::DrillEnded(result) | Self::RecoveryEnded(result) = &mut self
+            && let Some(evidence) = &mut result.evidence
+        {
+            evidence.log_index = Some(index);
+        }
+        self
+    }
+
     /// Reads an entry; `None` when the kind or the shape is of another version.
     pub(crate) fn read(kind: &str, body: &serde_json::Value) -> Option<Self> {
         serde_json::from_value(serde_json::json!({"kind": kind, "body": body})).ok()

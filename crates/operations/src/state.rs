@@ -58,6 +58,16 @@ impl State {
         Ok(appended.map_err(OperationError::below)?.index)
     }
 
+    /// Writes a record down with the number that follows on those of its kind.
+    ///
+    /// # Errors
+    /// Fails when the ledger cannot be written.
+    pub fn record_numbered(&self, record: &Record, field: &str) -> Result<u64, OperationError> {
+        let (kind, body) = record.parts().map_err(unserialisable)?;
+        let numbered = self.ledger.append_numbered(&kind, field, Timestamp::now(), &body);
+        Ok(numbered.map_err(OperationError::below)?.1)
+    }
+
     /// Reads the records of some kinds, oldest first.
     ///
     /// # Errors
@@ -67,7 +77,7 @@ impl State {
         let entries = self.ledger.entries(&filter).map_err(OperationError::below)?;
         let logged = |entry: muster_ledger::Entry| {
             let record = Record::read(&entry.kind, &entry.body)?;
-            Some(Logged { index: entry.index, at: entry.at, record })
+            Some(Logged { index: entry.index, at: entry.at, record: record.placed(entry.index) })
         };
         Ok(entries.into_iter().filter_map(logged).collect())
     }

@@ -8,9 +8,12 @@
 //! A service that has not started yet answers nobody, so red is believed only when it lasted
 //! for longer than the real recovery took to turn green, and not one green answer came.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use muster_drivers::{isolation::free_port, probe::Prober};
+use muster_drivers::{
+    isolation::{Monitor, free_port},
+    probe::Prober,
+};
 use muster_model::drill::{Completeness, NegativeControl, PointUsed};
 use muster_plan::document::{DataItem, DataSource};
 use muster_repository::run::Run;
@@ -19,7 +22,7 @@ use super::completeness;
 use crate::{
     error::OperationError,
     postgres,
-    run::{Acceptance, Accepted, Ended, Place, Runner, RunClock, Supply, World},
+    run::{Acceptance, Accepted, Companions, Ended, Place, Runner, RunClock, Supply, World},
 };
 
 /// A control listens at least so long.
@@ -32,6 +35,8 @@ const PATIENCE: u32 = 2;
 pub(crate) struct Controls<'a> {
     /// Asks.
     pub(crate) prober: &'a Prober,
+    /// Looks at what processes have open.
+    pub(crate) monitor: &'a Monitor,
     /// From the last step's start to the held window in the real recovery.
     pub(crate) startup: Duration,
     /// The points that were restored.
@@ -42,7 +47,7 @@ pub(crate) struct Controls<'a> {
 
 impl Controls<'_> {
     fn listen(&self) -> Duration {
-        (self.startup * PATIENCE).max(Duration::ZERO) + LISTEN_MIN
+        self.startup * PATIENCE + LISTEN_MIN
     }
 
     /// Runs the runbook over nothing, in a folder of its own beside the target, and asks every
@@ -141,13 +146,13 @@ impl Controls<'_> {
 
     /// Runs the runbook and tells of every probe whether it stayed red.
     async fn ask(&self, world: World<'_>) -> Result<Vec<bool>, OperationError> {
-        let mut runner = Runner::new(world, self.run.clone());
-        let ended = runner.perform(|_, _| {}).await;
-        let seen = match ended {
-            Ok(Ended::Finished) => self.listen_to(&runner).await,
+        let monitor = Some(self.monitor);
+        let companions = Companions { monitor, ..Companions::NONE };
+        let mut runner = Runner::new(world, self.run.clone(), companions);
+        let seen = match runner.perform().await {
             // A runbook that stops leaves no service: every probe that asks it is red. Those
             // that ask nothing of the target are found out by asking them all the same.
-            Ok(Ended::Failed { .. }) => self.listen_to(&runner).await,
+            Ok(Ended::Finished | Ended::Failed { .. }) => self.listen_to(&runner).await,
             Err(error) => Err(error),
         };
         let left = runner.end_members(|_| true).await?;
@@ -159,10 +164,8 @@ impl Controls<'_> {
 
     async fn listen_to(&self, runner: &Runner<'_>) -> Result<Accepted, OperationError> {
         let mut acceptance = Acceptance::start(&runner.world, self.prober)?;
-        let begun = Instant::now();
         let seen = acceptance.listen_for(&runner.world, self.listen(), self.run).await;
         acceptance.stop().await;
-        debug_assert!(seen.is_err() || begun.elapsed() >= self.listen());
         seen
     }
 }

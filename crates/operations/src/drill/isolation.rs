@@ -1,10 +1,10 @@
 //! Is the target apart from production? Proven, not assumed.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use muster_control::choice::Blocker;
 use muster_drivers::{
-    isolation::{Monitor, Observer, Production, shares_directory},
+    isolation::{Monitor, Monitored, Observer, Production, shares_directory},
     probe::{ProbeSecrets, Prober},
 };
 use muster_model::{Light, ProbeCheck, Step, drill::Proof};
@@ -73,10 +73,30 @@ fn names(text: &str, what: &str) -> bool {
     })
 }
 
+/// Between two looks at what the processes of a drill have open.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// Begins to look at what the processes of a drill have open.
-pub(crate) fn monitor(workspace: &Workspace) -> Result<Monitor, OperationError> {
-    let observer = Observer::new(production(workspace)).map_err(OperationError::below)?;
-    Ok(Monitor::start(observer))
+pub(crate) async fn monitor(workspace: &Workspace) -> Monitor {
+    Monitor::start(Observer::new(&production(workspace)).await, LOOK)
+}
+
+/// What the monitor saw, as a proof. It looks often and not always, so how often is told.
+pub(crate) fn sightings(seen: &Monitored) -> Proof {
+    let breaches: Vec<String> = seen.breaches.iter().map(ToString::to_string).collect();
+    Proof {
+        name: "open files and sockets".to_owned(),
+        ok: breaches.is_empty(),
+        detail: match breaches.is_empty() {
+            true => format!(
+                "{} looks at up to {} processes, at most {} ms apart: nothing of production",
+                seen.samples,
+                seen.processes_max,
+                seen.gap_max.as_millis()
+            ),
+            false => breaches.join("; "),
+        },
+    }
 }
 
 /// What production answered.

@@ -25,7 +25,10 @@ use muster_control::{
     choice::{Chosen, Wish, choose},
     verdict::{Case, judge},
 };
-use muster_drivers::{isolation::free_port, probe::Prober};
+use muster_drivers::{
+    isolation::{Monitor, free_port},
+    probe::Prober,
+};
 use muster_model::{
     Disruption, DrillResult,
     drill::{ProbeResult, Proof},
@@ -34,6 +37,7 @@ use muster_plan::document::Service;
 use muster_repository::run::Run;
 use uuid::Uuid;
 
+use controls::Controls;
 pub(crate) use phases::{assumed, measured, total_s};
 pub use proposal::{DrillProposal, propose};
 pub(crate) use seal::seal;
@@ -46,7 +50,8 @@ use crate::{
     points,
     process::this_process,
     records::{DrillRefused, DrillStarted, Record, Target},
-    run::{Acceptance, Accepted, Ended, Place, RunClock, Runner, Supply, World, is_empty},
+    pause::{interrupted, pause},
+    run::{Accepted, Companions, Ended, Place, RunClock, Runner, Supply, World, is_empty},
     runtime,
     story::{Chapter, Listener},
     sweep::{blank, remove_folder},
@@ -172,49 +177,53 @@ impl<'w> Drill<'w> {
     async fn rehearse(&mut self) -> Result<(), OperationError> {
         let prober = Prober::new().map_err(OperationError::below)?;
         let before = isolation::steady_state(self.workspace, self.service, &prober).await;
-        let keeper = self.write_markers()?;
+        let monitor = isolation::monitor(self.workspace).await;
+        self.write_markers()?;
         let clock = RunClock::start();
-        drop(keeper);
         self.result.started = clock.moment.wall;
         self.listener.hear(&Chapter::CutOff { at: clock.moment.wall });
-        let monitor = isolation::monitor(self.workspace)?;
-        let chosen = self.choose(clock.moment.wall)?;
-        let place = self.make_target("target")?;
-        let supply = Supply::Points(chosen);
-        let world = self.world("runbook", &place, clock, supply)?;
-        let mut runner = Runner::new(world, self.run.clone());
-        let recovered = self.recover(&mut runner, &prober, &monitor).await;
-        let questioned = match &recovered {
-            Ok(()) => self.question(&runner),
-            Err(_) => Ok(()),
-        };
-        self.end(&mut runner).await?;
-        recovered.and(questioned)?;
-        self.negative_controls(&runner, &prober, &monitor).await?;
-        let sightings = monitor.stop().await;
-        self.result.isolation.push(sightings_proof(&sightings));
+        let done = self.recover_and_question(clock, &prober, &monitor).await;
+        self.result.isolation.push(isolation::sightings(&monitor.stop()));
         let after = isolation::steady_state(self.workspace, self.service, &prober).await;
         self.result.isolation.push(isolation::compare(&before, &after));
-        Ok(())
+        done
+    }
+
+    async fn recover_and_question(
+        &mut self,
+        clock: RunClock,
+        prober: &Prober,
+        monitor: &Monitor,
+    ) -> Result<(), OperationError> {
+        let chosen = self.choose(clock.moment.wall)?;
+        let place = self.make_target("target")?;
+        let world = self.world("runbook", &place, clock, Supply::Points(chosen))?;
+        let listener = self.listener;
+        let companions = Companions { prober: Some(prober), monitor: Some(monitor), listener };
+        let mut runner = Runner::new(world, self.run.clone(), companions);
+        let mut done = self.recover(&mut runner).await;
+        if done.is_ok() {
+            done = self.question(&runner);
+        }
+        self.end(&mut runner).await?;
+        done?;
+        self.negative_controls(&runner.world, prober, monitor).await
     }
 
     /// Writes markers up to T0.
-    fn write_markers(&self) -> Result<Option<MarkerKeeper>, OperationError> {
-        let Some(planned) = &self.service.markers else { return Ok(None) };
+    fn write_markers(&self) -> Result<(), OperationError> {
+        let Some(planned) = &self.service.markers else { return Ok(()) };
         let mut keeper = MarkerKeeper::open(self.workspace, self.service, planned)?;
         self.listener.hear(&Chapter::Marking { long: MARKERS_BEFORE, every: planned.every });
         let end = Instant::now() + MARKERS_BEFORE;
         loop {
             keeper.write(&self.workspace.state)?;
-            self.run
-                .cancel
-                .check()
-                .map_err(|why| OperationError::Interrupted { why: why.to_string() })?;
+            interrupted(self.run)?;
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(Some(keeper));
+                return Ok(());
             }
-            crate::pause::pause(planned.every.min(left), self.run);
+            pause(planned.every.min(left), self.run);
         }
     }
 
@@ -255,23 +264,15 @@ impl<'w> Drill<'w> {
     }
 
     /// The runbook, and the wait until the service has held.
-    async fn recover(
-        &mut self,
-        runner: &mut Runner<'w>,
-        prober: &Prober,
-        monitor: &muster_drivers::isolation::Monitor,
-    ) -> Result<(), OperationError> {
-        let ended = perform(runner, prober, self.listener, |r| monitor.follow(r.identities())).await?;
+    async fn recover(&mut self, runner: &mut Runner<'_>) -> Result<(), OperationError> {
+        let ended = runner.perform().await?;
         self.result.points = runner.supplied.iter().filter_map(|s| s.used.clone()).collect();
-        let mut acceptance = match ended {
-            (Ended::Finished, acceptance) => acceptance,
-            (Ended::Failed { summary, why }, acceptance) => {
-                acceptance.stop().await;
-                self.failed_step = Some(format!("{summary}: {why}"));
-                return Ok(());
-            }
-        };
-        monitor.follow(runner.identities());
+        let acceptance = runner.take_acceptance()?;
+        if let Ended::Failed { summary, why } = ended {
+            self.failed_step = Some(format!("{summary}: {why}"));
+            return Ok(());
+        }
+        let Some(mut acceptance) = acceptance else { return Ok(()) };
         let accepted = acceptance.settle(runner, self.run).await;
         acceptance.stop().await;
         self.note_acceptance(runner, &accepted?);
@@ -332,29 +333,25 @@ impl<'w> Drill<'w> {
 
     async fn negative_controls(
         &mut self,
-        runner: &Runner<'w>,
+        target: &World<'_>,
         prober: &Prober,
-        _monitor: &muster_drivers::isolation::Monitor,
+        monitor: &Monitor,
     ) -> Result<(), OperationError> {
         if self.failed_step.is_some() || self.result.recovery_time.actual_s.is_none() {
             return Ok(());
         }
         let used = self.result.points.clone();
-        let controls = controls::Controls {
-            prober,
-            startup: self.startup,
-            used: &used,
-            run: self.run,
-        };
+        let (startup, run) = (self.startup, self.run);
+        let controls = Controls { prober, monitor, startup, used: &used, run };
         self.listener.hear(&Chapter::Controls);
         let empty = self.make_target("empty-target")?;
-        let mut all = controls.empty_target(&runner.world, &empty).await?;
+        let mut all = controls.empty_target(target, &empty).await?;
         for probe in &mut self.result.probes {
             probe.seen_red = all.iter().find(|c| c.probe == probe.name).map(|control| control.ok);
         }
         for name in damage_order(self.service) {
-            let item = runner.world.item(&name)?;
-            all.extend(controls.damaged_copy(&runner.world, item).await?);
+            let item = target.item(&name)?;
+            all.extend(controls.damaged_copy(target, item).await?);
         }
         self.result.negative_controls = all;
         Ok(())
@@ -424,21 +421,6 @@ impl<'w> Drill<'w> {
     }
 }
 
-/// Performs the steps, and begins to ask the probes once all data is back.
-pub(crate) async fn perform<'w>(
-    runner: &mut Runner<'w>,
-    prober: &Prober,
-    listener: &dyn Listener,
-    mut moved: impl FnMut(&Runner<'w>),
-) -> Result<(Ended, Acceptance), OperationError> {
-    let ended = runner.perform_with(prober, listener, &mut moved).await?;
-    let acceptance = match runner.take_acceptance() {
-        Some(acceptance) => acceptance,
-        None => Acceptance::start(&runner.world, prober)?,
-    };
-    Ok((ended, acceptance))
-}
-
 /// The data items that the runbook restores, in order.
 pub(crate) fn restored_data(service: &Service) -> Vec<String> {
     let mut all = Vec::new();
@@ -474,41 +456,20 @@ pub(crate) fn probe_results(service: &Service, accepted: &Accepted) -> Vec<Probe
     probes.map(result).collect()
 }
 
-fn sightings_proof(sightings: &muster_drivers::isolation::Watched) -> Proof {
-    let breaches: Vec<String> = sightings.breaches.iter().map(ToString::to_string).collect();
-    Proof {
-        name: "open files and sockets".to_owned(),
-        ok: breaches.is_empty(),
-        detail: match breaches.is_empty() {
-            true => format!("{} looks at every process, nothing of production", sightings.samples),
-            false => breaches.join("; "),
-        },
-    }
-}
-
 /// Writes down that a drill starts, with the next number.
 fn start(workspace: &Workspace, request: &DrillRequest, id: &str) -> Result<u64, OperationError> {
     let state = &workspace.state;
-    // Two drills that start at once must not share a number.
-    let _lock = crate::pause::wait_for(|| state.lock("drill numbers"))?;
     let history = state.history(&["drill-scheduled", "drill-started"])?;
-    let number =
-        history.iter().filter(|l| matches!(l.record, Record::DrillStarted(_))).count() + 1;
-    let number = u64::try_from(number).unwrap_or(u64::MAX);
-    let due = calendar::open_appointment(
-        &history,
-        &request.service,
-        request.disruption,
-        Timestamp::now(),
-    );
-    state.record(&Record::DrillStarted(DrillStarted {
+    let now = Timestamp::now();
+    let due = calendar::open_appointment(&history, &request.service, request.disruption, now);
+    let started = Record::DrillStarted(DrillStarted {
         drill: id.to_owned(),
-        number,
+        number: 0,
         service: request.service.clone(),
         disruption: request.disruption,
         revision: workspace.plan.revision.clone(),
         due,
         process: this_process(),
-    }))?;
-    Ok(number)
+    });
+    state.record_numbered(&started, "number")
 }

@@ -18,6 +18,7 @@ use tokio::sync::mpsc::Receiver;
 use super::{Runner, World};
 use crate::{
     error::OperationError,
+    pause::interrupted,
     records::{ProbeTurned, Record},
 };
 
@@ -67,7 +68,7 @@ impl Acceptance {
         let names = probes.iter().map(|(probe, _)| probe.name.clone()).collect();
         let hold = Hold::new(probes.len(), service.acceptance.hold);
         let (watch, observations) =
-            Watch::start_eager(prober, probes, world.clock.origin, EAGER);
+            Watch::start_eager(prober, probes, world.clock.origin, Some(EAGER));
         Ok(Self { hold, names, watch, observations, lights: HashMap::new() })
     }
 
@@ -138,7 +139,7 @@ impl Acceptance {
         self.hold.see(&Sighting {
             probe: seen.probe_index,
             began: seen.at,
-            ended: seen.ended,
+            ended: seen.end,
             light: seen.light,
         });
         let before = self.lights.insert(seen.probe_index, (seen.light, seen.detail.clone()));
@@ -150,7 +151,7 @@ impl Acceptance {
             part: world.part.clone(),
             probe: self.names.get(seen.probe_index).cloned().unwrap_or_default(),
             light: seen.light,
-            at_s: seen.ended.as_secs_f64(),
+            at_s: seen.end.as_secs_f64(),
             detail: seen.detail,
         };
         world.workspace.state.record(&Record::ProbeTurned(turned)).map(drop)
@@ -160,8 +161,4 @@ impl Acceptance {
     pub(crate) async fn stop(self) {
         self.watch.stop().await;
     }
-}
-
-fn interrupted(run: &Run) -> Result<(), OperationError> {
-    run.cancel.check().map_err(|why| OperationError::Interrupted { why: why.to_string() })
 }

@@ -11,7 +11,11 @@ mod world;
 use std::time::{Duration, Instant};
 
 use muster_control::journal::{self, Event, Next, Outcome};
-use muster_drivers::process::{Child, ChildIdentity, Launch, RunEnd, launch, tail};
+use muster_drivers::{
+    isolation::Monitor,
+    probe::Prober,
+    process::{Child, ChildIdentity, Launch, RunEnd, launch, tail},
+};
 use muster_model::Step;
 use muster_plan::template::render_step;
 use muster_repository::run::Run;
@@ -24,6 +28,7 @@ use crate::{
     error::OperationError,
     moment::Moment,
     records::{ChildEnded, ChildStarted, JournalLine, Record},
+    story::{Chapter, Listener, Silence},
     sweep::GRACE,
 };
 
@@ -93,12 +98,32 @@ pub(crate) struct Runner<'w> {
     pub(crate) stretches: Vec<Stretch>,
     /// What was restored.
     pub(crate) supplied: Vec<Supplied>,
+    /// The probes, from the moment at which all data is back.
+    pub(crate) acceptance: Option<Acceptance>,
+    companions: Companions<'w>,
     run: Run,
+}
+
+/// Who follows a run: a prober, the monitor of isolation, a listener.
+#[derive(Clone, Copy)]
+pub(crate) struct Companions<'w> {
+    /// Asks the probes; the run's acceptance is left to the caller when there is none.
+    pub(crate) prober: Option<&'w Prober>,
+    /// Looks at what the run's processes have open.
+    pub(crate) monitor: Option<&'w Monitor>,
+    /// Hears the story.
+    pub(crate) listener: &'w dyn Listener,
+}
+
+impl Companions<'_> {
+    /// Nobody.
+    pub(crate) const NONE: Companions<'static> =
+        Companions { prober: None, monitor: None, listener: &Silence };
 }
 
 impl<'w> Runner<'w> {
     /// A run that begins anew.
-    pub(crate) fn new(world: World<'w>, run: Run) -> Self {
+    pub(crate) fn new(world: World<'w>, run: Run, companions: Companions<'w>) -> Self {
         let steps = &world.service.recover;
         Self {
             world,
@@ -107,6 +132,8 @@ impl<'w> Runner<'w> {
             members: Vec::new(),
             stretches: Vec::new(),
             supplied: Vec::new(),
+            acceptance: None,
+            companions,
             run,
         }
     }
@@ -116,10 +143,11 @@ impl<'w> Runner<'w> {
     pub(crate) async fn resume(
         world: World<'w>,
         run: Run,
+        companions: Companions<'w>,
         events: Vec<Event>,
         children: &[ChildStarted],
     ) -> Result<Self, OperationError> {
-        let mut runner = Self::new(world, run);
+        let mut runner = Self::new(world, run, companions);
         runner.events = events;
         for child in children {
             if muster_drivers::process::lives(&child.child) {
@@ -135,17 +163,15 @@ impl<'w> Runner<'w> {
         Ok(runner)
     }
 
-    /// Performs the steps that are left. `before` is called as each begins.
-    pub(crate) async fn perform(
-        &mut self,
-        mut before: impl FnMut(&Step, &World<'w>),
-    ) -> Result<Ended, OperationError> {
+    /// Performs the steps that are left.
+    ///
+    /// # Errors
+    /// Fails when the ledger cannot be written, or the run is cancelled; what becomes of the
+    /// steps is in the answer.
+    pub(crate) async fn perform(&mut self) -> Result<Ended, OperationError> {
         loop {
             match journal::next(self.steps.len(), &self.events) {
-                Next::Begin(step) => {
-                    before(&self.steps[step], &self.world);
-                    self.step(step).await?;
-                }
+                Next::Begin(step) => self.step(step).await?,
                 Next::Observe(step) => {
                     let outcome = self.observe(step).await?;
                     if let Outcome::Unknown { why } = &outcome {
@@ -163,17 +189,52 @@ impl<'w> Runner<'w> {
     }
 
     async fn step(&mut self, step: usize) -> Result<(), OperationError> {
+        self.begin_to_ask(step)?;
         self.log(Event::Started { step })?;
         let began = self.world.clock.elapsed();
-        let what = self.steps[step].verb();
+        let (what, summary) = (self.steps[step].verb(), self.steps[step].summary());
+        self.tell(&Chapter::StepStarted { summary: &summary, at: began });
         let done = self.act(step).await;
-        self.stretches.push(Stretch { what, began, ended: self.world.clock.elapsed() });
+        let ended = self.world.clock.elapsed();
+        self.stretches.push(Stretch { what, began, ended });
         let outcome = match done {
             Ok(outcome) => outcome,
             Err(error @ OperationError::Interrupted { .. }) => return Err(error),
             Err(error) => Outcome::NotDone { why: error.one_line() },
         };
+        let failure = match &outcome {
+            Outcome::Done => None,
+            Outcome::NotDone { why } | Outcome::Unknown { why } => Some(why.as_str()),
+        };
+        self.tell(&Chapter::StepEnded { summary: &summary, took: ended - began, failure });
         self.log(Event::Ended { step, outcome })
+    }
+
+    fn tell(&self, chapter: &Chapter<'_>) {
+        self.companions.listener.hear(chapter);
+    }
+
+    /// The probes ask from the first step on that follows the last restore: before, there is
+    /// nothing that they could be green about.
+    fn begin_to_ask(&mut self, step: usize) -> Result<(), OperationError> {
+        let rest = self.steps.get(step..).unwrap_or_default();
+        let is_restored = !rest.iter().any(|step| matches!(step, Step::Restore { .. }));
+        if let Some(prober) = self.companions.prober
+            && is_restored
+            && self.acceptance.is_none()
+        {
+            self.acceptance = Some(Acceptance::start(&self.world, prober)?);
+        }
+        Ok(())
+    }
+
+    /// The probes, which ask by now; `None` without a prober.
+    ///
+    /// # Errors
+    /// Fails when a probe's template cannot be rendered.
+    pub(crate) fn take_acceptance(&mut self) -> Result<Option<Acceptance>, OperationError> {
+        self.begin_to_ask(self.steps.len())?;
+        Ok(self.acceptance.take())
     }
 
     async fn act(&mut self, step: usize) -> Result<Outcome, OperationError> {
@@ -249,6 +310,9 @@ impl<'w> Runner<'w> {
         what: &Launch,
     ) -> Result<Member, OperationError> {
         let record = |identity: &ChildIdentity| {
+            if let Some(monitor) = self.companions.monitor {
+                monitor.watch(identity);
+            }
             let started = ChildStarted {
                 run: self.world.run_id.clone(),
                 part: self.world.part.clone(),
@@ -350,17 +414,15 @@ impl<'w> Runner<'w> {
     pub(crate) fn fallen(&mut self) -> Option<String> {
         for member in &mut self.members {
             let MemberKind::Ours(child) = &mut member.kind else { continue };
-            if let Ok(Some(status)) = child.try_wait() {
+            // One that ends well has put itself into the background.
+            if let Ok(Some(status)) = child.try_wait()
+                && !status.success()
+            {
                 let said = tail(&self.world.log(&member.log_name()), LINES_QUOTED).join(" | ");
                 return Some(format!("{} ended with {status}: {said}", member.role));
             }
         }
         None
-    }
-
-    /// The process groups of the run.
-    pub(crate) fn identities(&self) -> Vec<ChildIdentity> {
-        self.members.iter().map(|member| member.identity().clone()).collect()
     }
 
     /// Lets all processes go on without us.
