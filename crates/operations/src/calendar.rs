@@ -61,9 +61,9 @@ fn note_one(
             && other.disruption == appointment.disruption
             && other.due == appointment.due
     };
-    let was_scheduled = history.iter().any(
-        |logged| matches!(&logged.record, Record::DrillScheduled(other) if is_same(other)),
-    );
+    let was_scheduled = history
+        .iter()
+        .any(|logged| matches!(&logged.record, Record::DrillScheduled(other) if is_same(other)));
     if !was_scheduled {
         state.record(&Record::DrillScheduled(appointment.clone()))?;
     }

@@ -197,12 +197,15 @@ impl Fault for OperationError {
             Self::PlanInvalid { .. } => Some("`muster plan check` shows each with its line".into()),
             Self::NotFound { help, .. } | Self::Usage { help, .. } => Some(help.clone()),
             Self::Refused { blockers, .. } => {
-                let help: Vec<&str> = blockers.iter().map(|blocker| blocker.help.as_str()).collect();
+                let help: Vec<&str> =
+                    blockers.iter().map(|blocker| blocker.help.as_str()).collect();
                 (!help.is_empty()).then(|| help.join("; "))
             }
             Self::Secret { .. } => Some("set what the plan's reference names".to_owned()),
             Self::Below(below) => below.0.help(),
-            Self::Incomplete { .. } => Some("`muster repo check --read-data` tells what is damaged".into()),
+            Self::Incomplete { .. } => {
+                Some("`muster repo check --read-data` tells what is damaged".into())
+            }
             Self::Io { .. } | Self::Interrupted { .. } | Self::Bug { .. } => None,
         }
     }

@@ -15,7 +15,7 @@ use crate::{
 ///
 /// # Errors
 /// Fails when the ledger cannot be read.
-pub fn gather(state: &State) -> Result<Facts, OperationError> {
+pub(crate) fn gather(state: &State) -> Result<Facts, OperationError> {
     let history =
         state.history(&["backup-ended", "copy-ended", "drill-ended", "recovery-ended"])?;
     let lags = copy_lags(&history);

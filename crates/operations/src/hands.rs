@@ -1,6 +1,7 @@
 //! From the plan's words to the hands that act: sources, marker targets.
 
 use muster_plan::document::{DataItem, DataSource};
+use muster_repository::id::SnapshotId;
 use muster_sources::{Source, markers::MarkerTarget};
 use zeroize::Zeroizing;
 
@@ -55,6 +56,15 @@ pub(crate) fn restored_marker_target(
         DataSource::Sqlite { .. } => Ok(MarkerTarget::Sqlite(world.data_path(item))),
         DataSource::Postgres { .. } | DataSource::Command { .. } => Err(unmarked(item)),
     }
+}
+
+/// A snapshot's id as records keep it.
+///
+/// # Errors
+/// Fails when the text is none.
+pub(crate) fn snapshot_id(text: &str) -> Result<SnapshotId, OperationError> {
+    let bug = || OperationError::Bug { what: format!("'{text}' is no snapshot") };
+    SnapshotId::parse(text).ok_or_else(bug)
 }
 
 /// Where production answers for a data item.

@@ -3,9 +3,6 @@
 //! A marker counts only when the source has committed it *and* the ledger holds it. One that
 //! was committed while the ledger could not be written counts neither as written nor as lost.
 
-use std::collections::BTreeMap;
-
-use jiff::Timestamp;
 use muster_control::loss::{self, Loss, MarkerId, Written};
 use muster_plan::document::{Markers, Service};
 use muster_sources::markers::{MarkerTarget, MarkerWriter};
@@ -23,7 +20,7 @@ use crate::{
 pub(crate) const MARKERS_KEPT_S: f64 = 6.0 * 86_400.0;
 
 /// Writes the markers of one service.
-pub struct MarkerKeeper {
+pub(crate) struct MarkerKeeper {
     service: String,
     data: String,
     writer: MarkerWriter,
@@ -34,7 +31,7 @@ impl MarkerKeeper {
     ///
     /// # Errors
     /// Fails when it cannot be opened for writing.
-    pub fn open(
+    pub(crate) fn open(
         workspace: &Workspace,
         service: &Service,
         markers: &Markers,
@@ -48,7 +45,7 @@ impl MarkerKeeper {
     ///
     /// # Errors
     /// Fails when either cannot be written.
-    pub fn write(&mut self, state: &State) -> Result<(), OperationError> {
+    pub(crate) fn write(&mut self, state: &State) -> Result<(), OperationError> {
         let at = Moment::now();
         let marker = self.writer.write(at.wall).map_err(OperationError::below)?;
         state.record(&Record::Marker(MarkerRecord {
@@ -113,16 +110,4 @@ pub(crate) fn measure(
     let found = muster_sources::markers::read(recovered, None).map_err(OperationError::below)?;
     let ids: Vec<MarkerId> = found.iter().map(|m| (m.writer.as_u128(), m.n)).collect();
     Ok(loss::measure(&written, &ids))
-}
-
-/// When each service's last marker was acknowledged.
-///
-/// # Errors
-/// Fails when the ledger cannot be read.
-pub fn newest(state: &State) -> Result<BTreeMap<String, Timestamp>, OperationError> {
-    let markers = state.history(&["marker"])?.into_iter().filter_map(|logged| match logged.record {
-        Record::Marker(marker) => Some((marker.service, marker.at.wall)),
-        _ => None,
-    });
-    Ok(markers.collect())
 }

@@ -1,5 +1,7 @@
 //! PostgreSQL in a target: the server that restored data needs before it can be questioned.
 
+use std::collections::BTreeMap;
+
 use muster_drivers::process::Launch;
 use muster_plan::document::DataItem;
 
@@ -31,6 +33,28 @@ impl Server {
 
 /// Makes an empty cluster for `item`.
 pub(crate) fn make_empty(_world: &World<'_>, item: &DataItem) -> Result<(), OperationError> {
+    Err(unsupported(item))
+}
+
+/// Asks `pg_amcheck` and every table.
+pub(crate) fn integrity(
+    _world: &World<'_>,
+    item: &DataItem,
+) -> Result<Vec<String>, OperationError> {
+    Err(unsupported(item))
+}
+
+/// Counts rows; `None` for a table that is not there.
+pub(crate) fn count_rows(
+    _world: &World<'_>,
+    item: &DataItem,
+    _tables: &[String],
+) -> Result<BTreeMap<String, Option<u64>>, OperationError> {
+    Err(unsupported(item))
+}
+
+/// Empties the largest table.
+pub(crate) fn damage(_world: &World<'_>, item: &DataItem) -> Result<(), OperationError> {
     Err(unsupported(item))
 }
 

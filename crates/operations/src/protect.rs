@@ -334,7 +334,7 @@ fn capture(
     let environment = &workspace.state.environment;
     let captured = source.back_up(&repository, &request, environment, run);
     mark(workspace, tools, job.service, report);
-    captured
+    captured.map_err(OperationError::below)
 }
 
 /// Writes a marker; that it could not be written is a warning, the backup goes on.
@@ -373,7 +373,9 @@ fn copy_to(
     let whole: Vec<(String, SnapshotId)> = report
         .backups
         .iter()
-        .filter_map(|ended| Some((ended.data.clone(), ended.snapshot.as_ref()?.parse().ok()?)))
+        .filter_map(|ended| {
+            Some((ended.data.clone(), SnapshotId::parse(ended.snapshot.as_ref()?)?))
+        })
         .collect();
     if whole.is_empty() {
         return Ok(());

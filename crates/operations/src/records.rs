@@ -264,7 +264,11 @@ pub struct DrillRefused {
 impl DrillRefused {
     pub(crate) fn new(service: &str, disruption: Disruption, blockers: &[Blocker]) -> Self {
         let pair = |blocker: &Blocker| (blocker.code.to_owned(), blocker.message.clone());
-        Self { service: service.to_owned(), disruption, blockers: blockers.iter().map(pair).collect() }
+        Self {
+            service: service.to_owned(),
+            disruption,
+            blockers: blockers.iter().map(pair).collect(),
+        }
     }
 }
 

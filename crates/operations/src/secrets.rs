@@ -21,8 +21,8 @@ pub(crate) fn fetch(
         SecretRef::File(path) => fs::read_to_string(folder.join(path)).map(Zeroizing::new),
         SecretRef::Command(argv) => printed(argv, folder),
     };
-    let text = text
-        .map_err(|source| OperationError::Secret { reference: reference.to_string(), source })?;
+    let text =
+        text.map_err(|source| OperationError::Secret { reference: reference.to_string(), source })?;
     let first = text.split('\n').next().unwrap_or_default();
     Ok(Zeroizing::new(first.trim_end_matches('\r').to_owned()))
 }

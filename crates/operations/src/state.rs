@@ -97,9 +97,7 @@ impl State {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(JobLock { _file: file })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => {
-                Err(OperationError::io("take the lock", path)(io::Error::from(error)))
-            }
+            Err(error) => Err(OperationError::io("take the lock", path)(io::Error::from(error))),
         }
     }
 

@@ -202,7 +202,6 @@ fn aborted(started: &DrillStarted, deeds: &[String]) -> DrillResult {
         cleanup: vec![cleanup],
         ..blank(&started.drill, started.number, &started.service, started.disruption)
     }
-
 }
 
 /// A result in which nothing was measured.

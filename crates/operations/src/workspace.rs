@@ -13,7 +13,12 @@ use muster_plan::{
 };
 
 use crate::{
-    calendar, error::OperationError, facts, records::{PlanSeen, Record}, state::State, sweep,
+    calendar,
+    error::OperationError,
+    facts,
+    records::{PlanSeen, Record},
+    state::State,
+    sweep,
 };
 
 /// A plan that was read, with everything that was found in it.

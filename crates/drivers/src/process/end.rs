@@ -103,7 +103,8 @@ pub async fn end_recorded(child: &ChildIdentity, grace: Duration) -> io::Result<
 #[must_use]
 pub fn lives(child: &ChildIdentity) -> bool {
     let is_this_boot = table::boot_id().is_ok_and(|boot| boot == child.boot_id);
-    is_this_boot && table::look_up(child.pid).is_some_and(|process| child.is(&process) && !process.ended)
+    is_this_boot
+        && table::look_up(child.pid).is_some_and(|process| child.is(&process) && !process.ended)
 }
 
 /// Ends all that belongs, and tells who is left.

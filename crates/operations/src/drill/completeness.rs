@@ -5,15 +5,9 @@ use std::collections::BTreeMap;
 use muster_model::drill::{Completeness, PointUsed};
 use muster_plan::document::{DataItem, DataSource};
 use muster_repository::run::Run;
+use muster_sources::files::{Difference, Mismatch};
 
-use crate::{
-    error::OperationError,
-    postgres,
-    records::Record,
-    run::World,
-    state::State,
-    stores,
-};
+use crate::{error::OperationError, postgres, records::Record, run::World, state::State, stores};
 
 /// Asks every rule of the service about the data in `world`.
 ///
@@ -115,12 +109,7 @@ fn rows_of(
 }
 
 /// Compares restored files with the snapshot, byte for byte.
-fn checksums(
-    world: &World<'_>,
-    data: &str,
-    used: &[PointUsed],
-    run: &Run,
-) -> Option<Completeness> {
+fn checksums(world: &World<'_>, data: &str, used: &[PointUsed], run: &Run) -> Option<Completeness> {
     let point = used.iter().find(|point| point.data == data)?;
     let compared = tokio::task::block_in_place(|| compare(world, point, run));
     let (actual, ok) = match compared {
@@ -141,18 +130,25 @@ fn checksums(
     })
 }
 
-fn compare(
-    world: &World<'_>,
-    point: &PointUsed,
-    run: &Run,
-) -> Result<Vec<String>, OperationError> {
-    let snapshot = point.snapshot.parse().map_err(|_| OperationError::Bug {
-        what: format!("'{}' is no snapshot", point.snapshot),
-    })?;
+fn compare(world: &World<'_>, point: &PointUsed, run: &Run) -> Result<Vec<String>, OperationError> {
+    let snapshot = crate::hands::snapshot_id(&point.snapshot)?;
     let repository = stores::open(world.workspace, &point.repository)?;
     let indexed = repository.load_index(run).map_err(OperationError::below)?;
     let target = world.data_dir(&point.data);
     let mismatches = muster_sources::files::checksums(&indexed, snapshot, &target, run);
     let mismatches = mismatches.map_err(OperationError::below)?;
-    Ok(mismatches.iter().map(ToString::to_string).collect())
+    Ok(mismatches.iter().map(described).collect())
+}
+
+/// A file that is not what the snapshot holds, in words.
+fn described(mismatch: &Mismatch) -> String {
+    let path = mismatch.path.display();
+    match &mismatch.difference {
+        Difference::Unreadable(why) => format!("{path} cannot be read: {why}"),
+        Difference::Kind => format!("{path} is of another kind"),
+        Difference::Length { expected, actual } => {
+            format!("{path} has {actual} bytes and not {expected}")
+        }
+        Difference::Content { offset } => format!("{path} differs near byte {offset}"),
+    }
 }

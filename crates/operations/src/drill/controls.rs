@@ -22,7 +22,7 @@ use super::completeness;
 use crate::{
     error::OperationError,
     postgres,
-    run::{Acceptance, Accepted, Companions, Ended, Place, Runner, RunClock, Supply, World},
+    run::{Acceptance, Accepted, Companions, Ended, Place, RunClock, Runner, Supply, World},
 };
 
 /// A control listens at least so long.
@@ -133,14 +133,16 @@ impl Controls<'_> {
         let mut controls = Vec::new();
         if !matches!(item.source, DataSource::Postgres { .. }) {
             let rules = completeness::ask(&world, self.used, self.run)?;
-            let ours = rules.iter().filter(|rule| rule.data == item.name && rule.name != "integrity");
+            let ours =
+                rules.iter().filter(|rule| rule.data == item.name && rule.name != "integrity");
             controls.extend(ours.map(|rule| control(rule.name.clone(), is_red(rule))));
         }
         if controls.iter().any(|control| control.ok) {
             return Ok(controls);
         }
         let seen = self.ask(world).await?;
-        controls.extend(probes.iter().zip(seen).map(|(probe, red)| control(probe.name.clone(), red)));
+        controls
+            .extend(probes.iter().zip(seen).map(|(probe, red)| control(probe.name.clone(), red)));
         Ok(controls)
     }
 
@@ -157,9 +159,15 @@ impl Controls<'_> {
         };
         let left = runner.end_members(|_| true).await?;
         if !left.is_empty() {
-            return Err(OperationError::Bug { what: format!("processes {left:?} cannot be ended") });
+            return Err(OperationError::Bug {
+                what: format!("processes {left:?} cannot be ended"),
+            });
         }
-        Ok(seen?.tallies.iter().map(|tally| tally.first_green.is_none() && tally.failures > 0).collect())
+        Ok(seen?
+            .tallies
+            .iter()
+            .map(|tally| tally.first_green.is_none() && tally.failures > 0)
+            .collect())
     }
 
     async fn listen_to(&self, runner: &Runner<'_>) -> Result<Accepted, OperationError> {

@@ -13,7 +13,7 @@ use muster_plan::{
     template::{TargetData, TargetNames, render_probe},
 };
 
-use crate::{error::OperationError, hands, workspace::Workspace};
+use crate::{hands, workspace::Workspace};
 
 /// Production, as the plan knows it: where its data lies and where it answers. All services
 /// count, not only the one that is rehearsed.
@@ -139,9 +139,7 @@ fn production_names(workspace: &Workspace, service: &Service) -> TargetNames {
     let mut names = TargetNames::default();
     for item in &service.data {
         let data = match &item.source {
-            DataSource::Postgres { url, .. } => {
-                TargetData { url: Some(url.clone()), path: None }
-            }
+            DataSource::Postgres { url, .. } => TargetData { url: Some(url.clone()), path: None },
             _ => {
                 let path: Option<PathBuf> = workspace.production_paths(item).into_iter().next();
                 TargetData { path: path.map(|path| path.display().to_string()), url: None }

@@ -47,10 +47,10 @@ use crate::{
     error::OperationError,
     hands,
     markers::{self, MarkerKeeper},
+    pause::{interrupted, pause},
     points,
     process::this_process,
     records::{DrillRefused, DrillStarted, Record, Target},
-    pause::{interrupted, pause},
     run::{Accepted, Companions, Ended, Place, RunClock, Runner, Supply, World, is_empty},
     runtime,
     story::{Chapter, Listener},
@@ -59,7 +59,7 @@ use crate::{
 };
 
 /// Markers are written from so long before T0, where the plan asks for markers.
-const MARKERS_BEFORE: Duration = Duration::from_secs(30);
+pub const MARKING: Duration = Duration::from_secs(30);
 
 /// What to rehearse.
 #[derive(Debug, Clone)]
@@ -72,6 +72,8 @@ pub struct DrillRequest {
     pub at: Option<Timestamp>,
     /// Only this point.
     pub point: Option<String>,
+    /// Markers are written for so long before T0; [`MARKING`] outside of tests.
+    pub marking: Duration,
 }
 
 impl DrillRequest {
@@ -98,8 +100,7 @@ pub fn run(
 ) -> Result<DrillResult, OperationError> {
     let proposal = propose(workspace, request)?;
     if !proposal.blockers.is_empty() {
-        let refused =
-            DrillRefused::new(&request.service, request.disruption, &proposal.blockers);
+        let refused = DrillRefused::new(&request.service, request.disruption, &proposal.blockers);
         workspace.state.record(&Record::DrillRefused(refused))?;
         return Err(OperationError::Refused {
             what: format!("drill {} for {}", request.service, request.disruption),
@@ -214,8 +215,9 @@ impl<'w> Drill<'w> {
     fn write_markers(&self) -> Result<(), OperationError> {
         let Some(planned) = &self.service.markers else { return Ok(()) };
         let mut keeper = MarkerKeeper::open(self.workspace, self.service, planned)?;
-        self.listener.hear(&Chapter::Marking { long: MARKERS_BEFORE, every: planned.every });
-        let end = Instant::now() + MARKERS_BEFORE;
+        let long = self.request.marking;
+        self.listener.hear(&Chapter::Marking { long, every: planned.every });
+        let end = Instant::now() + long;
         loop {
             keeper.write(&self.workspace.state)?;
             interrupted(self.run)?;
@@ -228,13 +230,11 @@ impl<'w> Drill<'w> {
     }
 
     fn choose(&self, impact: Timestamp) -> Result<Vec<Chosen>, OperationError> {
-        let listed = tokio::task::block_in_place(|| {
-            points::list(self.workspace, Some(&self.service.name))
-        })?;
+        let listed =
+            tokio::task::block_in_place(|| points::list(self.workspace, Some(&self.service.name)))?;
         let data = restored_data(self.service);
         let wish = self.request.wish(impact);
-        let chosen =
-            choose(&listed.points, &self.service.name, &self.service.place, &data, &wish);
+        let chosen = choose(&listed.points, &self.service.name, &self.service.place, &data, &wish);
         chosen.map_err(|blockers| OperationError::Refused {
             what: format!("recover {}", self.service.name),
             blockers,
@@ -318,8 +318,7 @@ impl<'w> Drill<'w> {
             self.result.recovery_point.actual_s_max = loss.s_max;
             self.result.markers = Some(loss.counts);
         }
-        self.result.completeness =
-            completeness::ask(&runner.world, &self.result.points, self.run)?;
+        self.result.completeness = completeness::ask(&runner.world, &self.result.points, self.run)?;
         Ok(())
     }
 
@@ -435,24 +434,21 @@ pub(crate) fn restored_data(service: &Service) -> Vec<String> {
 /// Items whose damage cannot be undone come last.
 fn damage_order(service: &Service) -> Vec<String> {
     let mut all = restored_data(service);
-    all.sort_by_key(|name| {
-        service.data(name).is_some_and(|item| item.source.kind() == "postgres")
-    });
+    all.sort_by_key(|name| service.data(name).is_some_and(|item| item.source.kind() == "postgres"));
     all
 }
 
 pub(crate) fn probe_results(service: &Service, accepted: &Accepted) -> Vec<ProbeResult> {
     let probes = service.acceptance.probes.iter().zip(&accepted.tallies);
-    let result = |(probe, tally): (&muster_model::Probe, &muster_control::hold::Tally)| {
-        ProbeResult {
+    let result =
+        |(probe, tally): (&muster_model::Probe, &muster_control::hold::Tally)| ProbeResult {
             name: probe.name.clone(),
             data: probe.on.clone(),
             first_green_s: tally.first_green.map(|at| at.as_secs_f64()),
             samples: tally.samples,
             failures: tally.failures,
             seen_red: None,
-        }
-    };
+        };
     probes.map(result).collect()
 }
 

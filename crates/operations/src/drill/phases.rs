@@ -38,9 +38,8 @@ pub(crate) fn measured(stretches: &[Stretch], t5: Duration) -> Vec<Phase> {
     let mut at = first;
     for step in steps {
         let end = step.ended.min(t5);
-        let within = |s: &&Stretch| {
-            s.what == "replay" && s.began >= step.began && s.ended <= step.ended
-        };
+        let within =
+            |s: &&Stretch| s.what == "replay" && s.began >= step.began && s.ended <= step.ended;
         let replays = stretches.iter().filter(within);
         let replay: Duration =
             replays.map(|s| s.ended.min(t5).saturating_sub(s.began.min(t5))).sum();

@@ -6,7 +6,7 @@ use muster_control::choice::{Blocker, Chosen, choose};
 use muster_model::Disruption;
 use serde::Serialize;
 
-use super::{DrillRequest, MARKERS_BEFORE, isolation, restored_data};
+use super::{DrillRequest, isolation, restored_data};
 use crate::{error::OperationError, points, workspace::Workspace};
 
 /// What a drill would do.
@@ -93,7 +93,7 @@ pub fn propose(
                 "markers in {}, every {} for {}",
                 markers.data,
                 muster_model::units::format_duration(markers.every),
-                muster_model::units::format_duration(MARKERS_BEFORE)
+                muster_model::units::format_duration(request.marking)
             ),
             None => "nothing".to_owned(),
         },

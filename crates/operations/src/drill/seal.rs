@@ -10,8 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{error::OperationError, records::Record, workspace::Workspace};
 
 /// What our statements are about.
-pub(crate) const PREDICATE_TYPE: &str =
-    "https://github.com/muster-dr/muster/attestation/drill/v1";
+pub(crate) const PREDICATE_TYPE: &str = "https://github.com/muster-dr/muster/attestation/drill/v1";
 
 /// Signs a result, appends it to the log, signs the log, and returns the result with the place
 /// of its evidence.
@@ -27,10 +26,8 @@ pub(crate) fn seal(
         what: format!("a result cannot be written as JSON: {error}"),
     })?;
     let journal = journal_digest(workspace, &result.drill)?;
-    let mut subjects = vec![
-        ("plan".to_owned(), result.plan_revision.clone()),
-        ("journal".to_owned(), journal),
-    ];
+    let mut subjects =
+        vec![("plan".to_owned(), result.plan_revision.clone()), ("journal".to_owned(), journal)];
     let points = result.points.iter();
     subjects.extend(points.map(|p| (format!("{}/{}", p.repository, p.data), p.snapshot.clone())));
     let subjects: Vec<(&str, &str)> =

@@ -20,8 +20,8 @@ use muster_model::Step;
 use muster_plan::template::render_step;
 use muster_repository::run::Run;
 
-pub(crate) use acceptance::{Accepted, Acceptance};
-pub(crate) use supply::{Supply, Supplied};
+pub(crate) use acceptance::{Acceptance, Accepted};
+pub(crate) use supply::{Supplied, Supply};
 pub(crate) use world::{Place, World, is_empty};
 
 use crate::{
@@ -295,10 +295,13 @@ impl<'w> Runner<'w> {
         let rendered = render_step(&self.steps[step], &self.world.names);
         match rendered.map_err(OperationError::below)? {
             Step::Start { argv, env, user, dir } | Step::Run { argv, env, user, dir, .. } => {
-                let dir = dir.map_or_else(|| self.world.dir.clone(), |dir| self.world.dir.join(dir));
+                let dir =
+                    dir.map_or_else(|| self.world.dir.clone(), |dir| self.world.dir.join(dir));
                 Ok(Launch { argv, env, user, dir, log: self.world.log(&step.to_string()) })
             }
-            Step::Restore { .. } => Err(OperationError::Bug { what: "a restore has no program".into() }),
+            Step::Restore { .. } => {
+                Err(OperationError::Bug { what: "a restore has no program".into() })
+            }
         }
     }
 

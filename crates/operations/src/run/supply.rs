@@ -7,14 +7,13 @@ use muster_control::choice::Chosen;
 use muster_model::{PointCopy, drill::PointUsed};
 use muster_plan::{document::DataSource, template::TargetData};
 use muster_repository::{
-    id::SnapshotId,
     lock::{Lock, LockKind},
     run::Run,
 };
 use muster_sources::{RestoreSettings, capture::Restored, restore_data};
 
 use super::World;
-use crate::{error::OperationError, postgres, stores};
+use crate::{error::OperationError, hands, postgres, stores};
 
 /// How long a restore waits for a repository that somebody has locked exclusively.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -71,11 +70,7 @@ pub(crate) fn supply(
 }
 
 /// Restores from the first copy that can be restored whole.
-fn from_copies(
-    world: &World<'_>,
-    chosen: &Chosen,
-    run: &Run,
-) -> Result<PointUsed, OperationError> {
+fn from_copies(world: &World<'_>, chosen: &Chosen, run: &Run) -> Result<PointUsed, OperationError> {
     let name = &chosen.point.data;
     let mut last = None;
     for copy in &chosen.copies {
@@ -97,9 +92,7 @@ fn from_copy(
     copy: &PointCopy,
     run: &Run,
 ) -> Result<Restored, OperationError> {
-    let snapshot: SnapshotId = copy.snapshot.parse().map_err(|_| OperationError::Bug {
-        what: format!("'{}' is no snapshot", copy.snapshot),
-    })?;
+    let snapshot = hands::snapshot_id(&copy.snapshot)?;
     let repository = stores::open(world.workspace, &copy.repository)?;
     let environment = &world.workspace.state.environment;
     let lock = Lock::acquire(&repository, LockKind::Shared, LOCK_PATIENCE, environment, run);

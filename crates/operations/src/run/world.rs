@@ -12,10 +12,7 @@ use muster_plan::{
 
 use super::{RunClock, supply::Supply};
 use crate::{
-    error::OperationError,
-    postgres::Server,
-    state::make_private,
-    sweep::remove_folder,
+    error::OperationError, postgres::Server, state::make_private, sweep::remove_folder,
     workspace::Workspace,
 };
 
