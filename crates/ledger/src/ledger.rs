@@ -18,6 +18,7 @@ use crate::{
     checkpoint::{Checkpoint, SignedCheckpoint},
     entry::{Entry, Filter, is_kind},
     error::LedgerError,
+    evidence::{self, Envelope},
     merkle::{self, Hash, leaf_hash},
     note::{SignerKey, VerifierKey},
     store::{self, Store},
@@ -288,6 +289,15 @@ impl Ledger {
             }
             _ => Ok(bytes),
         }
+    }
+
+    /// Signs a statement with this ledger's key. Attach the envelope, then append an entry that
+    /// names it.
+    ///
+    /// # Errors
+    /// Fails when the ledger is open for reading only.
+    pub fn seal(&self, statement: &Value) -> Result<Envelope, LedgerError> {
+        Ok(evidence::seal(self.signer()?, statement))
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
