@@ -40,7 +40,7 @@ CREATE TABLE entry (
     at_s INTEGER NOT NULL,
     leaf TEXT NOT NULL
 ) STRICT;
-CREATE INDEX entry_kind ON entry (kind, idx);
+CREATE INDEX entry_kind ON entry (kind, idx, at_s);
 CREATE TABLE node (
     level    INTEGER NOT NULL,
     position INTEGER NOT NULL,

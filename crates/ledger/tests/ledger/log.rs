@@ -83,6 +83,22 @@ fn many_entries_are_visited_in_pages_and_the_visitor_may_use_the_ledger() {
 }
 
 #[test]
+fn kinds_are_merged_in_order_over_many_pages() {
+    let scratch = Scratch::new("ledger").unwrap();
+    let ledger = Ledger::open(scratch.path()).unwrap();
+    // Runs of different lengths, so that pages of the kinds end at different places.
+    let kinds = (0..5000_usize).map(|n| ["a", "b", "c"][(n / 7 + n / 900) % 3]);
+    let new = |kind| NewEntry { kind, at: at(0), body: &Value::Null };
+    ledger.append_all(&kinds.map(new).collect::<Vec<_>>()).unwrap();
+    let all = ledger.entries(&Filter::default()).unwrap();
+    let expected: Vec<_> = all.into_iter().filter(|entry| entry.kind != "b").collect();
+    let filter = Filter { kinds: Some(&["c", "a", "c", "none"]), ..Filter::default() };
+    assert_eq!(ledger.entries(&filter).unwrap(), expected);
+    let none = Filter { kinds: Some(&[]), ..Filter::default() };
+    assert_eq!(ledger.entries(&none).unwrap(), []);
+}
+
+#[test]
 fn what_cannot_be_recorded_is_refused_and_leaves_nothing() {
     let scratch = Scratch::new("ledger").unwrap();
     let ledger = Ledger::open(scratch.path()).unwrap();
