@@ -100,8 +100,13 @@ pub fn back_up(
     let mtime = copy::content_changed(&path, environment);
     let copied = copy::copy(&path, &copy, environment, run)?;
     notices.extend(waited(copied.writers_waited));
-    notices.extend(damage_of(&copy)?);
-    let rows = rows(&copy, &request.count_rows, &mut notices)?;
+    let damage = damage_of(&copy)?;
+    let rows = match rows(&copy, &request.count_rows, &mut notices) {
+        // Told already.
+        Err(SqliteError::Damaged { .. }) if damage.is_some() => BTreeMap::new(),
+        rows => rows?,
+    };
+    notices.extend(damage);
     let mut options = record::options(request, SOURCE, vec![path.clone()], copied.data_time);
     options.stand_in = Some(StandIn { source: path, copy, mtime });
     let report = backup(repository, options, environment, run)?;

@@ -10,10 +10,10 @@ use crate::markers::MARKERS_TABLE;
 const ASK: &str = "read";
 
 /// Pages and indexes that make no sense: what `PRAGMA integrity_check` says, empty when all is
-/// well.
+/// well. A file that is no database is damage as well.
 ///
 /// # Errors
-/// Fails when the database cannot be opened, or is so damaged that it cannot even be asked.
+/// Fails when the database cannot be opened, or others hold it.
 pub fn integrity(path: &Path) -> Result<Vec<String>, SqliteError> {
     check(path, "PRAGMA integrity_check")
 }
@@ -24,7 +24,21 @@ pub(super) fn quick_check(path: &Path) -> Result<Vec<String>, SqliteError> {
 }
 
 fn check(path: &Path, pragma: &str) -> Result<Vec<String>, SqliteError> {
-    let mut lines: Vec<String> = ask(path, pragma, |row| row.get(0))?;
+    let connection = open(path, OpenFlags::empty(), ASK)?;
+    let mut lines = Vec::new();
+    let asked = || -> rusqlite::Result<()> {
+        let mut statement = connection.prepare(pragma)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            lines.push(row.get::<_, String>(0)?);
+        }
+        Ok(())
+    };
+    // Some damage ends the check itself; what was found by then, and this, is the answer.
+    match asked().map_err(SqliteError::at(ASK, path)) {
+        Err(SqliteError::Damaged { source, .. }) => lines.push(source.to_string()),
+        asked => asked?,
+    }
     lines.retain(|line| line != "ok");
     Ok(lines)
 }
@@ -33,7 +47,7 @@ fn check(path: &Path, pragma: &str) -> Result<Vec<String>, SqliteError> {
 /// an application asks for it, so a database may be in order with some broken.
 ///
 /// # Errors
-/// As [`integrity`].
+/// As [`integrity`], and when the database is damaged.
 pub fn foreign_key_violations(path: &Path) -> Result<Vec<String>, SqliteError> {
     ask(path, "PRAGMA foreign_key_check", |row| {
         let (table, row_id): (String, Option<i64>) = (row.get(0)?, row.get(1)?);
@@ -46,7 +60,7 @@ pub fn foreign_key_violations(path: &Path) -> Result<Vec<String>, SqliteError> {
 /// The tables that an application made, by name; without Muster's markers.
 ///
 /// # Errors
-/// As [`integrity`].
+/// As [`integrity`], and when the database is damaged.
 pub fn user_tables(path: &Path) -> Result<Vec<String>, SqliteError> {
     let connection = open(path, OpenFlags::empty(), ASK)?;
     tables_of(&connection).map_err(SqliteError::at(ASK, path))
@@ -63,7 +77,7 @@ pub(super) fn tables_of(connection: &Connection) -> rusqlite::Result<Vec<String>
 /// How many rows each of `tables` has, all at the same moment; `None` for one that is not there.
 ///
 /// # Errors
-/// As [`integrity`].
+/// As [`integrity`], and when the database is damaged.
 pub fn count_rows(
     path: &Path,
     tables: &[String],

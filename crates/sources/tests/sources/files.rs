@@ -168,11 +168,16 @@ fn a_target_that_is_not_empty_is_refused_and_can_be_made_equal() {
         let error = refused.unwrap_err();
         assert_eq!((error.code(), error.class()), ("target-not-empty", Class::Denied));
         assert!(target.join("other").exists() && !target.join("1").exists());
-        sandbox.try_restore(captured.snapshot, &target, EXACT).unwrap().files.to_string();
+        assert_eq!(
+            sandbox.try_restore(captured.snapshot, &target, EXACT).unwrap().left_out.len(),
+            0
+        );
         let fresh = sandbox.join(&format!("fresh-{name}"));
         sandbox.restore(captured.snapshot, &fresh);
-        let (found, expected) = (walker::walk(&target).unwrap(), walker::walk(&fresh).unwrap());
-        walker::assert_same(&expected, &found, &Tolerance::default());
+        // The target of several paths is nobody's copy, and keeps its own mode and time.
+        let tolerance = Tolerance { ignore_root: sources.len() > 1, ..Tolerance::default() };
+        let (expected, found) = (walker::walk(&fresh).unwrap(), walker::walk(&target).unwrap());
+        walker::assert_same(&expected, &found, &tolerance);
     }
 }
 
@@ -181,8 +186,7 @@ fn damage_in_the_repository_names_the_file() {
     let sandbox = Sandbox::new("damaged");
     let a = sandbox.folder("a");
     // Random enough not to shrink, and large enough that the middle of the pack is in it.
-    let noise: Vec<u8> =
-        (0..400_000_u64).flat_map(|n| (n * n * 2_654_435_761).to_le_bytes()).collect();
+    let noise: Vec<u8> = (0..400_000_u64).flat_map(|n| noise(n).to_le_bytes()).collect();
     fs::write(a.join("big"), &noise).unwrap();
     fs::write(a.join("small"), "one").unwrap();
     let captured = sandbox.back_up(&files(&[&a]));
@@ -200,6 +204,14 @@ fn damage_in_the_repository_names_the_file() {
     assert!(restored.left_out[0].contains("big"), "{:?}", restored.left_out);
     assert!(!sandbox.join("t/big").exists());
     assert_eq!(read(sandbox.join("t/small")), "one");
+}
+
+/// A number that looks like chance (splitmix64).
+fn noise(n: u64) -> u64 {
+    let z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 fn largest(folder: &Path) -> std::path::PathBuf {
