@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path};
 
+use muster_repository::run::Run;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
 use super::{SqliteError, copy::open};
@@ -9,24 +10,30 @@ use crate::markers::MARKERS_TABLE;
 
 const ASK: &str = "read";
 
+/// Steps of SQLite's machine between two looks whether a check shall stop.
+const CANCEL_STEPS: i32 = 10_000;
+
 /// Pages and indexes that make no sense: what `PRAGMA integrity_check` says, empty when all is
 /// well. A file that is no database is damage as well.
 ///
 /// # Errors
 /// Fails when the database cannot be opened, or others hold it.
 pub fn integrity(path: &Path) -> Result<Vec<String>, SqliteError> {
-    check(path, "PRAGMA integrity_check")
+    check(path, "PRAGMA integrity_check", &Run::new())
 }
 
 /// As [`integrity`], without the comparison of tables with their indexes: much quicker.
-pub(super) fn quick_check(path: &Path) -> Result<Vec<String>, SqliteError> {
-    check(path, "PRAGMA quick_check(10)")
+pub(super) fn quick_check(path: &Path, run: &Run) -> Result<Vec<String>, SqliteError> {
+    check(path, "PRAGMA quick_check(10)", run)
 }
 
-fn check(path: &Path, pragma: &str) -> Result<Vec<String>, SqliteError> {
-    let connection = open(path, OpenFlags::empty(), ASK)?;
+fn check(path: &Path, pragma: &str, run: &Run) -> Result<Vec<String>, SqliteError> {
+    let mut connection = open(path, OpenFlags::empty(), ASK)?;
+    let cancel = run.cancel.clone();
+    let watch = connection.progress_handler(CANCEL_STEPS, Some(move || cancel.is_requested()));
+    watch.map_err(SqliteError::at(ASK, path))?;
     let mut lines = Vec::new();
-    let asked = || -> rusqlite::Result<()> {
+    let mut asked = || -> rusqlite::Result<()> {
         let mut statement = connection.prepare(pragma)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
@@ -35,7 +42,9 @@ fn check(path: &Path, pragma: &str) -> Result<Vec<String>, SqliteError> {
         Ok(())
     };
     // Some damage ends the check itself; what was found by then, and this, is the answer.
-    match asked().map_err(SqliteError::at(ASK, path)) {
+    let asked = asked().map_err(SqliteError::at(ASK, path));
+    run.cancel.check()?;
+    match asked {
         Err(SqliteError::Damaged { source, .. }) => lines.push(source.to_string()),
         asked => asked?,
     }
