@@ -87,7 +87,10 @@ async fn queries_end_with_their_time() {
     let fixture = Fixture::new();
     let limit = Duration::from_millis(200);
     let sample = ask(fixture.check(ENDLESS, json!(1)), limit).await;
-    assert_eq!((sample.light, sample.detail.as_str()), (Light::Red, "no complete answer within 200ms"));
+    assert_eq!(
+        (sample.light, sample.detail.as_str()),
+        (Light::Red, "no complete answer within 200ms")
+    );
     // The runtime ends only when its threads have: an endless query would hang this test.
 }
 
@@ -97,7 +100,8 @@ async fn a_locked_database_is_red() {
     let connection = Connection::open(scratch.join("db")).unwrap();
     connection.execute_batch("create table t (a); begin exclusive").unwrap();
     let database = Database::Sqlite(scratch.join("db").display().to_string());
-    let sample = ask(sql(database, "select count(*) from t", json!(0)), Duration::from_secs(60)).await;
+    let sample =
+        ask(sql(database, "select count(*) from t", json!(0)), Duration::from_secs(60)).await;
     assert_eq!(sample.light, Light::Red);
     assert!(sample.detail.contains("locked"), "{}", sample.detail);
     assert!(sample.took < Duration::from_secs(30), "{:?}", sample.took);
