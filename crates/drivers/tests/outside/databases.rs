@@ -57,7 +57,7 @@ async fn answers_are_compared() {
     red("select 2", json!(true), "answered 2, expected true").await;
     red("select name from ledger where id = 9", json!("b"), "no row").await;
     red("select name from ledger", json!("a"), "several rows").await;
-    red("select nothing from ledger", json!(1), "no such column").await;
+    red("select missing from ledger", json!(1), "no such column").await;
     red("select 1; select 2", json!(1), "ultiple statement").await;
 }
 
@@ -72,7 +72,8 @@ async fn nothing_is_changed_and_nothing_is_made() {
         fixture.connection.query_row("select count(*) from ledger", (), |row| row.get(0)).unwrap();
     assert_eq!(rows, 3);
     let missing = fixture.scratch.join("missing");
-    for path in [missing.display().to_string(), format!("file:{}?mode=rwc", missing.display())] {
+    let relative = format!("file:{}?mode=rwc", missing.display());
+    for path in [missing.display().to_string(), relative] {
         expect(sql(Database::Sqlite(path), "select 1", json!(1)), Light::Red, "unable").await;
     }
     assert!(!missing.exists());

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     fs, io,
     os::unix::fs::{PermissionsExt as _, chown},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
@@ -272,7 +272,9 @@ async fn a_group_is_ended_after_its_leader_is_gone() {
     let identity = orphaned(&scratch, text);
     let member = pid_in(&scratch.join("member"));
     kill(identity.pid);
-    wait_until_gone(identity.pid);
+    let leader = PathBuf::from(format!("/proc/{}", identity.pid));
+    // As long as nobody has asked how it ended, its number stays taken.
+    wait_for("the leader to be reaped", SOON, || (!leader.exists()).then_some(())).unwrap();
     assert!(runs(member));
     // In another directory, without a mark, it might be a stranger's.
     let elsewhere = ChildIdentity { dir: "/nonexistent".into(), ..identity.clone() };

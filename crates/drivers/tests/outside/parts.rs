@@ -28,14 +28,14 @@ const ARGUMENT: &str = "MUSTER_TEST_ARGUMENT";
 const ARGV: [&str; 3] = ["parts::play", "--exact", "--nocapture"];
 
 /// A command that plays a part.
-pub fn player(part: &str, argument: &str) -> Command {
+pub(crate) fn player(part: &str, argument: &str) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(ARGV).env(PART, part).env(ARGUMENT, argument);
     command
 }
 
 /// A launch that plays a part.
-pub fn launch_of(dir: &Path, part: &str, argument: &str) -> Launch {
+pub(crate) fn launch_of(dir: &Path, part: &str, argument: &str) -> Launch {
     let mut argv = vec![env::current_exe().unwrap().display().to_string()];
     argv.extend(ARGV.map(str::to_owned));
     let variables = [(PART, part), (ARGUMENT, argument)];
@@ -88,7 +88,8 @@ fn runtime() -> tokio::runtime::Runtime {
 /// Starts a family, records it in `dir/record`, and waits to be killed.
 fn run_that_is_killed(dir: &Path) {
     runtime().block_on(async {
-        let child = launch(&script(dir, &fs::read_to_string(dir.join("script")).unwrap()), |who| {
+        let family = script(dir, &fs::read_to_string(dir.join("script")).unwrap());
+        let child = launch(&family, |who| {
             let record = dir.join("record.new");
             fs::write(&record, serde_json::to_vec(who).unwrap())?;
             fs::rename(record, dir.join("record"))
@@ -151,7 +152,7 @@ fn prober_without_descriptors(argument: &str) {
 }
 
 /// Waits for a part to end well.
-pub fn assert_ends_well(command: &mut Command) -> io::Result<()> {
+pub(crate) fn assert_ends_well(command: &mut Command) -> io::Result<()> {
     let output = command.output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
@@ -159,6 +160,6 @@ pub fn assert_ends_well(command: &mut Command) -> io::Result<()> {
 }
 
 /// Where `sh` is.
-pub fn shell() -> PathBuf {
+pub(crate) fn shell() -> PathBuf {
     "/bin/sh".into()
 }
