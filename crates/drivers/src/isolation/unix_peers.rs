@@ -172,9 +172,9 @@ mod tests {
             peers.paths(inode.parse().unwrap()).cloned().collect::<Vec<_>>()
         };
         // Also while it waits to be accepted.
-        assert_eq!(paths(), [path.clone()]);
+        assert_eq!(paths(), std::slice::from_ref(&path));
         let accepted = listener.accept().unwrap();
-        assert_eq!(paths(), [path.clone()]);
+        assert_eq!(paths(), std::slice::from_ref(&path));
         drop(accepted);
     }
 }

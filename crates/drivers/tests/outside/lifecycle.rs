@@ -241,6 +241,8 @@ async fn a_later_run_ends_exactly_what_a_killed_one_left() {
     let reused = ChildIdentity {
         pid: stranger.id(),
         pgid: stranger.id(),
+        // Certainly not the stranger's, who was there first.
+        start_time: identity.start_time + 1,
         mark: "of another child".to_owned(),
         ..identity.clone()
     };

@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, chown},
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
@@ -20,12 +20,15 @@ use zeroize::Zeroizing;
 use crate::common::{SOON, ask, ask_with, expect, probe, script, sql, start};
 
 const BIN: &str = "/usr/lib/postgresql/15/bin";
+/// A certificate of its own, as a server without an authority has.
+const CERTIFICATE: &str = "openssl req -new -x509 -days 7 -nodes -subj /CN=muster -keyout key \
+    -out cert -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE";
 const PASSWORD: &str = "s3cr3t@/";
 
 struct Server {
     child: Child,
     port: u16,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Server {
@@ -45,22 +48,23 @@ impl Server {
         fs::set_permissions(dir.join("password"), fs::Permissions::from_mode(0o644)).unwrap();
         let run = |text: String| Launch { user: user.clone(), ..script(&dir, &text) };
         let text = format!(
-            "{BIN}/initdb -D data -U ana --auth=scram-sha-256 --pwfile=password --no-sync -E UTF8"
+            "{CERTIFICATE} && {BIN}/initdb -D data -U ana --auth=scram-sha-256 --pwfile=password --no-sync -E UTF8"
         );
         let mut initdb = start(&run(text)).await;
         let RunEnd::Exited(status) = initdb.run_to_end(SOON).await.unwrap() else { panic!() };
         assert!(status.success(), "{:?}", tail(&dir.join("log"), 20));
         let port = free_port().unwrap();
         let text = format!(
-            "exec {BIN}/postgres -D data -p {port} -k '' -c listen_addresses=127.0.0.1 -c fsync=off"
+            "exec {BIN}/postgres -D data -p {port} -k '' -c listen_addresses=127.0.0.1 -c fsync=off \
+             -c ssl=on -c ssl_cert_file=../cert -c ssl_key_file=../key"
         );
         let child = start(&run(text)).await;
-        let server = Self { child, port, _scratch: scratch };
+        let server = Self { child, port, scratch };
         server.wait(&dir.join("log")).await;
         Some(server)
     }
 
-    async fn wait(&self, log: &PathBuf) {
+    async fn wait(&self, log: &Path) {
         let deadline = std::time::Instant::now() + SOON;
         while ask(self.check("select 1", json!(1)), SOON).await.light != Light::Green {
             assert!(std::time::Instant::now() < deadline, "{:?}", tail(log, 20));
@@ -98,6 +102,7 @@ async fn a_real_server_is_questioned() {
     nothing_is_changed(&server).await;
     time_is_kept(&server).await;
     passwords_come_from_secrets(&server).await;
+    certificates_are_verified_on_request(&server).await;
     server.end().await;
 }
 
@@ -173,6 +178,32 @@ async fn passwords_come_from_secrets(server: &Server) {
     let sample = ask(check, SOON).await;
     assert!(sample.detail.contains("password"), "{}", sample.detail);
     assert_eq!(probe(server.check("", json!(1)), SOON).name, "probe");
+}
+
+async fn certificates_are_verified_on_request(server: &Server) {
+    let dir = server.scratch.join("dir");
+    let with = |parameters: &str| {
+        let url = format!("{}?{parameters}", server.url());
+        let query = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+        sql(Database::Postgres(url), query, json!(true))
+    };
+    let root = |name: &str| format!("sslmode=verify-full&sslrootcert={}/{name}", dir.display());
+    expect(with("sslmode=require"), Light::Green, "").await;
+    expect(with("sslmode=prefer"), Light::Green, "").await;
+    expect(with("sslmode=disable"), Light::Red, "answered false").await;
+    expect(with(&root("cert")), Light::Green, "").await;
+    let other = CERTIFICATE.replace("-out cert", "-out other");
+    let mut made = start(&script(&server.scratch.join("dir"), &other)).await;
+    assert!(made.wait().await.unwrap().success());
+    expect(with(&root("other")), Light::Red, "certificate").await;
+    expect(with(&root("missing")), Light::Red, "sslrootcert").await;
+    let elsewhere = with(&root("cert"));
+    let ProbeCheck::Sql { database: Database::Postgres(url), query, expect: value } = elsewhere
+    else {
+        panic!()
+    };
+    let other_name = sql(Database::Postgres(url.replace("127.0.0.1", "localhost")), &query, value);
+    expect(other_name, Light::Red, "certificate").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
