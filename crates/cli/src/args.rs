@@ -9,7 +9,7 @@ use muster_repository::{
     packer::{PACK_BYTES_MAX, PACK_BYTES_MIN},
 };
 
-use crate::{exit, location, output::Color, password, repo};
+use crate::{demo, exit, location, output::Color, password, repo};
 
 /// Disaster recovery as code: recovery is measured, not declared.
 #[derive(Debug, Parser)]
@@ -35,6 +35,9 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Run the example service that `muster demo` protects
+    #[command(hide = true)]
+    DemoService(demo::service::Args),
 }
 
 /// How to print.

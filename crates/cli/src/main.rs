@@ -11,10 +11,12 @@
 //!   which are a promise.
 //! - [`password`]: where passwords come from. Never from an argument: other users of the
 //!   machine see those.
+//! - [`demo`]: the example service that `muster demo` protects, and the customers it serves.
 //! - [`progress`] and [`interrupt`]: watch a running operation, and ask it to stop.
 
 mod app;
 mod args;
+mod demo;
 mod error;
 mod exit;
 mod interrupt;
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| match cli.command {
         Command::Repo(args) => repo::run(*args, &output),
         Command::Completions { shell } => complete(shell, &output),
+        Command::DemoService(args) => demo::service::run(&args, &output),
     }));
     match outcome {
         Ok(Ok(exit)) => exit,

@@ -18,7 +18,7 @@ mod log;
 mod program;
 pub(crate) mod table;
 
-pub use end::{Ended, How, Outcome, RunEnd, end_recorded};
+pub use end::{Ended, How, Outcome, RunEnd, end_recorded, lives};
 pub(crate) use environment::child_environment;
 pub use identity::ChildIdentity;
 pub use launch::{Child, Launch, LaunchError, launch};

@@ -10,7 +10,7 @@ use muster_model::{Light, Probe};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use crate::probe::{ProbeSecrets, Prober};
@@ -51,6 +51,18 @@ impl Watch {
         probes: Vec<(Probe, ProbeSecrets)>,
         origin: Instant,
     ) -> (Self, mpsc::Receiver<Observation>) {
+        Self::start_eager(prober, probes, origin, None)
+    }
+
+    /// As [`Watch::start`]; a probe whose last answer was not green asks again after `eager`
+    /// already, so that the moment at which it turns green is known as exactly as that.
+    #[must_use]
+    pub fn start_eager(
+        prober: &Prober,
+        probes: Vec<(Probe, ProbeSecrets)>,
+        origin: Instant,
+        eager: Option<Duration>,
+    ) -> (Self, mpsc::Receiver<Observation>) {
         let (send, receive) = mpsc::channel(WAITING_MAX);
         let mut tasks = JoinSet::new();
         for (probe_index, (probe, secrets)) in probes.into_iter().enumerate() {
@@ -58,8 +70,8 @@ impl Watch {
             tasks.spawn(async move {
                 let mut ticks = interval(probe.interval.max(INTERVAL_MIN));
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+                ticks.tick().await;
                 loop {
-                    ticks.tick().await;
                     let sample = prober.ask(&probe, &secrets).await;
                     let at = sample.started.saturating_duration_since(origin);
                     let end = at + sample.took;
@@ -67,6 +79,13 @@ impl Watch {
                     let observation = Observation { probe_index, at, end, light, detail };
                     if send.send(observation).await.is_err() {
                         return;
+                    }
+                    match eager.filter(|_| light != Light::Green) {
+                        Some(pause) => {
+                            sleep(pause.min(probe.interval)).await;
+                            ticks.reset();
+                        }
+                        None => drop(ticks.tick().await),
                     }
                 }
             });

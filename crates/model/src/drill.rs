@@ -187,8 +187,19 @@ pub struct Proof {
 /// Where the evidence of a drill lies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvidenceRef {
-    /// The index of its leaf in the log.
-    pub log_index: u64,
+    /// The index in the log of the entry that says how the drill ended; `None` inside that
+    /// entry itself, which cannot know it.
+    pub log_index: Option<u64>,
+    /// SHA-256 of the envelope, in hex.
+    pub envelope_sha256: String,
+    /// The same result as a standard test-result statement.
+    #[serde(default)]
+    pub test_result: Option<TestResultRef>,
+}
+
+/// The envelope of the standard test-result statement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestResultRef {
     /// SHA-256 of the envelope, in hex.
     pub envelope_sha256: String,
 }

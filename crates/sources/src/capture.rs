@@ -79,6 +79,8 @@ pub struct Restored {
     pub files: u64,
     /// What could not be restored.
     pub left_out: Vec<String>,
+    /// Whether something is left out because the repository is damaged.
+    pub damaged: bool,
 }
 
 /// A numbered, timestamped row in protected data, by which loss is measured.

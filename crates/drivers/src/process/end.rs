@@ -99,6 +99,14 @@ pub async fn end_recorded(child: &ChildIdentity, grace: Duration) -> io::Result<
     })
 }
 
+/// Whether the child itself still runs: the same process, not one that got its number later.
+#[must_use]
+pub fn lives(child: &ChildIdentity) -> bool {
+    let is_this_boot = table::boot_id().is_ok_and(|boot| boot == child.boot_id);
+    is_this_boot
+        && table::look_up(child.pid).is_some_and(|process| child.is(&process) && !process.ended)
+}
+
 /// Ends all that belongs, and tells who is left.
 pub(super) async fn end_kin(kin: &mut Kin, grace: Duration) -> io::Result<(How, Vec<u32>)> {
     if kin.find()?.is_empty() {

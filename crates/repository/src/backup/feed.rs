@@ -3,18 +3,19 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
+    path::PathBuf,
 };
 
 use crossbeam_channel::{Sender, bounded};
 use rustix::fs::{FileType, Stat, readlinkat};
 
 use super::{
-    BackupError, Problem,
+    BackupError, Problem, StandIn,
     assemble::{Change, Event, Problems},
     metadata::{self, NodeMaker},
     parent::{self, ParentWalk, Trust},
     pipeline::FileJob,
-    walk::{Found, Visitor},
+    walk::{self, Found, Visitor},
 };
 use crate::{
     format::tree::{Node, NodeKind},
@@ -36,6 +37,8 @@ pub(super) struct Feed<'a> {
     pub(super) notices: &'a mut Vec<String>,
     pub(super) run: &'a Run,
     pub(super) attributes: Vec<u8>,
+    /// A source whose content is read from elsewhere.
+    pub(super) stand_in: Option<&'a StandIn>,
 }
 
 impl Feed<'_> {
@@ -53,6 +56,11 @@ impl Feed<'_> {
     }
 
     fn file(&mut self, found: Found<'_>) -> Result<(), BackupError> {
+        let stand_in =
+            self.stand_in.filter(|stand_in| walk::absolute(&stand_in.source) == found.path);
+        if let Some(stand_in) = stand_in {
+            return self.stand_in(found, stand_in);
+        }
         let mut node = self.maker.node(found.stored_name, found.stat);
         let before = self.parent.node(found.stored_name);
         let trusted =
@@ -65,11 +73,38 @@ impl Feed<'_> {
             self.run.progress.add_done(0, node.size);
             return self.ready(node, Some(before));
         }
+        let before = before.cloned();
+        self.read(found, node, before, None)
+    }
+
+    /// A file that is not opened; see [`StandIn`].
+    fn stand_in(&mut self, found: Found<'_>, stand_in: &StandIn) -> Result<(), BackupError> {
+        let mut node = self.maker.node(found.stored_name, found.stat);
+        if let Some(mtime) = stand_in.mtime {
+            (node.mtime, node.atime) = (mtime.clamped(), mtime.clamped());
+        }
+        match metadata::attributes_of_entry(found.folder.as_fd(), found.name, &mut self.attributes)
+        {
+            Ok(attributes) => node.extended_attributes = attributes,
+            Err(error) => self.problem(found.path, "read the attributes of", error),
+        }
+        let before = self.parent.node(found.stored_name).cloned();
+        self.read(found, node, before, Some(stand_in.copy.clone()))
+    }
+
+    /// Hands the file to the readers.
+    fn read(
+        &mut self,
+        found: Found<'_>,
+        node: Node,
+        before: Option<Node>,
+        copy: Option<PathBuf>,
+    ) -> Result<(), BackupError> {
         let (done, outcome) = bounded(1);
-        let before = before.cloned().map(Box::new);
+        let before = before.map(Box::new);
         self.send(Event::File { path: found.path.to_vec(), before, outcome })?;
         let name = found.name.to_vec();
-        let job = FileJob { folder: found.folder.clone(), name, node, done };
+        let job = FileJob { folder: found.folder.clone(), name, node, copy, done };
         self.files.send(job).map_err(|_| WriteError::Aborted.into())
     }
 

@@ -108,6 +108,10 @@ pub struct BackupOptions {
     pub count_first: bool,
     /// Threads that read files.
     pub readers: NonZeroUsize,
+    /// A source whose content is read from elsewhere.
+    pub stand_in: Option<StandIn>,
+    /// Permission bits of a stream's file.
+    pub stream_mode: u32,
     /// How long to wait for a lock.
     pub retry_lock: Duration,
 }
@@ -132,9 +136,27 @@ impl BackupOptions {
             skip_if_unchanged: false,
             count_first: false,
             readers: READERS_DEFAULT,
+            stand_in: None,
+            stream_mode: 0o644,
             retry_lock: Duration::ZERO,
         }
     }
+}
+
+/// A copy that is read in the place of a source that cannot be read as it lies there, such as
+/// the file of a database at work.
+///
+/// The snapshot shows the source: its path, mode, owner and attributes. Only the content comes
+/// from the copy. The source is always read anew, and never opened: closing a file gives up the
+/// locks that this process has on it, and a database may be one of its own.
+#[derive(Debug, Clone)]
+pub struct StandIn {
+    /// The source, a regular file; also to be named among the sources.
+    pub source: PathBuf,
+    /// Where its content is.
+    pub copy: PathBuf,
+    /// When the content changed last, where the file's own time does not tell.
+    pub mtime: Option<Timestamp>,
 }
 
 /// A stream to back up as one file (`--stdin`).
@@ -374,6 +396,7 @@ impl<'a> Job<'a> {
             notices: &mut self.notices,
             run,
             attributes: Vec::new(),
+            stand_in: options.stand_in.as_ref(),
         };
         let feeding = move || walk::walk(targets, &options.filter, run, &mut feed);
         let reading = (0..options.readers.get()).map(|_| {
@@ -438,7 +461,8 @@ impl<'a> Job<'a> {
 
     fn stream_node(&self, name: &[u8], kind: NodeKind) -> Node {
         let mut node = Node::new(name.to_vec(), kind);
-        node.mode = go_mode(kind, if kind == NodeKind::Dir { 0o755 } else { 0o644 });
+        let mode = if kind == NodeKind::Dir { 0o755 } else { self.options.stream_mode };
+        node.mode = go_mode(kind, mode);
         (node.mtime, node.atime, node.ctime) = (self.start, self.start, self.start);
         (node.uid, node.gid) = (self.environment.uid, self.environment.gid);
         node

@@ -25,6 +25,7 @@ use std::{
     fs::File as OsFile,
     io::{self, Read},
     os::fd::OwnedFd,
+    path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
@@ -62,6 +63,8 @@ pub(super) struct FileJob {
     pub(super) folder: Arc<OwnedFd>,
     pub(super) name: Vec<u8>,
     pub(super) node: Node,
+    /// Where the content is, when not in the file itself.
+    pub(super) copy: Option<PathBuf>,
     pub(super) done: Sender<FileOutcome>,
 }
 
@@ -281,8 +284,11 @@ impl<'a> Reader<'a> {
     }
 
     fn read(&mut self, job: FileJob) -> Result<(), WriteError> {
-        let FileJob { folder, name, mut node, done } = job;
-        let opened = self.open(&folder, &name, &mut node);
+        let FileJob { folder, name, mut node, copy, done } = job;
+        let opened = match copy {
+            Some(copy) => open_copy(&copy),
+            None => self.open(&folder, &name, &mut node),
+        };
         let file = in_flight(node, done);
         match opened {
             Ok((open, size)) => self.read_content(&file, open, size),
@@ -419,6 +425,13 @@ fn finish(file: &InFlight, length: u64) {
         debug_assert_eq!(node.kind, NodeKind::File);
         node.size = length;
     }
+}
+
+/// Opens what is read in a file's place; gives its length too.
+fn open_copy(copy: &Path) -> Result<(OwnedFd, u64), (&'static str, io::Error)> {
+    let file = OsFile::open(copy).map_err(|error| ("open the copy of", error))?;
+    let length = file.metadata().map_err(|error| ("look at the copy of", error))?.len();
+    Ok((file.into(), length))
 }
 
 /// Opens a file for reading without touching its access time, where that is allowed.

@@ -1,0 +1,56 @@
+//! Recovery points: moments that data can be brought back to.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{kind::BackupKind, place::Place};
+
+/// A moment that one data item can be brought back to, with the copies that hold it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveryPoint {
+    /// Shared by the data items of a service that were protected in one run.
+    pub id: String,
+    /// The service.
+    pub service: String,
+    /// The data item.
+    pub data: String,
+    /// What kind of source the data came from, in the plan's word.
+    pub source: String,
+    /// The content is not older than this moment.
+    pub data_time: Timestamp,
+    /// How it was made.
+    pub kind: BackupKind,
+    /// Something was left out when it was made: it never proves.
+    pub partial: bool,
+    /// Bytes that a restore writes, where that is known.
+    pub bytes: Option<u64>,
+    /// Where it is.
+    pub copies: Vec<PointCopy>,
+    /// The drill that restored and questioned it, or a later point of the same chain.
+    pub proof: Option<PointProof>,
+}
+
+/// One copy of a recovery point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointCopy {
+    /// The repository's name in the plan.
+    pub repository: String,
+    /// Where that repository stands.
+    pub place: Place,
+    /// Nobody can change the copy.
+    pub immutable: bool,
+    /// The snapshot in it, in hex.
+    pub snapshot: String,
+}
+
+/// How a point was proven.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointProof {
+    /// The drill.
+    pub drill: String,
+    /// When it ended.
+    pub at: Timestamp,
+    /// `restored` when this very point was, `same-chain` when an other point of the same data
+    /// item in the same repository was.
+    pub how: String,
+}

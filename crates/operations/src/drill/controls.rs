@@ -1,0 +1,229 @@
+//! Negative controls: a probe counts only after it was seen red.
+//!
+//! Two things must turn the light red. An *empty target*: the same runbook over data that is
+//! not there; every probe must be red. A *damaged copy*: each data item of the recovered target
+//! is damaged in turn (the largest table emptied, the largest file flipped); a probe or a
+//! completeness rule must be red.
+//!
+//! A service that has not started yet answers nobody, so red is believed only when it lasted
+//! for longer than the real recovery took to turn green, and not one green answer came.
+
+use std::time::Duration;
+
+use muster_drivers::{
+    isolation::{Monitor, free_port},
+    probe::Prober,
+};
+use muster_model::drill::{Completeness, NegativeControl, PointUsed};
+use muster_plan::document::{DataItem, DataSource};
+use muster_repository::run::Run;
+
+use super::completeness;
+use crate::{
+    error::OperationError,
+    postgres,
+    run::{Acceptance, Accepted, Companions, Ended, Place, RunClock, Runner, Supply, World},
+};
+
+/// A control listens at least so long.
+const LISTEN_MIN: Duration = Duration::from_secs(1);
+
+/// A control listens for so many times as long as the service took to turn green.
+const PATIENCE: u32 = 2;
+
+/// What the controls are made with.
+pub(crate) struct Controls<'a> {
+    /// Asks.
+    pub(crate) prober: &'a Prober,
+    /// Looks at what processes have open.
+    pub(crate) monitor: &'a Monitor,
+    /// From the last step's start to the held window in the real recovery.
+    pub(crate) startup: Duration,
+    /// The points that were restored.
+    pub(crate) used: &'a [PointUsed],
+    /// Whether it shall stop.
+    pub(crate) run: &'a Run,
+}
+
+impl Controls<'_> {
+    fn listen(&self) -> Duration {
+        self.startup * PATIENCE + LISTEN_MIN
+    }
+
+    /// Runs the runbook over nothing, in a folder of its own beside the target, and asks every
+    /// probe.
+    ///
+    /// # Errors
+    /// Fails when the harness fails.
+    pub(crate) async fn empty_target(
+        &self,
+        target: &World<'_>,
+        place: &Place,
+    ) -> Result<Vec<NegativeControl>, OperationError> {
+        let part = "empty-target";
+        let clock = RunClock::start();
+        let world = World::new(
+            target.workspace,
+            target.service,
+            &target.run_id,
+            part,
+            place,
+            clock,
+            Supply::Empty,
+        )?;
+        let seen = self.ask(world).await?;
+        let probes = &target.service.acceptance.probes;
+        let control = |(probe, red): (&muster_model::Probe, bool)| NegativeControl {
+            probe: probe.name.clone(),
+            against: part.to_owned(),
+            observed: light(red),
+            ok: red,
+        };
+        Ok(probes.iter().zip(seen).map(control).collect())
+    }
+
+    /// Damages an item of the recovered target, whose processes have been ended, and asks rules
+    /// and probes. The damage is undone where that can be done.
+    ///
+    /// # Errors
+    /// Fails when the harness fails.
+    pub(crate) async fn damaged_copy(
+        &self,
+        target: &World<'_>,
+        item: &DataItem,
+    ) -> Result<Vec<NegativeControl>, OperationError> {
+        let against = format!("damaged:{}", item.name);
+        let place = Place {
+            dir: target.dir.clone(),
+            logs: target.logs.clone(),
+            port: free_port().map_err(OperationError::io("find", "a free port"))?,
+        };
+        let clock = RunClock::start();
+        let world = World::new(
+            target.workspace,
+            target.service,
+            &target.run_id,
+            &against,
+            &place,
+            clock,
+            Supply::InPlace,
+        )?;
+        let Some(damage) = Damage::inflict(&world, item)? else {
+            // Nothing is there that could be damaged: then nothing was recovered either.
+            return Ok(Vec::new());
+        };
+        let result = self.questions(world, item, &against).await;
+        damage.undo()?;
+        result
+    }
+
+    async fn questions(
+        &self,
+        world: World<'_>,
+        item: &DataItem,
+        against: &str,
+    ) -> Result<Vec<NegativeControl>, OperationError> {
+        let probes = &world.service.acceptance.probes;
+        let control = |probe: String, red: bool| NegativeControl {
+            probe,
+            against: against.to_owned(),
+            observed: light(red),
+            ok: red,
+        };
+        let mut controls = Vec::new();
+        if !matches!(item.source, DataSource::Postgres { .. }) {
+            let rules = completeness::ask(&world, self.used, self.run)?;
+            let ours =
+                rules.iter().filter(|rule| rule.data == item.name && rule.name != "integrity");
+            controls.extend(ours.map(|rule| control(rule.name.clone(), is_red(rule))));
+        }
+        if controls.iter().any(|control| control.ok) {
+            return Ok(controls);
+        }
+        let seen = self.ask(world).await?;
+        controls
+            .extend(probes.iter().zip(seen).map(|(probe, red)| control(probe.name.clone(), red)));
+        Ok(controls)
+    }
+
+    /// Runs the runbook and tells of every probe whether it stayed red.
+    async fn ask(&self, world: World<'_>) -> Result<Vec<bool>, OperationError> {
+        let monitor = Some(self.monitor);
+        let companions = Companions { monitor, ..Companions::NONE };
+        let mut runner = Runner::new(world, self.run.clone(), companions);
+        let seen = match runner.perform().await {
+            // A runbook that stops leaves no service: every probe that asks it is red. Those
+            // that ask nothing of the target are found out by asking them all the same.
+            Ok(Ended::Finished | Ended::Failed { .. }) => self.listen_to(&runner).await,
+            Err(error) => Err(error),
+        };
+        let left = runner.end_members(|_| true).await?;
+        if !left.is_empty() {
+            return Err(OperationError::Bug {
+                what: format!("processes {left:?} cannot be ended"),
+            });
+        }
+        Ok(seen?
+            .tallies
+            .iter()
+            .map(|tally| tally.first_green.is_none() && tally.failures > 0)
+            .collect())
+    }
+
+    async fn listen_to(&self, runner: &Runner<'_>) -> Result<Accepted, OperationError> {
+        let mut acceptance = Acceptance::start(&runner.world, self.prober)?;
+        let seen = acceptance.listen_for(&runner.world, self.listen(), self.run).await;
+        acceptance.stop().await;
+        seen
+    }
+}
+
+fn is_red(rule: &Completeness) -> bool {
+    rule.ok == Some(false)
+}
+
+fn light(red: bool) -> String {
+    if red { "red" } else { "green" }.to_owned()
+}
+
+/// Damage that was done to a data item.
+enum Damage {
+    Sqlite(muster_sources::sqlite::Damaged),
+    Files(muster_sources::files::Damaged),
+    /// Not to be undone: the target is thrown away.
+    Lasting,
+}
+
+impl Damage {
+    /// Damages an item; `None` when there is nothing in it.
+    fn inflict(world: &World<'_>, item: &DataItem) -> Result<Option<Self>, OperationError> {
+        use muster_model::Fault as _;
+        let path = world.data_path(item);
+        match &item.source {
+            DataSource::Sqlite { .. } => match muster_sources::sqlite::damage(&path) {
+                Ok(damaged) => Ok(Some(Self::Sqlite(damaged))),
+                Err(error) if error.code() == "nothing-to-damage" => Ok(None),
+                Err(error) => Err(OperationError::below(error)),
+            },
+            DataSource::Files { .. } | DataSource::Command { .. } => {
+                match muster_sources::files::damage(&world.data_dir(&item.name)) {
+                    Ok(damaged) => Ok(Some(Self::Files(damaged))),
+                    Err(error) if error.code() == "nothing-to-damage" => Ok(None),
+                    Err(error) => Err(OperationError::below(error)),
+                }
+            }
+            DataSource::Postgres { .. } => {
+                postgres::damage(world, item)?;
+                Ok(Some(Self::Lasting))
+            }
+        }
+    }
+
+    fn undo(self) -> Result<(), OperationError> {
+        match self {
+            Self::Sqlite(damaged) => damaged.undo().map_err(OperationError::below),
+            Self::Files(damaged) => damaged.undo().map_err(OperationError::below),
+            Self::Lasting => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Is the target apart from production? Proven, not assumed.
+
+use std::{path::PathBuf, time::Duration};
+
+use muster_control::choice::Blocker;
+use muster_drivers::{
+    isolation::{Monitor, Monitored, Observer, Production, shares_directory},
+    probe::{ProbeSecrets, Prober},
+};
+use muster_model::{Light, ProbeCheck, Step, drill::Proof};
+use muster_plan::{
+    document::{DataSource, Service},
+    template::{TargetData, TargetNames, render_probe},
+};
+
+use crate::{hands, workspace::Workspace};
+
+/// Production, as the plan knows it: where its data lies and where it answers. All services
+/// count, not only the one that is rehearsed.
+pub(crate) fn production(workspace: &Workspace) -> Production {
+    let items = || workspace.plan.services.iter().flat_map(|service| &service.data);
+    Production {
+        paths: items().flat_map(|item| workspace.production_paths(item)).collect(),
+        endpoints: items().filter_map(hands::endpoint).collect(),
+    }
+}
+
+/// What in the runbook or the target would touch production: a drill is refused for it.
+pub(crate) fn blockers(
+    workspace: &Workspace,
+    service: &Service,
+    target: &std::path::Path,
+) -> Vec<Blocker> {
+    let production = production(workspace);
+    let mut blockers: Vec<Blocker> = named_in_runbook(service, &production)
+        .into_iter()
+        .map(|(step, what)| Blocker {
+            code: "runbook-names-production",
+            message: format!("step `{step}` names {what}, which is production's"),
+            help: "use `{{ target.data.NAME.path }}` or `{{ target.data.NAME.url }}`".to_owned(),
+        })
+        .collect();
+    if let Some(shared) = shares_directory(target, &production.paths) {
+        blockers.push(Blocker {
+            code: "target-in-production",
+            message: format!("the target {} shares {}", target.display(), shared.display()),
+            help: "choose a state folder (--state) apart from the data".to_owned(),
+        });
+    }
+    blockers
+}
+
+/// Steps whose text names a path or an endpoint of production.
+fn named_in_runbook(service: &Service, production: &Production) -> Vec<(String, String)> {
+    let mut named: Vec<String> =
+        production.paths.iter().map(|path| path.display().to_string()).collect();
+    named.extend(production.endpoints.iter().map(|(host, port)| format!("{host}:{port}")));
+    let mut found = Vec::new();
+    for step in &service.recover {
+        let (Step::Start { argv, env, .. } | Step::Run { argv, env, .. }) = step else { continue };
+        let texts = || argv.iter().chain(env.iter().map(|(_, value)| value));
+        let is_named = |what: &&String| texts().any(|text| names(text, what));
+        found.extend(named.iter().filter(is_named).map(|what| (step.summary(), what.clone())));
+    }
+    found
+}
+
+/// Whether `text` holds `what`, not as the beginning of a longer name.
+fn names(text: &str, what: &str) -> bool {
+    text.match_indices(what).any(|(at, _)| {
+        let next = text[at + what.len()..].chars().next();
+        !next.is_some_and(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    })
+}
+
+/// Between two looks at what the processes of a drill have open.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Begins to look at what the processes of a drill have open.
+pub(crate) async fn monitor(workspace: &Workspace) -> Monitor {
+    Monitor::start(Observer::new(&production(workspace)).await, LOOK)
+}
+
+/// What the monitor saw, as a proof. It looks often and not always, so how often is told.
+pub(crate) fn sightings(seen: &Monitored) -> Proof {
+    let breaches: Vec<String> = seen.breaches.iter().map(ToString::to_string).collect();
+    Proof {
+        name: "open files and sockets".to_owned(),
+        ok: breaches.is_empty(),
+        detail: match breaches.is_empty() {
+            true => format!(
+                "{} looks at up to {} processes, at most {} ms apart: nothing of production",
+                seen.samples,
+                seen.processes_max,
+                seen.gap_max.as_millis()
+            ),
+            false => breaches.join("; "),
+        },
+    }
+}
+
+/// What production answered.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Steady {
+    /// Each question, its answer, and what it saw.
+    answers: Vec<(String, Light, String)>,
+}
+
+/// Asks production the questions that can be asked without knowing more of it than the plan
+/// says: queries of its databases, and whether its files are there.
+pub(crate) async fn steady_state(
+    workspace: &Workspace,
+    service: &Service,
+    prober: &Prober,
+) -> Steady {
+    let mut answers = Vec::new();
+    let names = production_names(workspace, service);
+    for probe in &service.acceptance.probes {
+        if !matches!(probe.check, ProbeCheck::Sql { .. }) {
+            continue;
+        }
+        let Ok(rendered) = render_probe(probe, service, &names) else { continue };
+        let item = probe.on.as_deref().and_then(|on| service.data(on));
+        let password = item.and_then(|item| hands::password(workspace, item).ok().flatten());
+        let secrets = ProbeSecrets { password, ..ProbeSecrets::default() };
+        let sample = prober.ask(&rendered, &secrets).await;
+        answers.push((probe.name.clone(), sample.light, sample.detail));
+    }
+    for item in &service.data {
+        for path in workspace.production_paths(item) {
+            let light = if path.exists() { Light::Green } else { Light::Red };
+            answers.push((format!("{} is there", path.display()), light, String::new()));
+        }
+    }
+    Steady { answers }
+}
+
+fn production_names(workspace: &Workspace, service: &Service) -> TargetNames {
+    let mut names = TargetNames::default();
+    for item in &service.data {
+        let data = match &item.source {
+            DataSource::Postgres { url, .. } => TargetData { url: Some(url.clone()), path: None },
+            _ => {
+                let path: Option<PathBuf> = workspace.production_paths(item).into_iter().next();
+                TargetData { path: path.map(|path| path.display().to_string()), url: None }
+            }
+        };
+        names.data.insert(item.name.clone(), data);
+    }
+    names
+}
+
+/// Production before and after: what was green must be green still.
+pub(crate) fn compare(before: &Steady, after: &Steady) -> Proof {
+    let worse: Vec<String> = before
+        .answers
+        .iter()
+        .zip(&after.answers)
+        .filter(|(before, after)| before.1 == Light::Green && after.1 != Light::Green)
+        .map(|(_, (name, _, detail))| format!("{name}: {detail}"))
+        .collect();
+    let green = |steady: &Steady| {
+        steady.answers.iter().filter(|(_, light, _)| *light == Light::Green).count()
+    };
+    Proof {
+        name: "production steady".to_owned(),
+        ok: worse.is_empty(),
+        detail: match worse.is_empty() {
+            true => format!(
+                "{} of {} questions green before, {} after",
+                green(before),
+                before.answers.len(),
+                green(after)
+            ),
+            false => worse.join("; "),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_longer_name_is_another_name() {
+        assert!(names("--database=/srv/orders/db", "/srv/orders/db"));
+        assert!(names("/srv/orders/db/x", "/srv/orders/db"));
+        assert!(!names("/srv/orders/db-copy", "/srv/orders/db"));
+        assert!(names("postgresql://u@db:5432/orders", "db:5432"));
+    }
+}

@@ -1,0 +1,212 @@
+//! Why a verb could not be done.
+
+use std::{fmt, io, path::PathBuf};
+
+use muster_control::choice::Blocker;
+use muster_model::{Class, Fault, Finding, Severity};
+use thiserror::Error;
+
+/// A fault of a hand, kept whole.
+#[derive(Debug)]
+pub struct Below(Box<dyn Fault + Send + Sync>);
+
+impl fmt::Display for Below {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Below {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// Why a verb could not be done. Messages stand after "cannot".
+#[derive(Debug, Error)]
+pub enum OperationError {
+    /// The plan cannot be read.
+    #[error("read the plan {}", path.display())]
+    PlanUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The plan is wrong where this verb needs it.
+    #[error("use the plan {}: {}", path.display(), summary(findings))]
+    PlanInvalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        findings: Vec<Finding>,
+    },
+    /// The plan, the state or a repository holds no such thing.
+    #[error("find {what}")]
+    NotFound {
+        /// What was asked for.
+        what: String,
+        /// The next step.
+        help: String,
+    },
+    /// Refused, with everything that stands in the way.
+    #[error("{what}: {}", blocked(blockers))]
+    Refused {
+        /// What was refused.
+        what: String,
+        /// Why.
+        blockers: Vec<Blocker>,
+    },
+    /// The arguments make no sense.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong.
+        message: String,
+        /// The next step.
+        help: String,
+    },
+    /// A secret cannot be had.
+    #[error("get the secret {reference}")]
+    Secret {
+        /// How the plan names it.
+        reference: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The system refused something.
+    #[error("{operation} {}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A hand failed.
+    #[error(transparent)]
+    Below(#[from] Below),
+    /// Something was done only in part, where a part is worth nothing.
+    #[error("{what}: {first}{}", and_more(*more))]
+    Incomplete {
+        /// What was tried.
+        what: String,
+        /// The first thing that is missing.
+        first: String,
+        /// How many more are.
+        more: usize,
+    },
+    /// The run was stopped on request.
+    #[error("go on: {why}")]
+    Interrupted {
+        /// Who asked.
+        why: String,
+    },
+    /// A fault of the program itself.
+    #[error("go on: {what}")]
+    Bug {
+        /// What should not have happened.
+        what: String,
+    },
+}
+
+fn summary(findings: &[Finding]) -> String {
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    format!("it has {errors} {}", if errors == 1 { "error" } else { "errors" })
+}
+
+fn and_more(more: usize) -> String {
+    if more == 0 { String::new() } else { format!(", and {more} more") }
+}
+
+fn blocked(blockers: &[Blocker]) -> String {
+    blockers.iter().map(|blocker| blocker.message.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+impl OperationError {
+    /// Keeps the fault of a hand.
+    pub(crate) fn below(fault: impl Fault + Send + Sync + 'static) -> Self {
+        Self::Below(Below(Box::new(fault)))
+    }
+
+    /// For `map_err`: what was tried on which path.
+    pub(crate) fn io(
+        operation: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { operation, path, source }
+    }
+
+    /// The message with all causes on one line, for records.
+    #[must_use]
+    pub fn one_line(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            let cause_text = cause.to_string();
+            if !text.ends_with(&cause_text) {
+                text = format!("{text}: {cause_text}");
+            }
+            next = cause.source();
+        }
+        text
+    }
+}
+
+impl Fault for OperationError {
+    fn class(&self) -> Class {
+        match self {
+            Self::PlanUnreadable { .. } | Self::PlanInvalid { .. } | Self::Usage { .. } => {
+                Class::Input
+            }
+            Self::NotFound { .. } => Class::NotFound,
+            Self::Refused { .. } | Self::Secret { .. } => Class::Denied,
+            Self::Io { .. } => Class::Transient,
+            Self::Incomplete { .. } => Class::Corrupt,
+            Self::Below(below) => below.0.class(),
+            Self::Interrupted { .. } => Class::Interrupted,
+            Self::Bug { .. } => Class::Bug,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::PlanUnreadable { .. } => "plan-unreadable",
+            Self::PlanInvalid { .. } => "plan-invalid",
+            Self::NotFound { .. } => "not-found",
+            Self::Refused { .. } => "refused",
+            Self::Usage { .. } => "usage",
+            Self::Secret { .. } => "secret-missing",
+            Self::Io { .. } => "io",
+            Self::Incomplete { .. } => "incomplete",
+            Self::Below(below) => below.0.code(),
+            Self::Interrupted { .. } => "interrupted",
+            Self::Bug { .. } => "bug",
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::PlanUnreadable { .. } => {
+                Some("`muster init` writes a starter plan; --plan names another file".to_owned())
+            }
+            Self::PlanInvalid { .. } => Some("`muster plan check` shows each with its line".into()),
+            Self::NotFound { help, .. } | Self::Usage { help, .. } => Some(help.clone()),
+            Self::Refused { blockers, .. } => {
+                let help: Vec<&str> =
+                    blockers.iter().map(|blocker| blocker.help.as_str()).collect();
+                (!help.is_empty()).then(|| help.join("; "))
+            }
+            Self::Secret { .. } => Some("set what the plan's reference names".to_owned()),
+            Self::Below(below) => below.0.help(),
+            Self::Incomplete { .. } => {
+                Some("`muster repo check --read-data` tells what is damaged".into())
+            }
+            Self::Io { .. } | Self::Interrupted { .. } | Self::Bug { .. } => None,
+        }
+    }
+}

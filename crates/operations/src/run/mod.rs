@@ -1,0 +1,503 @@
+//! The runbook, run: the same code for a drill, for its negative controls, and for real.
+//!
+//! What differs is the [`World`]: which folder, whether data comes from a recovery point or is
+//! empty on purpose, whether processes outlive this one. Each step is journalled before it acts
+//! and after ([`muster_control::journal`]), so that a run which is cut off goes on where it was.
+
+mod acceptance;
+mod supply;
+mod world;
+
+use std::time::{Duration, Instant};
+
+use muster_control::journal::{self, Event, Next, Outcome};
+use muster_drivers::{
+    isolation::Monitor,
+    probe::Prober,
+    process::{Child, ChildIdentity, Launch, RunEnd, launch, tail},
+};
+use muster_model::Step;
+use muster_plan::template::render_step;
+use muster_repository::run::Run;
+
+pub(crate) use acceptance::{Acceptance, Accepted};
+pub(crate) use supply::{Supplied, Supply};
+pub(crate) use world::{Place, World, is_empty};
+
+use crate::{
+    error::OperationError,
+    moment::Moment,
+    records::{ChildEnded, ChildStarted, JournalLine, Record},
+    story::{Chapter, Listener, Silence},
+    sweep::GRACE,
+};
+
+/// Lines of a child's output that a message quotes.
+const LINES_QUOTED: usize = 5;
+
+/// How the steps went.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Ended {
+    /// Every step is done.
+    Finished,
+    /// A step was not done.
+    Failed {
+        /// What the step does.
+        summary: String,
+        /// Why it was not done.
+        why: String,
+    },
+}
+
+/// A stretch of time that a step took.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Stretch {
+    /// The step's verb, or `replay` for a server that recovers.
+    pub(crate) what: &'static str,
+    /// When it began, since the run's clock.
+    pub(crate) began: Duration,
+    /// When it ended, since the run's clock.
+    pub(crate) ended: Duration,
+}
+
+/// A process of the run.
+pub(crate) struct Member {
+    /// What it is: `start`, or the data item whose server it is.
+    pub(crate) role: String,
+    /// The step that started it.
+    pub(crate) step: usize,
+    kind: MemberKind,
+}
+
+enum MemberKind {
+    /// Our child.
+    Ours(Box<Child>),
+    /// A child of a process that was killed; it goes on.
+    Adopted(ChildIdentity),
+}
+
+impl Member {
+    fn identity(&self) -> &ChildIdentity {
+        match &self.kind {
+            MemberKind::Ours(child) => child.identity(),
+            MemberKind::Adopted(identity) => identity,
+        }
+    }
+}
+
+/// Runs a runbook in a world.
+pub(crate) struct Runner<'w> {
+    /// Where it runs.
+    pub(crate) world: World<'w>,
+    /// The steps of the service's runbook, with templates.
+    steps: &'w [Step],
+    events: Vec<Event>,
+    /// The processes that run.
+    pub(crate) members: Vec<Member>,
+    /// What took how long.
+    pub(crate) stretches: Vec<Stretch>,
+    /// What was restored.
+    pub(crate) supplied: Vec<Supplied>,
+    /// The probes, from the moment at which all data is back.
+    pub(crate) acceptance: Option<Acceptance>,
+    companions: Companions<'w>,
+    run: Run,
+}
+
+/// Who follows a run: a prober, the monitor of isolation, a listener.
+#[derive(Clone, Copy)]
+pub(crate) struct Companions<'w> {
+    /// Asks the probes; the run's acceptance is left to the caller when there is none.
+    pub(crate) prober: Option<&'w Prober>,
+    /// Looks at what the run's processes have open.
+    pub(crate) monitor: Option<&'w Monitor>,
+    /// Hears the story.
+    pub(crate) listener: &'w dyn Listener,
+}
+
+impl Companions<'_> {
+    /// Nobody.
+    pub(crate) const NONE: Companions<'static> =
+        Companions { prober: None, monitor: None, listener: &Silence };
+}
+
+impl<'w> Runner<'w> {
+    /// A run that begins anew.
+    pub(crate) fn new(world: World<'w>, run: Run, companions: Companions<'w>) -> Self {
+        let steps = &world.service.recover;
+        Self {
+            world,
+            steps,
+            events: Vec::new(),
+            members: Vec::new(),
+            stretches: Vec::new(),
+            supplied: Vec::new(),
+            acceptance: None,
+            companions,
+            run,
+        }
+    }
+
+    /// A run that goes on from its journal. Looks at every step whose outcome is not known,
+    /// and at the processes of those that were done.
+    pub(crate) async fn resume(
+        world: World<'w>,
+        run: Run,
+        companions: Companions<'w>,
+        events: Vec<Event>,
+        children: &[ChildStarted],
+    ) -> Result<Self, OperationError> {
+        let mut runner = Self::new(world, run, companions);
+        runner.events = events;
+        for child in children {
+            if muster_drivers::process::lives(&child.child) {
+                runner.members.push(Member {
+                    role: child.role.clone(),
+                    step: child.step,
+                    kind: MemberKind::Adopted(child.child.clone()),
+                });
+            }
+        }
+        runner.settle().await?;
+        runner.log(Event::Resumed)?;
+        Ok(runner)
+    }
+
+    /// Performs the steps that are left.
+    ///
+    /// # Errors
+    /// Fails when the ledger cannot be written, or the run is cancelled; what becomes of the
+    /// steps is in the answer.
+    pub(crate) async fn perform(&mut self) -> Result<Ended, OperationError> {
+        loop {
+            match journal::next(self.steps.len(), &self.events) {
+                Next::Begin(step) => self.step(step).await?,
+                Next::Observe(step) => {
+                    let outcome = self.observe(step).await?;
+                    if let Outcome::Unknown { why } = &outcome {
+                        let (summary, why) = (self.steps[step].summary(), why.clone());
+                        return Ok(Ended::Failed { summary, why });
+                    }
+                    self.log(Event::Ended { step, outcome })?;
+                }
+                Next::Failed { step, why } => {
+                    return Ok(Ended::Failed { summary: self.steps[step].summary(), why });
+                }
+                Next::Finished => return Ok(Ended::Finished),
+            }
+        }
+    }
+
+    async fn step(&mut self, step: usize) -> Result<(), OperationError> {
+        self.begin_to_ask(step)?;
+        self.log(Event::Started { step })?;
+        let began = self.world.clock.elapsed();
+        let (what, summary) = (self.steps[step].verb(), self.steps[step].summary());
+        self.tell(&Chapter::StepStarted { summary: &summary, at: began });
+        let done = self.act(step).await;
+        let ended = self.world.clock.elapsed();
+        self.stretches.push(Stretch { what, began, ended });
+        let outcome = match done {
+            Ok(outcome) => outcome,
+            Err(error @ OperationError::Interrupted { .. }) => return Err(error),
+            Err(error) => Outcome::NotDone { why: error.one_line() },
+        };
+        let failure = match &outcome {
+            Outcome::Done => None,
+            Outcome::NotDone { why } | Outcome::Unknown { why } => Some(why.as_str()),
+        };
+        self.tell(&Chapter::StepEnded { summary: &summary, took: ended - began, failure });
+        self.log(Event::Ended { step, outcome })
+    }
+
+    fn tell(&self, chapter: &Chapter<'_>) {
+        self.companions.listener.hear(chapter);
+    }
+
+    /// The probes ask from the first step on that follows the last restore: before, there is
+    /// nothing that they could be green about.
+    fn begin_to_ask(&mut self, step: usize) -> Result<(), OperationError> {
+        let rest = self.steps.get(step..).unwrap_or_default();
+        let is_restored = !rest.iter().any(|step| matches!(step, Step::Restore { .. }));
+        if let Some(prober) = self.companions.prober
+            && is_restored
+            && self.acceptance.is_none()
+        {
+            self.acceptance = Some(Acceptance::start(&self.world, prober)?);
+        }
+        Ok(())
+    }
+
+    /// The probes, which ask by now; `None` without a prober.
+    ///
+    /// # Errors
+    /// Fails when a probe's template cannot be rendered.
+    pub(crate) fn take_acceptance(&mut self) -> Result<Option<Acceptance>, OperationError> {
+        self.begin_to_ask(self.steps.len())?;
+        Ok(self.acceptance.take())
+    }
+
+    async fn act(&mut self, step: usize) -> Result<Outcome, OperationError> {
+        match &self.steps[step] {
+            Step::Restore { data } => self.restore(step, data).await,
+            Step::Start { .. } => self.start(step).await,
+            Step::Run { .. } => self.run_to_end(step).await,
+        }
+    }
+
+    async fn restore(&mut self, step: usize, data: &[String]) -> Result<Outcome, OperationError> {
+        for name in data {
+            let supplied = supply::supply(&mut self.world, name, &self.run)?;
+            if let Some(server) = self.world.server_of(name)? {
+                let began = self.world.clock.elapsed();
+                let launched = self.launch(step, name, &server.launch).await?;
+                self.members.push(launched);
+                server.wait_until_ready(&self.world, name)?;
+                self.world.names.data.entry(name.clone()).or_default().url = Some(server.url);
+                let ended = self.world.clock.elapsed();
+                self.stretches.push(Stretch { what: "replay", began, ended });
+            }
+            self.supplied.push(supplied);
+        }
+        Ok(Outcome::Done)
+    }
+
+    async fn start(&mut self, step: usize) -> Result<Outcome, OperationError> {
+        let launch = self.rendered(step)?;
+        let member = self.launch(step, "start", &launch).await?;
+        self.members.push(member);
+        Ok(Outcome::Done)
+    }
+
+    async fn run_to_end(&mut self, step: usize) -> Result<Outcome, OperationError> {
+        let rendered = self.rendered(step)?;
+        let Step::Run { timeout, .. } = &self.steps[step] else { return Ok(Outcome::Done) };
+        let mut member = self.launch(step, "run", &rendered).await?;
+        let MemberKind::Ours(child) = &mut member.kind else { return Ok(Outcome::Done) };
+        let ended = child.run_to_end(*timeout).await;
+        let ended = ended.map_err(OperationError::io("wait for", &rendered.argv[0]))?;
+        let identity = child.identity().clone();
+        let rest = child.end(GRACE).await.map_err(OperationError::io("end", &rendered.argv[0]))?;
+        self.note_end(&identity, &format!("{:?}", rest.how))?;
+        let why = match ended {
+            RunEnd::Exited(status) if status.success() => return Ok(Outcome::Done),
+            RunEnd::Exited(status) => status.to_string(),
+            RunEnd::TimedOut(_) => {
+                format!("not done after {}", muster_model::units::format_duration(*timeout))
+            }
+        };
+        let said = tail(&rendered.log, LINES_QUOTED).join(" | ");
+        Ok(Outcome::NotDone { why: format!("{why}: {said}") })
+    }
+
+    /// The program of a step, with its templates filled in.
+    fn rendered(&self, step: usize) -> Result<Launch, OperationError> {
+        let rendered = render_step(&self.steps[step], &self.world.names);
+        match rendered.map_err(OperationError::below)? {
+            Step::Start { argv, env, user, dir } | Step::Run { argv, env, user, dir, .. } => {
+                let dir =
+                    dir.map_or_else(|| self.world.dir.clone(), |dir| self.world.dir.join(dir));
+                Ok(Launch { argv, env, user, dir, log: self.world.log(&step.to_string()) })
+            }
+            Step::Restore { .. } => {
+                Err(OperationError::Bug { what: "a restore has no program".into() })
+            }
+        }
+    }
+
+    /// Starts a process; it is in the ledger before it runs.
+    async fn launch(
+        &self,
+        step: usize,
+        role: &str,
+        what: &Launch,
+    ) -> Result<Member, OperationError> {
+        let record = |identity: &ChildIdentity| {
+            if let Some(monitor) = self.companions.monitor {
+                monitor.watch(identity);
+            }
+            let started = ChildStarted {
+                run: self.world.run_id.clone(),
+                part: self.world.part.clone(),
+                step,
+                role: role.to_owned(),
+                child: identity.clone(),
+            };
+            self.world.workspace.state.record(&Record::ChildStarted(started)).map(drop)
+        };
+        let child = launch(what, record).await.map_err(OperationError::below)?;
+        Ok(Member { role: role.to_owned(), step, kind: MemberKind::Ours(Box::new(child)) })
+    }
+
+    /// Looks at every step whose outcome is not known.
+    async fn settle(&mut self) -> Result<(), OperationError> {
+        for step in 0..self.steps.len() {
+            let is_done = !matches!(
+                journal::next(step + 1, &self.events),
+                Next::Observe(open) | Next::Begin(open) | Next::Failed { step: open, .. }
+                    if open == step
+            );
+            if is_done && self.has_lost_a_process(step) {
+                let why = "its process is gone".to_owned();
+                self.log(Event::Ended { step, outcome: Outcome::NotDone { why } })?;
+            }
+        }
+        while let Next::Observe(step) = journal::next(self.steps.len(), &self.events) {
+            let outcome = self.observe(step).await?;
+            if let Outcome::Unknown { .. } = outcome {
+                return Ok(());
+            }
+            self.log(Event::Ended { step, outcome })?;
+        }
+        Ok(())
+    }
+
+    fn has_lost_a_process(&self, step: usize) -> bool {
+        let is_started = matches!(self.steps[step], Step::Start { .. });
+        let servers = match &self.steps[step] {
+            Step::Restore { data } => data.iter().any(|data| self.world.has_server(data)),
+            _ => false,
+        };
+        (is_started || servers) && !self.members.iter().any(|member| member.step == step)
+    }
+
+    /// Looks whether the effect of a step is there. A restore that was cut off is undone, so
+    /// that it can be begun again; whether a program ran to its end cannot be seen.
+    async fn observe(&mut self, step: usize) -> Result<Outcome, OperationError> {
+        match &self.steps[step] {
+            Step::Start { .. } if self.members.iter().any(|member| member.step == step) => {
+                Ok(Outcome::Done)
+            }
+            Step::Start { .. } => Ok(Outcome::NotDone { why: "its process is gone".to_owned() }),
+            Step::Restore { data } => {
+                self.end_members(|member| member.step == step).await?;
+                for name in data {
+                    self.world.remove_data(name)?;
+                }
+                Ok(Outcome::NotDone { why: "the restore was cut off".to_owned() })
+            }
+            Step::Run { .. } => {
+                let why = "it was cut off and may have done its work or a part of it".to_owned();
+                Ok(Outcome::Unknown { why })
+            }
+        }
+    }
+
+    /// Ends the processes that `which` picks, in the reverse of the order in which they were
+    /// started. Tells those that are left.
+    pub(crate) async fn end_members(
+        &mut self,
+        which: impl Fn(&Member) -> bool,
+    ) -> Result<Vec<u32>, OperationError> {
+        let mut left = Vec::new();
+        for index in (0..self.members.len()).rev() {
+            if !which(&self.members[index]) {
+                continue;
+            }
+            let member = self.members.remove(index);
+            let identity = member.identity().clone();
+            let (how, remaining) = end_member(member).await?;
+            left.extend(remaining);
+            self.note_end(&identity, &how)?;
+        }
+        Ok(left)
+    }
+
+    fn note_end(&self, identity: &ChildIdentity, how: &str) -> Result<(), OperationError> {
+        let ended = ChildEnded {
+            run: self.world.run_id.clone(),
+            pid: identity.pid,
+            mark: identity.mark.clone(),
+            how: how.to_owned(),
+        };
+        self.world.workspace.state.record(&Record::ChildEnded(ended)).map(drop)
+    }
+
+    /// A `start`ed process that has ended by itself, if any, with its last words.
+    pub(crate) fn fallen(&mut self) -> Option<String> {
+        for member in &mut self.members {
+            let MemberKind::Ours(child) = &mut member.kind else { continue };
+            // One that ends well has put itself into the background.
+            if let Ok(Some(status)) = child.try_wait()
+                && !status.success()
+            {
+                let said = tail(&self.world.log(&member.log_name()), LINES_QUOTED).join(" | ");
+                return Some(format!("{} ended with {status}: {said}", member.role));
+            }
+        }
+        None
+    }
+
+    /// Lets all processes go on without us.
+    pub(crate) fn detach(&mut self) {
+        for member in self.members.drain(..) {
+            if let MemberKind::Ours(child) = member.kind {
+                drop(child.detach());
+            }
+        }
+    }
+
+    fn log(&mut self, event: Event) -> Result<(), OperationError> {
+        let summary = match &event {
+            Event::Resumed => "goes on".to_owned(),
+            Event::Started { step } | Event::Ended { step, .. } => self.steps[*step].summary(),
+        };
+        self.world.workspace.state.record(&Record::Journal(JournalLine {
+            run: self.world.run_id.clone(),
+            part: self.world.part.clone(),
+            event: event.clone(),
+            summary,
+            at: Moment::now(),
+        }))?;
+        self.events.push(event);
+        Ok(())
+    }
+}
+
+impl Member {
+    /// The name of its log.
+    fn log_name(&self) -> String {
+        if self.role == "start" { self.step.to_string() } else { self.role.clone() }
+    }
+}
+
+async fn end_member(member: Member) -> Result<(String, Vec<u32>), OperationError> {
+    use muster_drivers::process::{Outcome, end_recorded};
+    let failed = |pid: u32| OperationError::io("end the process", pid.to_string());
+    match member.kind {
+        MemberKind::Ours(mut child) => {
+            let pid = child.identity().pid;
+            let ended = child.end(GRACE).await.map_err(failed(pid))?;
+            Ok((format!("{:?}", ended.how), ended.left))
+        }
+        MemberKind::Adopted(identity) => {
+            let outcome = end_recorded(&identity, GRACE).await.map_err(failed(identity.pid))?;
+            let left = match &outcome {
+                Outcome::Remains(left) => left.clone(),
+                _ => Vec::new(),
+            };
+            Ok((format!("{outcome:?}"), left))
+        }
+    }
+}
+
+/// A clock that starts at the run's T0 and that no step of the wall clock moves.
+#[derive(Debug, Clone)]
+pub(crate) struct RunClock {
+    /// T0 by the machine's clock.
+    pub(crate) origin: Instant,
+    /// T0 for records.
+    pub(crate) moment: Moment,
+}
+
+impl RunClock {
+    /// T0 is now.
+    pub(crate) fn start() -> Self {
+        Self { origin: Instant::now(), moment: Moment::now() }
+    }
+
+    /// Time since T0.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.origin.elapsed()
+    }
+}

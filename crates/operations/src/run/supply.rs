@@ -1,0 +1,144 @@
+//! Where the data of a world comes from: recovery points, nothing, or what is there already.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use jiff::Timestamp;
+use muster_control::choice::Chosen;
+use muster_model::{PointCopy, drill::PointUsed};
+use muster_plan::{document::DataSource, template::TargetData};
+use muster_repository::{
+    lock::{Lock, LockKind},
+    run::Run,
+};
+use muster_sources::{RestoreSettings, capture::Restored, restore_data};
+
+use super::World;
+use crate::{error::OperationError, hands, postgres, stores};
+
+/// How long a restore waits for a repository that somebody has locked exclusively.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where data comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum Supply {
+    /// From recovery points, one for each data item.
+    Points(Vec<Chosen>),
+    /// Nothing: an empty folder, an empty database. For the control that must turn red.
+    Empty,
+    /// It is there already.
+    InPlace,
+}
+
+/// A data item that is there.
+#[derive(Debug, Clone)]
+pub(crate) struct Supplied {
+    /// The data item.
+    pub(crate) data: String,
+    /// The point that it came from.
+    pub(crate) used: Option<PointUsed>,
+}
+
+/// Brings a data item into the world.
+///
+/// # Errors
+/// Fails when no copy of its point can be restored whole.
+pub(crate) fn supply(
+    world: &mut World<'_>,
+    name: &str,
+    run: &Run,
+) -> Result<Supplied, OperationError> {
+    let item = world.item(name)?;
+    let path = world.data_path(item);
+    let used = match &world.supply {
+        Supply::Points(chosen) => {
+            let chosen = chosen.iter().find(|chosen| chosen.point.data == name);
+            let chosen = chosen.cloned().ok_or_else(|| OperationError::Bug {
+                what: format!("no point was chosen for {name}"),
+            })?;
+            Some(tokio::task::block_in_place(|| from_copies(world, &chosen, run))?)
+        }
+        Supply::Empty => {
+            empty(world, name)?;
+            None
+        }
+        Supply::InPlace => None,
+    };
+    let is_server = matches!(item.source, DataSource::Postgres { .. });
+    let path = (!is_server).then(|| path.display().to_string());
+    world.names.data.insert(name.to_owned(), TargetData { path, url: None });
+    Ok(Supplied { data: name.to_owned(), used })
+}
+
+/// Restores from the first copy that can be restored whole.
+fn from_copies(world: &World<'_>, chosen: &Chosen, run: &Run) -> Result<PointUsed, OperationError> {
+    let name = &chosen.point.data;
+    let mut last = None;
+    for copy in &chosen.copies {
+        match from_copy(world, name, copy, run) {
+            Ok(restored) => return Ok(used(chosen, copy, &restored)),
+            Err(error @ OperationError::Interrupted { .. }) => return Err(error),
+            Err(error) => {
+                world.remove_data(name)?;
+                last = Some(error);
+            }
+        }
+    }
+    Err(last.unwrap_or(OperationError::Bug { what: format!("no copy was chosen for {name}") }))
+}
+
+fn from_copy(
+    world: &World<'_>,
+    name: &str,
+    copy: &PointCopy,
+    run: &Run,
+) -> Result<Restored, OperationError> {
+    let snapshot = hands::snapshot_id(&copy.snapshot)?;
+    let repository = stores::open(world.workspace, &copy.repository)?;
+    let environment = &world.workspace.state.environment;
+    let lock = Lock::acquire(&repository, LockKind::Shared, LOCK_PATIENCE, environment, run);
+    let lock = lock.map_err(OperationError::below)?;
+    let indexed = repository.load_index(run).map_err(OperationError::below)?;
+    let target = world.data_dir(name);
+    let restored = restore_data(&indexed, snapshot, &target, RestoreSettings::default(), run);
+    drop(lock);
+    run.cancel.check().map_err(|why| OperationError::Interrupted { why: why.to_string() })?;
+    let restored = restored.map_err(OperationError::below)?;
+    match restored.left_out.first() {
+        None => Ok(restored),
+        Some(first) => Err(OperationError::Incomplete {
+            what: format!("restore {name} from {} whole", copy.repository),
+            first: first.clone(),
+            more: restored.left_out.len() - 1,
+        }),
+    }
+}
+
+fn used(chosen: &Chosen, copy: &PointCopy, restored: &Restored) -> PointUsed {
+    let data_time: Timestamp = chosen.point.data_time;
+    PointUsed {
+        data: chosen.point.data.clone(),
+        point: chosen.point.id.clone(),
+        repository: copy.repository.clone(),
+        snapshot: copy.snapshot.clone(),
+        data_time,
+        bytes: Some(restored.bytes),
+    }
+}
+
+/// Makes the data item exist and be empty.
+fn empty(world: &World<'_>, name: &str) -> Result<(), OperationError> {
+    let item = world.item(name)?;
+    let dir = world.data_dir(name);
+    crate::state::make_private(&dir).map_err(OperationError::io("make the folder", &dir))?;
+    let path: PathBuf = world.data_path(item);
+    match &item.source {
+        DataSource::Files { .. } => Ok(()),
+        DataSource::Sqlite { .. } => {
+            muster_sources::sqlite::empty(&path).map_err(OperationError::below)
+        }
+        DataSource::Command { .. } => {
+            fs::write(&path, b"").map_err(OperationError::io("write", &path))
+        }
+        DataSource::Postgres { .. } => postgres::make_empty(world, item),
+    }
+}

@@ -1,0 +1,151 @@
+//! The world that a runbook runs in: where data comes from and goes to.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use muster_plan::{
+    document::{DataItem, DataSource, Service},
+    template::TargetNames,
+};
+
+use super::{RunClock, supply::Supply};
+use crate::{
+    error::OperationError, postgres::Server, state::make_private, sweep::remove_folder,
+    workspace::Workspace,
+};
+
+/// A target, and how data gets there.
+pub(crate) struct World<'w> {
+    /// Plan and state.
+    pub(crate) workspace: &'w Workspace,
+    /// The service.
+    pub(crate) service: &'w Service,
+    /// The drill or recovery.
+    pub(crate) run_id: String,
+    /// `runbook`, or which negative control.
+    pub(crate) part: String,
+    /// The target: `{{ target.dir }}`.
+    pub(crate) dir: PathBuf,
+    /// Where output of processes is kept.
+    pub(crate) logs: PathBuf,
+    /// The clock of the run.
+    pub(crate) clock: RunClock,
+    /// What templates may name.
+    pub(crate) names: TargetNames,
+    /// Where data comes from.
+    pub(crate) supply: Supply,
+}
+
+impl<'w> World<'w> {
+    /// A world in `dir`, which is made; output of processes goes to `logs`.
+    ///
+    /// # Errors
+    /// Fails when the folders cannot be made.
+    pub(crate) fn new(
+        workspace: &'w Workspace,
+        service: &'w Service,
+        run_id: &str,
+        part: &str,
+        place: &Place,
+        clock: RunClock,
+        supply: Supply,
+    ) -> Result<Self, OperationError> {
+        for folder in [&place.dir, &place.logs] {
+            make_private(folder).map_err(OperationError::io("make the folder", folder))?;
+        }
+        let dir = fs::canonicalize(&place.dir);
+        let dir = dir.map_err(OperationError::io("find the folder", &place.dir))?;
+        let names = TargetNames {
+            dir: dir.display().to_string(),
+            port: place.port,
+            url: format!("http://127.0.0.1:{}", place.port),
+            ..TargetNames::default()
+        };
+        Ok(Self {
+            workspace,
+            service,
+            run_id: run_id.to_owned(),
+            part: part.to_owned(),
+            dir,
+            logs: place.logs.clone(),
+            clock,
+            names,
+            supply,
+        })
+    }
+
+    /// The folder of a data item.
+    pub(crate) fn data_dir(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The file that a process's output goes to.
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        let part: String =
+            self.part.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        self.logs.join(format!("{part}.{name}.log"))
+    }
+
+    /// A data item of the service.
+    pub(crate) fn item(&self, name: &str) -> Result<&'w DataItem, OperationError> {
+        self.service.data(name).ok_or_else(|| OperationError::Bug {
+            what: format!("the runbook restores {name}, which does not exist"),
+        })
+    }
+
+    /// Where an item's one file is when it is restored; the folder itself for files.
+    pub(crate) fn data_path(&self, item: &DataItem) -> PathBuf {
+        let dir = self.data_dir(&item.name);
+        match &item.source {
+            DataSource::Sqlite { path } => match Path::new(path).file_name() {
+                Some(name) => dir.join(name),
+                None => dir,
+            },
+            DataSource::Command { file, .. } => dir.join(file),
+            DataSource::Files { .. } | DataSource::Postgres { .. } => dir,
+        }
+    }
+
+    /// Whether the item needs a server to be questioned.
+    pub(crate) fn has_server(&self, name: &str) -> bool {
+        let item = self.service.data(name);
+        item.is_some_and(|item| matches!(item.source, DataSource::Postgres { .. }))
+    }
+
+    /// The server that an item needs; to be launched once its data is there.
+    pub(crate) fn server_of(&self, name: &str) -> Result<Option<Server>, OperationError> {
+        let item = self.item(name)?;
+        match &item.source {
+            DataSource::Postgres { .. } => Server::prepare(self, item).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Removes what a restore of this item left.
+    pub(crate) fn remove_data(&self, name: &str) -> Result<(), OperationError> {
+        let dir = self.data_dir(name);
+        remove_folder(&dir).map_err(OperationError::io("remove", &dir))
+    }
+}
+
+/// Folders and a port for a world.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// The target.
+    pub(crate) dir: PathBuf,
+    /// Output of processes.
+    pub(crate) logs: PathBuf,
+    /// The service's port.
+    pub(crate) port: u16,
+}
+
+/// Whether a folder has nothing in it, or is not there.
+pub(crate) fn is_empty(dir: &Path) -> io::Result<bool> {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,76 @@
+//! What this version reads and does not do yet. It is never passed over in silence: an error
+//! where an objective leans on it, a note elsewhere.
+
+use muster_model::{Disruption, Severity, disruption::Survivors};
+
+use super::{Context, copies};
+use crate::{
+    document::{Keep, Repository, Service, Strategy},
+    position::join,
+    report::Report,
+};
+
+const CODE: &str = "not-in-this-version";
+
+/// Finds repositories that this version cannot write, or cannot make immutable.
+pub(super) fn check_repositories(context: &Context<'_>, report: &mut Report<'_>) {
+    for repository in &context.plan.repositories {
+        let path = format!("repositories.{}", repository.name);
+        if let Some(scheme) = copies::scheme(&repository.url) {
+            let severity = weight(leans(context, repository, |_| true));
+            let message = format!("repositories at {scheme}: are not written by this version");
+            report.add_as(severity, CODE, &join(&path, "url"), message, "name a folder");
+        } else if repository.immutable.is_some() {
+            let by_harm =
+                |disruption: Disruption| disruption.effect().survivors == Survivors::Immutable;
+            let severity = weight(leans(context, repository, by_harm));
+            let message = "a folder is not made immutable by this version: who can write it can \
+                           change its copies";
+            let help = "let the storage below hold it (snapshots, object lock), and take this out \
+                        until then";
+            report.add_as(severity, CODE, &join(&path, "immutable"), message, help);
+        }
+    }
+}
+
+fn weight(leans: bool) -> Severity {
+    if leans { Severity::Error } else { Severity::Note }
+}
+
+/// Whether a service that writes the repository promises something for such a disruption.
+fn leans(
+    context: &Context<'_>,
+    repository: &Repository,
+    which: impl Fn(Disruption) -> bool,
+) -> bool {
+    context.plan.services.iter().any(|service| {
+        let writes = service
+            .protect
+            .iter()
+            .any(|line| line.to == repository.name || line.copy.contains(&repository.name));
+        writes && service.objectives.keys().any(|disruption| which(*disruption))
+    })
+}
+
+/// Finds what a service asks for that this version does not do.
+pub(super) fn check_service(
+    _: &Context<'_>,
+    service: &Service,
+    path: &str,
+    report: &mut Report<'_>,
+) {
+    if service.strategy != Strategy::BackupRestore {
+        let severity = weight(!service.objectives.is_empty());
+        let message = "this version recovers from backups only";
+        let help = "write strategy: backup-restore, or leave it out";
+        report.add_as(severity, CODE, &join(path, "strategy"), message, help);
+    }
+    for (index, line) in service.protect.iter().enumerate() {
+        if line.keep != Keep::default() {
+            let line = report.positions().item(&join(path, "protect"), index);
+            let message = "keep is read and not applied by this version: all copies are kept";
+            let help = "watch the space, and remove copies with restic forget --prune until then";
+            report.add_as(Severity::Note, CODE, &join(&line, "keep"), message, help);
+        }
+    }
+}
