@@ -26,7 +26,7 @@ pub use assess::assess;
 pub use diff::{Change, diff};
 pub use document::{Facts, Plan};
 pub use position::Positions;
-pub use read::{Parsed, parse};
+pub use read::{Parsed, parse, to_json};
 pub use schema::schema;
 pub use show::{
     Origin, Shown, ShownCopy, ShownObjective, ShownSchedule, ShownService, Term, TermSource, show,

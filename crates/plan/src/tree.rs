@@ -438,8 +438,9 @@ mod tests {
         check_error("a: !secret x\n", 1, 4, "tag");
         check_error("a: 1\n---\nb: 2\n", 2, 1, "second document");
         check_error("? [a]\n: 1\n", 1, 3, "key");
-        check_error(&"[".repeat(500), 1, DEPTH_MAX + 1, "nested");
-        check_error("a: [1\nb: 2\n", 2, 1, "");
+        check_error(&"[".repeat(DEPTH_MAX + 9), 1, DEPTH_MAX + 1, "nested");
+        check_error(&"[".repeat(500), 1, 256, "recursion");
+        check_error("a: [1\nb: 2\n", 2, 2, "");
         check_error(&"x".repeat(TEXT_BYTES_MAX + 1), 1, 1, "bytes");
     }
 }
