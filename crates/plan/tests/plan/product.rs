@@ -12,7 +12,19 @@ const TEXT: &str = include_str!("fixtures/product.yaml");
 fn it_comes_without_errors_and_with_exactly_these_findings() {
     assert_eq!(parse(TEXT).findings, []);
     let findings = check(TEXT, &Facts::default());
-    assert_eq!(lines(&findings), ["9:3 warning never-proven services.orders", "10:11 note tier-contradicts-itself services.orders.tier", "17:7 note copies-3-2-1-1-0 services.orders.data.db", "17:7 note no-wal-archive services.orders.data.db", "17:7 warning restore-speed-unknown services.orders.data.db", "18:7 note copies-3-2-1-1-0 services.orders.data.uploads", "18:7 warning restore-speed-unknown services.orders.data.uploads", "20:65 note not-in-this-version services.orders.protect[0].keep"]);
+    assert_eq!(
+        lines(&findings),
+        [
+            "9:3 warning never-proven services.orders",
+            "10:11 note tier-contradicts-itself services.orders.tier",
+            "17:7 note copies-3-2-1-1-0 services.orders.data.db",
+            "17:7 note no-wal-archive services.orders.data.db",
+            "17:7 warning restore-speed-unknown services.orders.data.db",
+            "18:7 note copies-3-2-1-1-0 services.orders.data.uploads",
+            "18:7 warning restore-speed-unknown services.orders.data.uploads",
+            "20:65 note not-in-this-version services.orders.protect[0].keep"
+        ]
+    );
 }
 
 #[test]
