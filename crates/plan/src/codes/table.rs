@@ -256,7 +256,8 @@ pub const ALL: &[Code] = &[
         Warning,
         "A tier promises more availability than its failures and repairs allow: `MTBF / (MTBF + MTTR)`. A note for the built-in tiers.",
         examples!("tier-contradicts-itself", 4: 3),
-    ),
+    )
+    .firm(),
     of_plan(
         "copies-3-2-1-1-0",
         Note,
