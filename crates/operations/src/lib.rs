@@ -1,1 +1,3 @@
 //! The verbs: where decisions meet hands.
+
+pub mod report;
