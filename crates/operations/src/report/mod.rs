@@ -10,9 +10,17 @@
 
 pub mod data;
 pub mod format;
+pub mod html;
 pub mod kpi;
+pub mod markdown;
+
+mod bars;
+mod shapes;
+mod words;
 
 pub use data::{Facts, ReportData};
 
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod tests;
