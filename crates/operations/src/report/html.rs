@@ -183,7 +183,7 @@ fn card_head(service: &str, disruption: &str) -> Markup {
 
 fn verdict_words(drill: &DrillResult) -> Markup {
     let verdict = drill.verdict.as_str();
-    html! { span.verdict class={ "v-" (verdict) } { (shapes::verdict(verdict)) (verdict) } }
+    html! { span.verdict.{ "v-" (verdict) } { (shapes::verdict(verdict)) (verdict) } }
 }
 
 fn history(data: &ReportData, moments: &Moments) -> Markup {

@@ -84,19 +84,19 @@ pub(super) fn loss_words(drill: &DrillResult) -> String {
     format!("{bound} / {}", format::objective(loss.objective_s))
 }
 
-/// The recovery time of a cell: `7.2 s / 15 min`.
-pub(super) fn cell_time(cell: &Cell) -> String {
-    match (cell.measured.rto_s, cell.verdict) {
-        (None, Standing::Failing) => {
-            format!("not recovered / {}", format::objective(cell.objective.rto_s))
-        }
-        _ => against(cell.measured.rto_s, cell.objective.rto_s),
-    }
+/// The recovery time of a cell and its objective: `7.2 s`, `15 min`.
+pub(super) fn cell_time(cell: &Cell) -> (String, String) {
+    let actual = match (cell.measured.rto_s, cell.verdict) {
+        (None, Standing::Failing) => "not recovered".to_owned(),
+        _ => maybe_seconds(cell.measured.rto_s),
+    };
+    (actual, format::objective(cell.objective.rto_s))
 }
 
-/// The loss of a cell, `1 min 33 s / 5 min`; `None` where the disruption takes no data.
-pub(super) fn cell_loss(cell: &Cell) -> Option<String> {
-    loses_data(cell).then(|| against(cell.measured.rpo_s, cell.objective.rpo_s))
+/// The loss of a cell and its objective; `None` where the disruption takes no data.
+pub(super) fn cell_loss(cell: &Cell) -> Option<(String, String)> {
+    let figures = || (maybe_seconds(cell.measured.rpo_s), format::objective(cell.objective.rpo_s));
+    loses_data(cell).then(figures)
 }
 
 /// What would be lost now; `None` where the disruption takes no data.
@@ -107,17 +107,6 @@ pub(super) fn cell_now(cell: &Cell) -> Option<String> {
 
 fn loses_data(cell: &Cell) -> bool {
     cell.objective.rpo_s.is_some() || cell.disruption.effect().loses_data
-}
-
-/// The age of the proof, and how the last attempt ended when it did not judge.
-pub(super) fn cell_age(cell: &Cell) -> Vec<String> {
-    let mut parts: Vec<String> =
-        cell.proof_age_s.iter().map(|s| format!("proof {} old", age(*s))).collect();
-    if cell.proof_age_s.is_none() && cell.verdict == Standing::Never {
-        parts.push("no proof".to_owned());
-    }
-    parts.extend(cell.last_attempt.map(|verdict| format!("last attempt {verdict}")));
-    parts
 }
 
 /// A disruption as a heading.

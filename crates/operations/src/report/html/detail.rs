@@ -98,7 +98,7 @@ fn answer(ok: Option<bool>) -> Markup {
         Some(false) => ("bad", "did not hold"),
         None => ("unknown", "not known"),
     };
-    html! { span.answer class=(class) { (word) } }
+    html! { span.answer.(class) { (word) } }
 }
 
 fn table(headings: &[&str], rows: &Markup) -> Markup {

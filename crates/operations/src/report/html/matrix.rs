@@ -1,15 +1,15 @@
 //! The proof matrix: a row a service, a column a disruption, on a phone a card a service.
 
 use maud::{Markup, html};
-use muster_control::matrix::Cell;
+use muster_control::matrix::{Cell, Standing};
 use muster_model::Disruption;
 
 use super::nothing;
 use crate::report::{
     data::{ReportData, Service},
-    format::objective,
+    format::{NOT_MEASURED, age, objective},
     shapes,
-    words::{cell_age, cell_loss, cell_now, cell_time, clock_notes, disruption_words},
+    words::{cell_loss, cell_now, cell_time, clock_notes, disruption_words, drill_name},
 };
 
 pub(super) fn matrix(data: &ReportData) -> Markup {
@@ -75,16 +75,54 @@ fn row(data: &ReportData, service: &Service, disruptions: &[Disruption]) -> Mark
 
 fn proof(data: &ReportData, cell: &Cell) -> Markup {
     html! {
-        td.cell class={ "s-" (cell.verdict) } role="cell" data-label=(disruption_words(cell.disruption)) {
+        td.cell.{ "s-" (cell.verdict) } role="cell" data-label=(disruption_words(cell.disruption)) {
             span.standing { (shapes::standing(cell.verdict)) (cell.verdict) }
-            span.figure.time {
-                (cell_time(cell))
-                @if leaves_out(data, cell) { abbr.dagger title="not all of it was measured: see below" { "\u{2020}" } }
+            @if cell.verdict == Standing::Never {
+                (promise(cell))
+            } @else {
+                span.figure.time { (pair(&cell_time(cell))) (marker(data, cell)) }
+                @if let Some(loss) = cell_loss(cell) {
+                    span.figure { span.key { "RPO " } (pair(&loss)) }
+                }
             }
-            @if let Some(loss) = cell_loss(cell) { span.figure { span.key { "RPO " } (loss) } }
             @if let Some(now) = cell_now(cell) { span.figure { span.key { "now " } (now) } }
-            span.age { (cell_age(cell).join(" \u{b7} ")) (drill_link(data, cell)) }
+            (proof_age(data, cell))
         }
+    }
+}
+
+/// Of what was never measured there is only the objective.
+fn promise(cell: &Cell) -> Markup {
+    html! {
+        span.figure { (NOT_MEASURED) }
+        span.figure {
+            span.whole { span.key { "RTO " } (objective(cell.objective.rto_s)) }
+            @if cell.objective.rpo_s.is_some() {
+                span.key { ", " }
+                span.whole { span.key { "RPO " } (objective(cell.objective.rpo_s)) }
+            }
+        }
+    }
+}
+
+/// Two figures of which neither is broken into two lines.
+fn pair((actual, objective): &(String, String)) -> Markup {
+    html! { span.whole { (actual) } " / " span.whole { (objective) } }
+}
+
+/// How old the proof is, which drill made it, how the last attempt ended if it did not judge.
+fn proof_age(data: &ReportData, cell: &Cell) -> Markup {
+    let place = place(data, cell);
+    let ended = place.map(|i| data.drills[i].ended);
+    let since = ended.map(|at| data.generated.duration_since(at).as_secs_f64());
+    html! {
+        @if let Some(s) = cell.proof_age_s.or(since) {
+            span.age {
+                (age(s)) " ago"
+                @if let Some(i) = place { " \u{b7} " a.whole href={ "#d" (i) } { (drill_name(&data.drills[i])) } }
+            }
+        }
+        @if let Some(verdict) = cell.last_attempt { span.age { "last attempt " (verdict) } }
     }
 }
 
@@ -92,7 +130,7 @@ fn proof(data: &ReportData, cell: &Cell) -> Markup {
 fn no_promise(service: &Service, disruption: Disruption) -> Markup {
     let excluded = service.excluded.contains(&disruption);
     html! {
-        td.cell role="cell" class=(if excluded { "s-excluded" } else { "s-none" }) data-label=(disruption_words(disruption)) {
+        td.cell.(if excluded { "s-excluded" } else { "s-none" }) role="cell" data-label=(disruption_words(disruption)) {
             @if excluded { span.standing { "excluded" } span.age { "the plan says none" } }
             @else { span.age { "no objective" } }
         }
@@ -105,36 +143,43 @@ fn place(data: &ReportData, cell: &Cell) -> Option<usize> {
     data.drills.iter().position(|drill| drill.drill == *id)
 }
 
-fn drill_link(data: &ReportData, cell: &Cell) -> Markup {
+/// What a reader must know of the recovery time of a cell: what it leaves out, what is assumed.
+fn notes(data: &ReportData, cell: &Cell) -> Option<String> {
+    let time = &data.drills[place(data, cell)?].recovery_time;
+    time.actual_s?;
+    Some(clock_notes(time).join("; ")).filter(|notes| !notes.is_empty())
+}
+
+/// All notes, each once, in the order of the cells: the place of a note is its mark.
+fn all_notes(data: &ReportData) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for note in data.cells.iter().filter_map(|cell| notes(data, cell)) {
+        if !all.contains(&note) {
+            all.push(note);
+        }
+    }
+    all
+}
+
+fn marker(data: &ReportData, cell: &Cell) -> Markup {
+    let note = notes(data, cell);
+    let all = all_notes(data);
     html! {
-        @if let Some(i) = place(data, cell) {
-            " \u{b7} " a href={ "#d" (i) } { "drill " (data.drills[i].number) }
+        @if let Some((i, note)) = note.and_then(|note| Some((all.iter().position(|n| *n == note)?, note))) {
+            abbr.dagger title=(note) { (mark_of(i)) }
         }
     }
 }
 
-/// Whether the recovery time of a cell leaves something out or rests on an assumption.
-fn leaves_out(data: &ReportData, cell: &Cell) -> bool {
-    place(data, cell).is_some_and(|i| !notes(data, i).is_empty())
-}
-
-fn notes(data: &ReportData, index: usize) -> Vec<String> {
-    let time = &data.drills[index].recovery_time;
-    if time.actual_s.is_none() { Vec::new() } else { clock_notes(time) }
+fn mark_of(index: usize) -> String {
+    const MARKS: [&str; 4] = ["\u{2020}", "\u{2021}", "\u{a7}", "\u{b6}"];
+    MARKS.get(index).map_or_else(|| format!("[{}]", index + 1), |mark| (*mark).to_owned())
 }
 
 fn footnotes(data: &ReportData) -> Markup {
-    let mut all: Vec<String> = Vec::new();
-    for i in data.cells.iter().filter_map(|cell| place(data, cell)) {
-        for note in notes(data, i) {
-            if !all.contains(&note) {
-                all.push(note);
-            }
-        }
-    }
     html! {
         div.footnotes {
-            @if !all.is_empty() { p { "\u{2020} " (all.join("; ")) "." } }
+            @for (i, note) in all_notes(data).iter().enumerate() { p { (mark_of(i)) " " (note) "." } }
             p {
                 "now: the age of the newest provable point, which is what would be lost at this moment. "
                 "Only copies that survive the disruption and that a drill has shown to be restorable count."

@@ -110,7 +110,7 @@ fn point_row(summary: &PointsSummary, data: &ReportData, moments: &Moments) -> M
             }
             td { (moment(summary.newest_data_time, data, moments)) }
             td.n { (summary.newest_bytes.map_or_else(|| "not known".to_owned(), format_size)) }
-            td { @for copies in &summary.copies { span.line { (copies_words(copies, data)) } } }
+            td { @for copies in &summary.copies { span.copies { (copies_words(copies, data)) } } }
             td { (moment(summary.proven_at, data, moments)) }
         }
     }
@@ -175,7 +175,7 @@ pub(super) fn findings_table(findings: &[Finding]) -> Markup {
     let rows = html! {
         @for finding in sorted {
             tr {
-                td { span.answer class=(class(finding.severity)) { (finding.severity) } }
+                td { span.answer.(class(finding.severity)) { (finding.severity) } }
                 th scope="row" { code { (finding.code) } }
                 td.text {
                     (finding.message)
@@ -275,7 +275,7 @@ fn quantile_cells(of: &Quantiles, target: &Target) -> Markup {
         td.n { (words::quantile(of.p90_s, of)) }
         td.n { (of.n) @if of.endless > 0 { span.sub { (of.endless) " not recovered" } } }
         td { (words::target(target)) }
-        td { span.answer class=(class) { (kept) } }
+        td { span.answer.(class) { (kept) } }
     }
 }
 
@@ -288,7 +288,7 @@ pub(super) fn evidence(data: &ReportData, moments: &Moments) -> Markup {
         None => "unknown",
     };
     html! {
-        div.trustbar class=(class) {
+        div.trustbar.(class) {
             p { strong { (trust(state, data.generated)) } }
             dl.facts {
                 div { dt { "Entries in the log" } dd { (state.log_size) } }
