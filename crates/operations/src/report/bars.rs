@@ -35,7 +35,8 @@ const NUMBER_FROM: f64 = 5.0;
 /// A part of a bar.
 struct Segment {
     label: String,
-    number: usize,
+    /// Its place in the list of phases below the bar.
+    number: Option<usize>,
     s: f64,
     assumed: bool,
 }
@@ -101,14 +102,14 @@ fn time_bar(time: &RecoveryTime) -> Bar {
         .filter_map(|(i, phase)| {
             let s = seconds_of(Some(phase))?;
             let assumed = phase.source == MeasuredBy::Assumed;
-            Some(Segment { label: phase.name.clone(), number: i + 1, s, assumed })
+            Some(Segment { label: phase.name.clone(), number: Some(i + 1), s, assumed })
         })
         .collect();
     let known: f64 = segments.iter().map(|segment| segment.s).sum();
     let rest = time.actual_s.filter(|s| s.is_finite()).unwrap_or(0.0) - known;
     if rest > known * 0.005 {
-        let number = time.phases.len() + 1;
-        segments.push(Segment { label: "other".to_owned(), number, s: rest, assumed: false });
+        let label = "other".to_owned();
+        segments.push(Segment { label, number: None, s: rest, assumed: false });
     }
     let unknown = time.phases.iter().any(|phase| seconds_of(Some(phase)).is_none());
     Bar { segments, objective_s: time.objective_s, unknown }
@@ -191,8 +192,10 @@ fn draw_segment(x: f64, width: f64, segment: &Segment, odd: bool) -> Markup {
     };
     let text_class = if segment.assumed { "seg-text dark" } else { "seg-text" };
     let text = match width {
-        NAME_FROM.. => format!("{} {}", segment.number, segment.label),
-        NUMBER_FROM.. => segment.number.to_string(),
+        NAME_FROM.. => {
+            segment.number.map_or_else(String::new, |n| format!("{n} ")) + &segment.label
+        }
+        NUMBER_FROM.. => segment.number.map_or_else(String::new, |n| n.to_string()),
         _ => String::new(),
     };
     html! {
@@ -217,17 +220,14 @@ pub(super) fn loss(loss: &RecoveryLoss) -> Markup {
         return html! { p.quiet { "The loss was not measured." } };
     };
     let least = loss.actual_s_min.unwrap_or(0.0).clamp(0.0, most.max(0.0));
-    let segment = |label: &str, number, s: f64, assumed| Segment {
+    let segment = |label: &str, s: f64, assumed| Segment {
         label: label.to_owned(),
-        number,
+        number: None,
         s: s.max(0.0),
         assumed,
     };
     let bar = Bar {
-        segments: vec![
-            segment("lost", 1, least, false),
-            segment("perhaps lost", 2, most - least, true),
-        ],
+        segments: vec![segment("lost", least, false), segment("perhaps lost", most - least, true)],
         objective_s: loss.objective_s,
         unknown: false,
     };
@@ -238,12 +238,12 @@ pub(super) fn loss(loss: &RecoveryLoss) -> Markup {
 
 /// Where a strip's lines lie, in pixels from its top.
 const STRIP_HEIGHT: f64 = 104.0;
-const STRIP_NOUGHT: f64 = 70.0;
-const STRIP_TOP: f64 = 10.0;
-const STRIP_WITHOUT: f64 = 92.0;
+const STRIP_NOUGHT: f64 = 74.0;
+const STRIP_TOP: f64 = 8.0;
+const STRIP_WITHOUT: f64 = 94.0;
 
 /// Times beyond so many objectives are drawn at the top.
-const STRIP_OBJECTIVES: f64 = 1.6;
+const STRIP_OBJECTIVES: f64 = 1.35;
 
 /// The drills of one service and disruption as dots: to the right by time, upwards by recovery
 /// time; those without a recovery time on a line of their own below.
@@ -263,6 +263,7 @@ pub(super) fn strip(data: &ReportData, group: &Rehearsed<'_>) -> Markup {
                 @if has_objective { line.objective x1="0" x2="100%" y1=(line) y2=(line) {} }
                 line.nought x1="0" x2="100%" y1=(STRIP_NOUGHT) y2=(STRIP_NOUGHT) {}
                 @for &i in &group.drills { (dot(data, i, full)) }
+                @for &i in &group.unfinished { (unfinished_dot(data, i)) }
             }
         }
     }
@@ -283,7 +284,6 @@ fn full_scale(data: &ReportData, group: &Rehearsed<'_>) -> f64 {
 
 fn dot(data: &ReportData, index: usize, full_s: f64) -> Markup {
     let drill = &data.drills[index];
-    let x = 2.0 + 96.0 * share_of_period(data, drill.ended);
     let y = match drill.recovery_time.actual_s.filter(|s| s.is_finite()) {
         Some(s) if drill.verdict != Verdict::Aborted => {
             STRIP_NOUGHT - (STRIP_NOUGHT - STRIP_TOP) * (s / full_s).clamp(0.0, 1.0)
@@ -291,12 +291,24 @@ fn dot(data: &ReportData, index: usize, full_s: f64) -> Markup {
         _ => STRIP_WITHOUT,
     };
     let words = format!("{}: {}, {}", drill_name(drill), drill.verdict, time_words(drill));
+    let x = share_of_period(data, drill.ended);
+    linked_mark(&format!("#d{index}"), &words, drill.verdict.as_str(), x, y)
+}
+
+fn unfinished_dot(data: &ReportData, index: usize) -> Markup {
+    let drill = &data.unfinished[index];
+    let words = format!("drill {}: started, and no end is recorded", drill.number);
+    let x = share_of_period(data, drill.started);
+    linked_mark(&format!("#u{index}"), &words, "unfinished", x, STRIP_WITHOUT)
+}
+
+fn linked_mark(href: &str, words: &str, verdict: &str, share: f64, y: f64) -> Markup {
     html! {
-        a href={ "#d" (index) } aria-label=(words) {
-            svg x=(pct(x)) y=(format!("{y:.1}")) width="1" height="1" overflow="visible"
-                class={ "v-" (drill.verdict) } {
+        a href=(href) aria-label=(words) {
+            svg x=(pct(2.0 + 96.0 * share)) y=(format!("{y:.1}")) width="1" height="1"
+                overflow="visible" class={ "v-" (verdict) } {
                 circle.touch r="9" {}
-                (shapes::verdict_shape(drill.verdict.as_str()))
+                (shapes::verdict_shape(verdict))
                 title { (words) }
             }
         }

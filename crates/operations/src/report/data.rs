@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use jiff::{Timestamp, civil::Date};
 use muster_control::matrix::{Cell, Figures, sentence};
-use muster_model::{Disruption, DrillResult, Finding, RecoveryPoint, Verdict};
+use muster_model::{Disruption, DrillResult, Finding, RecoveryPoint, Verdict, drill::MarkerCounts};
 use serde::Serialize;
 
 use super::kpi::{Kpis, kpis};
@@ -363,21 +363,32 @@ impl ReportData {
     pub fn rehearsed(&self) -> Vec<Rehearsed<'_>> {
         let mut groups: Vec<Rehearsed<'_>> = Vec::new();
         for (i, drill) in self.drills.iter().enumerate() {
-            let same = |g: &&mut Rehearsed<'_>| {
-                g.service == drill.service && g.disruption == drill.disruption
-            };
-            match groups.iter_mut().find(same) {
-                Some(group) => group.drills.push(i),
-                None => groups.push(Rehearsed {
-                    service: &drill.service,
-                    disruption: drill.disruption,
-                    drills: vec![i],
-                }),
-            }
+            group_of(&mut groups, &drill.service, drill.disruption).drills.push(i);
+        }
+        for (i, drill) in self.unfinished.iter().enumerate() {
+            group_of(&mut groups, &drill.service, drill.disruption).unfinished.push(i);
         }
         let rank = |name: &str| self.services.iter().position(|service| service.name == name);
         groups.sort_by_key(|group| (rank(group.service).unwrap_or(usize::MAX), group.disruption));
         groups
+    }
+
+    /// The markers of the drills of the period, summed up per service.
+    #[must_use]
+    pub fn markers(&self) -> Vec<MarkerSum<'_>> {
+        let mut sums: Vec<MarkerSum<'_>> = Vec::new();
+        for drill in &self.drills {
+            let Some(counts) = &drill.markers else { continue };
+            match sums.iter_mut().find(|sum| sum.service == drill.service) {
+                Some(sum) => sum.add(counts),
+                None => sums.push(MarkerSum {
+                    service: &drill.service,
+                    drills: 1,
+                    counts: counts.clone(),
+                }),
+            }
+        }
+        sums
     }
 
     /// The newest drill of a service × disruption that says something about the system; when
@@ -401,6 +412,52 @@ pub struct Rehearsed<'a> {
     pub disruption: Disruption,
     /// Their places in [`ReportData::drills`], oldest first.
     pub drills: Vec<usize>,
+    /// Their places in [`ReportData::unfinished`].
+    pub unfinished: Vec<usize>,
+}
+
+impl Rehearsed<'_> {
+    /// How many drills there are, however they ended or did not.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        (self.drills.len() + self.unfinished.len()) as u64
+    }
+}
+
+fn group_of<'g, 'a>(
+    groups: &'g mut Vec<Rehearsed<'a>>,
+    service: &'a str,
+    disruption: Disruption,
+) -> &'g mut Rehearsed<'a> {
+    let same = |group: &Rehearsed<'_>| group.service == service && group.disruption == disruption;
+    let i = groups.iter().position(same).unwrap_or_else(|| {
+        groups.push(Rehearsed { service, disruption, drills: Vec::new(), unfinished: Vec::new() });
+        groups.len() - 1
+    });
+    &mut groups[i]
+}
+
+/// The markers of one service over its drills.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkerSum<'a> {
+    /// The service.
+    pub service: &'a str,
+    /// How many of its drills had markers.
+    pub drills: u64,
+    /// Their sums.
+    pub counts: MarkerCounts,
+}
+
+impl MarkerSum<'_> {
+    fn add(&mut self, counts: &MarkerCounts) {
+        let MarkerCounts { written, recovered, lost, holes, duplicates } = &mut self.counts;
+        self.drills += 1;
+        *written = written.saturating_add(counts.written);
+        *recovered = recovered.saturating_add(counts.recovered);
+        *lost = lost.saturating_add(counts.lost);
+        *holes = holes.saturating_add(counts.holes);
+        *duplicates = duplicates.saturating_add(counts.duplicates);
+    }
 }
 
 /// Sums recovery points up per service and data item, in the order in which they first appear.

@@ -154,7 +154,8 @@ fn objectives(data: &ReportData, moments: &Moments) -> Markup {
     html! {
         p.lead {
             "The newest drill of each service and disruption. Solid is measured, hatched is assumed, "
-            "a dashed box is not measured and has no length. The line is the objective."
+            "a dashed box is not measured and has no length. The line is the objective. Of a loss, solid was lost "
+            "for certain and hatched perhaps."
         }
         div.cards { @for i in newest { (objective_card(&data.drills[i], i, moments)) } }
     }
@@ -188,7 +189,7 @@ fn verdict_words(drill: &DrillResult) -> Markup {
 
 fn history(data: &ReportData, moments: &Moments) -> Markup {
     let groups = data.rehearsed();
-    if groups.is_empty() && data.unfinished.is_empty() {
+    if groups.is_empty() {
         return nothing("No drill yet in this period. `muster drill run` rehearses one.");
     }
     html! {
@@ -201,7 +202,8 @@ fn history(data: &ReportData, moments: &Moments) -> Markup {
                 }
             }
         }
-        div.cards { @for group in &groups { (history_card(data, group, moments)) } }
+        div.history { @for group in &groups { (history_row(data, group)) } }
+        p.span { span { (moments.day(data.since)) } span { (moments.day(data.until)) } }
     }
 }
 
@@ -216,13 +218,14 @@ fn drill_count(data: &ReportData) -> String {
     )
 }
 
-fn history_card(data: &ReportData, group: &Rehearsed<'_>, moments: &Moments) -> Markup {
+fn history_row(data: &ReportData, group: &Rehearsed<'_>) -> Markup {
     html! {
-        article.card {
-            (card_head(group.service, &disruption_words(group.disruption)))
-            p.by { (count(group.drills.len() as u64, "drill")) }
+        div.track-row {
+            div {
+                (card_head(group.service, &disruption_words(group.disruption)))
+                p.by { (count(group.count(), "drill")) }
+            }
             (bars::strip(data, group))
-            p.span { span { (moments.day(data.since)) } span { (moments.day(data.until)) } }
         }
     }
 }
@@ -233,8 +236,8 @@ fn drills(data: &ReportData, moments: &Moments) -> Markup {
     }
     let keys = key_drills(data);
     html! {
-        @for drill in &data.unfinished {
-            p.unfinished.v-unfinished {
+        @for (i, drill) in data.unfinished.iter().enumerate() {
+            p.unfinished.v-unfinished id={ "u" (i) } {
                 (shapes::verdict("unfinished"))
                 strong { "drill " (drill.number) } " of " (drill.service) ", " (disruption_words(drill.disruption))
                 ": started " (moments.moment(drill.started)) ", and no end is recorded."

@@ -12,3 +12,13 @@ fn the_page_has_every_section() {
     std::fs::write(out.join("empty.html"), html::render(&ReportData::new(sample::empty_facts())))
         .unwrap();
 }
+
+#[test]
+fn markdown_probe() {
+    let out = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tmp");
+    std::fs::write(
+        out.join("report.md"),
+        super::markdown::render(&ReportData::new(sample::facts())),
+    )
+    .unwrap();
+}

@@ -1,5 +1,6 @@
 //! Phrases that every form of the report uses, so that no two forms say different things.
 
+use jiff::Timestamp;
 use muster_control::matrix::{Cell, Standing};
 use muster_model::{
     Disruption, DrillResult, Verdict,
@@ -7,6 +8,7 @@ use muster_model::{
 };
 
 use super::{
+    data::{CopiesSummary, EvidenceState},
     format::{self, NOT_MEASURED, against, age, list, maybe_seconds, percent, seconds},
     kpi::{DRILLS_TO_TELL, Quantiles, SuccessRate, Target},
 };
@@ -59,10 +61,10 @@ pub(super) fn phase_words(phase: &Phase) -> String {
     }
 }
 
-/// What to call a drill: its number, or for those that never got one the head of its id.
+/// What to call a drill: its number, or how it ended where it never got one.
 pub(super) fn drill_name(drill: &DrillResult) -> String {
     match drill.number {
-        0 => format::short(&drill.drill),
+        0 => format!("{} drill", drill.verdict),
         number => format!("drill {number}"),
     }
 }
@@ -176,8 +178,19 @@ pub(super) fn kept(figure: Option<f64>, of: &Quantiles, target: &Target) -> &'st
     }
 }
 
+/// The copies in one repository: `far (eu-north): 39, newest 3 min old`.
+pub(super) fn copies(copies: &CopiesSummary, now: Timestamp) -> String {
+    let region = copies.region.as_deref().unwrap_or("region not known");
+    let newest = copies.newest_data_time.map_or_else(
+        || "none whole".to_owned(),
+        |at| format!("newest {} old", age(now.duration_since(at).as_secs_f64())),
+    );
+    let immutable = if copies.immutable { ", immutable" } else { "" };
+    format!("{} ({region}): {}{immutable}, {newest}", copies.repository, copies.count)
+}
+
 /// What the evidence is worth, in one line.
-pub(super) fn trust(state: &super::data::EvidenceState, now: jiff::Timestamp) -> String {
+pub(super) fn trust(state: &EvidenceState, now: Timestamp) -> String {
     match &state.verified {
         None => "The evidence was not verified for this report.".to_owned(),
         Some(check) => {

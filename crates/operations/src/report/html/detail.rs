@@ -10,7 +10,7 @@ use muster_model::{
 use super::{tables::findings_table, verdict_words};
 use crate::report::{
     bars,
-    format::{Moments, NOT_MEASURED, maybe_seconds, short},
+    format::{Moments, NOT_MEASURED, count, maybe_seconds, short},
     words::{VERIFY, clock_notes, disruption_words, drill_name, loss_words, time_words},
 };
 
@@ -73,8 +73,12 @@ fn markers(drill: &DrillResult) -> String {
         || format!("none: the loss was {NOT_MEASURED}"),
         |m| {
             format!(
-                "{} written, {} recovered, {} lost, {} holes, {} duplicates",
-                m.written, m.recovered, m.lost, m.holes, m.duplicates
+                "{} written, {} recovered, {} lost, {}, {}",
+                m.written,
+                m.recovered,
+                m.lost,
+                count(m.holes, "hole"),
+                count(m.duplicates, "duplicate")
             )
         },
     )

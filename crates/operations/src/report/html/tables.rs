@@ -3,11 +3,11 @@
 
 use jiff::Timestamp;
 use maud::{Markup, html};
-use muster_model::{Finding, Severity, drill::MarkerCounts, units::format_size};
+use muster_model::{Finding, Severity, units::format_size};
 
 use super::nothing;
 use crate::report::{
-    data::{CopiesSummary, PointsSummary, ReportData},
+    data::{MarkerSum, PointsSummary, ReportData},
     format::{Moments, age, count, percent},
     kpi::{Kpis, Quantiles, ServiceKpi, Target},
     words::{self, VERIFY, disruption_words, success_words, trust},
@@ -28,7 +28,7 @@ fn table(label: &str, headings: &[&str], rows: &Markup) -> Markup {
 fn moment(at: Option<Timestamp>, data: &ReportData, moments: &Moments) -> Markup {
     html! {
         @match at {
-            Some(at) => { (moments.moment(at)) span.sub { (age(data.generated.duration_since(at).as_secs_f64())) " ago" } },
+            Some(at) => { span.whole { (moments.moment(at)) } span.sub { (age(data.generated.duration_since(at).as_secs_f64())) " ago" } },
             None => span.answer.unknown { "never" },
         }
     }
@@ -36,7 +36,7 @@ fn moment(at: Option<Timestamp>, data: &ReportData, moments: &Moments) -> Markup
 
 /// Markers of the period, per service.
 pub(super) fn markers(data: &ReportData) -> Markup {
-    let sums = words_of_markers(data);
+    let sums = data.markers();
     html! {
         p.lead {
             "Markers are numbered rows that Muster writes before a disruption and looks for after the recovery. "
@@ -46,7 +46,7 @@ pub(super) fn markers(data: &ReportData) -> Markup {
             (nothing("No drill of this period had markers, so no loss was measured."))
         } @else {
             (table("Markers", &["Service", "Drills with markers", "Written", "Recovered", "Lost", "Holes", "Duplicates"], &html! {
-                @for (service, drills, m) in sums {
+                @for MarkerSum { service, drills, counts: m } in &sums {
                     tr {
                         th scope="row" { (service) }
                         td.n { (drills) }
@@ -60,29 +60,6 @@ pub(super) fn markers(data: &ReportData) -> Markup {
             }))
         }
     }
-}
-
-/// Per service: drills with markers, and the sums of these.
-fn words_of_markers(data: &ReportData) -> Vec<(&str, u64, MarkerCounts)> {
-    let mut sums: Vec<(&str, u64, MarkerCounts)> = Vec::new();
-    for drill in &data.drills {
-        let Some(m) = &drill.markers else { continue };
-        let i = match sums.iter().position(|(service, ..)| *service == drill.service) {
-            Some(i) => i,
-            None => {
-                sums.push((&drill.service, 0, MarkerCounts::default()));
-                sums.len() - 1
-            }
-        };
-        let (_, drills, sum) = &mut sums[i];
-        *drills += 1;
-        sum.written = sum.written.saturating_add(m.written);
-        sum.recovered = sum.recovered.saturating_add(m.recovered);
-        sum.lost = sum.lost.saturating_add(m.lost);
-        sum.holes = sum.holes.saturating_add(m.holes);
-        sum.duplicates = sum.duplicates.saturating_add(m.duplicates);
-    }
-    sums
 }
 
 /// The recovery points of today.
@@ -110,20 +87,10 @@ fn point_row(summary: &PointsSummary, data: &ReportData, moments: &Moments) -> M
             }
             td { (moment(summary.newest_data_time, data, moments)) }
             td.n { (summary.newest_bytes.map_or_else(|| "not known".to_owned(), format_size)) }
-            td { @for copies in &summary.copies { span.copies { (copies_words(copies, data)) } } }
+            td { @for copies in &summary.copies { span.copies { (words::copies(copies, data.generated)) } } }
             td { (moment(summary.proven_at, data, moments)) }
         }
     }
-}
-
-fn copies_words(copies: &CopiesSummary, data: &ReportData) -> String {
-    let region = copies.region.as_deref().unwrap_or("region not known");
-    let newest = copies.newest_data_time.map_or_else(
-        || "none whole".to_owned(),
-        |at| format!("newest {} old", age(data.generated.duration_since(at).as_secs_f64())),
-    );
-    let immutable = if copies.immutable { ", immutable" } else { "" };
-    format!("{} ({region}): {}{immutable}, {newest}", copies.repository, copies.count)
 }
 
 /// How protecting went.
