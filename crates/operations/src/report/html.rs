@@ -244,7 +244,7 @@ fn drills(data: &ReportData, moments: &Moments) -> Markup {
             }
         }
         @for (i, drill) in data.drills.iter().enumerate().rev() {
-            (detail::detail(&format!("d{i}"), drill, keys.contains(&i), moments))
+            (detail::detail(&format!("d{i}"), &drill_name(drill), drill, keys.contains(&i), moments))
         }
     }
 }
@@ -264,7 +264,7 @@ fn recoveries(data: &ReportData, moments: &Moments) -> Markup {
     html! {
         p.lead { "Not rehearsals: these happened. They are not counted among the drills." }
         @for (i, recovery) in data.recoveries.iter().enumerate().rev() {
-            (detail::detail(&format!("r{i}"), recovery, true, moments))
+            (detail::detail(&format!("r{i}"), &recovery.drill, recovery, true, moments))
         }
     }
 }

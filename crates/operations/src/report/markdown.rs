@@ -52,11 +52,11 @@ pub fn text(raw: &str) -> String {
             }
             // What follows is then neither a mention nor an address.
             '@' => out.push_str("@\u{200b}"),
-            ':' => out.push_str("\\:"),
             _ => out.push(c),
         }
     }
-    out
+    // Nor does an address turn into a link by itself.
+    out.replace("://", "\\://").replace("www.", "www\\.")
 }
 
 /// A page that grows; all of it is built from escaped text.
@@ -223,7 +223,8 @@ fn drills(page: &mut Page, data: &ReportData, moments: &Moments) {
     page.paragraph(&format!("{}: {}.", count(data.counts.total, "drill"), counts.join(", ")));
     let told: Vec<&DrillResult> =
         data.drills.iter().rev().filter(|drill| drill.verdict != Verdict::Pass).collect();
-    let mut rows: Vec<Vec<String>> = told.iter().map(|drill| drill_row(drill, moments)).collect();
+    let mut rows: Vec<Vec<String>> =
+        told.iter().map(|drill| drill_row(drill_name(drill), drill, moments)).collect();
     rows.extend(data.unfinished.iter().map(|drill| {
         vec![
             format!("drill {}", drill.number),
@@ -249,9 +250,9 @@ fn drills(page: &mut Page, data: &ReportData, moments: &Moments) {
 const DRILL_HEADINGS: [&str; 7] =
     ["Drill", "Service", "Disruption", "Verdict", "Ended", "Recovery time", "Why"];
 
-fn drill_row(drill: &DrillResult, moments: &Moments) -> Vec<String> {
+fn drill_row(name: String, drill: &DrillResult, moments: &Moments) -> Vec<String> {
     vec![
-        drill_name(drill),
+        name,
         drill.service.clone(),
         drill.disruption.to_string(),
         drill.verdict.to_string(),
@@ -263,8 +264,12 @@ fn drill_row(drill: &DrillResult, moments: &Moments) -> Vec<String> {
 
 fn recoveries(page: &mut Page, data: &ReportData, moments: &Moments) {
     page.heading(2, "Recoveries");
-    let rows: Vec<Vec<String>> =
-        data.recoveries.iter().rev().map(|recovery| drill_row(recovery, moments)).collect();
+    let rows: Vec<Vec<String>> = data
+        .recoveries
+        .iter()
+        .rev()
+        .map(|recovery| drill_row(recovery.drill.clone(), recovery, moments))
+        .collect();
     page.table(&DRILL_HEADINGS, &rows, "No real recovery in this period.");
 }
 
@@ -436,6 +441,7 @@ mod tests {
         check("<img src=x>", "\\<img src=x\\>");
         check("[x](http://y)", "\\[x\\](http\\://y)");
         check("hey @ana", "hey @\u{200b}ana");
+        check("see www.example.org at 14:03", "see www\\.example.org at 14:03");
         check("two\r\nlines", "two  lines");
         check("\\|", "\\\\\\|");
         check("\u{1b}[31m", "\u{241b}\\[31m");

@@ -61,11 +61,12 @@ pub(super) fn phase_words(phase: &Phase) -> String {
     }
 }
 
-/// What to call a drill: its number, or how it ended where it never got one.
+/// What to call a drill: its number; where it never got one, how it ended.
 pub(super) fn drill_name(drill: &DrillResult) -> String {
-    match drill.number {
-        0 => format!("{} drill", drill.verdict),
-        number => format!("drill {number}"),
+    match (drill.number, drill.verdict) {
+        (0, Verdict::Expired | Verdict::Skipped) => format!("{} drill", drill.verdict),
+        (0, _) => drill.drill.clone(),
+        (number, _) => format!("drill {number}"),
     }
 }
 

@@ -11,16 +11,22 @@ use super::{tables::findings_table, verdict_words};
 use crate::report::{
     bars,
     format::{Moments, NOT_MEASURED, count, maybe_seconds, short},
-    words::{VERIFY, clock_notes, disruption_words, drill_name, loss_words, time_words},
+    words::{VERIFY, clock_notes, disruption_words, loss_words, time_words},
 };
 
 /// Writes a drill. `key`: it is printed in full, the others only by their first line.
-pub(super) fn detail(id: &str, drill: &DrillResult, key: bool, moments: &Moments) -> Markup {
+pub(super) fn detail(
+    id: &str,
+    name: &str,
+    drill: &DrillResult,
+    key: bool,
+    moments: &Moments,
+) -> Markup {
     html! {
         details id=(id) class=(if key { "drill key" } else { "drill" }) {
             summary {
                 (verdict_words(drill))
-                span.title { (drill_name(drill)) ": " (drill.service) ", " (disruption_words(drill.disruption)) }
+                span.title { (name) ": " (drill.service) ", " (disruption_words(drill.disruption)) }
                 span.figure { (time_words(drill)) }
                 span.when { (moments.moment(drill.ended)) }
             }
