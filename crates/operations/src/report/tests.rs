@@ -1,5 +1,6 @@
 //! What every form of a report keeps, whatever it is told.
 
+mod contrast;
 mod hostile;
 
 use std::{fs, path::Path};

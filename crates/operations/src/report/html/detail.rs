@@ -35,27 +35,42 @@ pub(super) fn detail(
                     ul.reasons { @for reason in &drill.reasons { li { (reason) } } }
                 }
                 (figures(drill, moments))
-                (part("Recovery time by phase", !drill.recovery_time.phases.is_empty(), &bars::time(&drill.recovery_time)))
-                (part("Recovery points used", !drill.points.is_empty(), &points(&drill.points, moments)))
-                (part("Probes", !drill.probes.is_empty(), &probes(&drill.probes)))
-                (part("Negative controls", !drill.negative_controls.is_empty(), &controls(&drill.negative_controls)))
-                (part("Completeness", !drill.completeness.is_empty(), &completeness(&drill.completeness)))
-                (part("Isolation", !drill.isolation.is_empty(), &proofs(&drill.isolation)))
-                (part("Clean-up", !drill.cleanup.is_empty(), &proofs(&drill.cleanup)))
-                (part("Found on the way", !drill.findings.is_empty(), &findings_table(&drill.findings)))
+                (parts(drill, moments))
             }
         }
     }
 }
 
-/// A part with its heading; one that has nothing to show says that it was not done.
-fn part(title: &str, any: bool, body: &Markup) -> Markup {
+/// What was recorded, each with a heading; what was not is named in one line.
+fn parts(drill: &DrillResult, moments: &Moments) -> Markup {
+    let DrillResult { points, probes, negative_controls, completeness, .. } = drill;
+    let DrillResult { recovery_time: time, isolation, cleanup, findings, .. } = drill;
+    let parts = [
+        ("Recovery time by phase", (!time.phases.is_empty()).then(|| bars::time(time))),
+        ("Recovery points used", some(points, |points| points_table(points, moments))),
+        ("Probes", some(probes, probes_table)),
+        ("Negative controls", some(negative_controls, controls_table)),
+        ("Completeness", some(completeness, completeness_table)),
+        ("Isolation", some(isolation, proofs_table)),
+        ("Clean-up", some(cleanup, proofs_table)),
+        ("Found on the way", some(findings, findings_table)),
+    ];
+    let missing: Vec<String> = parts
+        .iter()
+        .filter(|(_, body)| body.is_none())
+        .map(|(title, _)| title.to_lowercase())
+        .collect();
     html! {
-        section.part {
-            h4 { (title) }
-            @if any { (body) } @else { p.quiet { "none" } }
+        @for (title, body) in &parts {
+            @if let Some(body) = body { section.part { h4 { (title) } (body) } }
         }
+        @if !missing.is_empty() { p.quiet { "Nothing recorded: " (missing.join(", ")) "." } }
     }
+}
+
+/// Writes a list, unless it is empty.
+fn some<T>(items: &[T], table: impl Fn(&[T]) -> Markup) -> Option<Markup> {
+    (!items.is_empty()).then(|| table(items))
 }
 
 fn figures(drill: &DrillResult, moments: &Moments) -> Markup {
@@ -122,12 +137,12 @@ fn table(headings: &[&str], rows: &Markup) -> Markup {
     }
 }
 
-fn points(points: &[PointUsed], moments: &Moments) -> Markup {
+fn points_table(points: &[PointUsed], moments: &Moments) -> Markup {
     let rows = html! {
         @for point in points {
             tr {
                 th scope="row" { (point.data) }
-                td { (moments.exact(point.data_time)) }
+                td.n { (moments.exact(point.data_time)) }
                 td { (point.repository) }
                 td { code { (short(&point.snapshot)) } }
                 td.n { (point.bytes.map_or_else(|| "not known".to_owned(), format_size)) }
@@ -138,7 +153,7 @@ fn points(points: &[PointUsed], moments: &Moments) -> Markup {
     table(&["Data", "Data of", "Repository", "Snapshot", "Restored", "Point"], &rows)
 }
 
-fn probes(probes: &[ProbeResult]) -> Markup {
+fn probes_table(probes: &[ProbeResult]) -> Markup {
     let rows = html! {
         @for probe in probes {
             tr {
@@ -164,7 +179,7 @@ fn seen_red(seen: Option<bool>) -> Markup {
     }
 }
 
-fn controls(controls: &[NegativeControl]) -> Markup {
+fn controls_table(controls: &[NegativeControl]) -> Markup {
     let rows = html! {
         @for control in controls {
             tr {
@@ -178,7 +193,7 @@ fn controls(controls: &[NegativeControl]) -> Markup {
     table(&["Probe or rule", "Held against", "Observed", "Red, as it must be"], &rows)
 }
 
-fn completeness(rules: &[Completeness]) -> Markup {
+fn completeness_table(rules: &[Completeness]) -> Markup {
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "not known".to_owned());
     let rows = html! {
         @for rule in rules {
@@ -194,7 +209,7 @@ fn completeness(rules: &[Completeness]) -> Markup {
     table(&["Rule", "Data", "Expected", "Found", "Result"], &rows)
 }
 
-fn proofs(proofs: &[Proof]) -> Markup {
+fn proofs_table(proofs: &[Proof]) -> Markup {
     let rows = html! {
         @for proof in proofs {
             tr {
