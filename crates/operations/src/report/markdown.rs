@@ -412,7 +412,7 @@ fn kpis(page: &mut Page, data: &ReportData) {
                 words::quantile(of.p90_s, of),
                 of.n.to_string(),
                 words::target(target),
-                words::kept(of.median_s, of, target).to_owned(),
+                words::kept(of, target),
             ]
         }));
     }

@@ -170,13 +170,21 @@ pub(super) fn target(target: &Target) -> String {
     format!("{}, {}", seconds(target.s), target.from.words())
 }
 
-/// Whether a quantile keeps a target, in a word.
-pub(super) fn kept(figure: Option<f64>, of: &Quantiles, target: &Target) -> &'static str {
-    match figure {
-        Some(s) if s <= target.s => "met",
-        None if of.n == 0 => NOT_MEASURED,
-        _ => "missed",
+/// Whether a median keeps its target, as far as so many drills can tell.
+pub(super) fn kept(of: &Quantiles, target: &Target) -> String {
+    if of.n == 0 {
+        return NOT_MEASURED.to_owned();
     }
+    let word = if keeps(of, target) { "met" } else { "missed" };
+    match of.n {
+        DRILLS_TO_TELL.. => word.to_owned(),
+        _ => format!("{word}, too few to tell"),
+    }
+}
+
+/// Whether the median is known and within the target.
+pub(super) fn keeps(of: &Quantiles, target: &Target) -> bool {
+    of.median_s.is_some_and(|s| s <= target.s)
 }
 
 /// The copies in one repository: `far (eu-north): 39, newest 3 min old`.
@@ -244,6 +252,15 @@ mod tests {
 
     #[test]
     fn few_drills_are_too_few_to_tell() {
+        let target = Target { s: 900.0, from: crate::report::kpi::TargetFrom::Tier };
+        let check = |figures: &[f64], expected: &str| {
+            assert_eq!(kept(&crate::report::kpi::quantiles(figures), &target), expected);
+        };
+        check(&[], NOT_MEASURED);
+        check(&[7.0], "met, too few to tell");
+        check(&[f64::INFINITY], "missed, too few to tell");
+        check(&[7.0; 20], "met");
+        check(&[901.0; 20], "missed");
         let rate = |pass, n| SuccessRate {
             pass,
             n,

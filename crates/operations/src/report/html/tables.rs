@@ -9,7 +9,7 @@ use super::nothing;
 use crate::report::{
     data::{MarkerSum, PointsSummary, ReportData},
     format::{Moments, age, count, percent},
-    kpi::{Kpis, Quantiles, ServiceKpi, Target},
+    kpi::{DRILLS_TO_TELL, Kpis, Quantiles, ServiceKpi, Target},
     words::{self, VERIFY, disruption_words, success_words, trust},
 };
 
@@ -217,32 +217,32 @@ fn service_table(services: &[ServiceKpi]) -> Markup {
         @for kpi in services {
             tr {
                 th scope="row" rowspan="2" { (kpi.service) }
-                td { "Recovery time" }
+                td.n { "Recovery time" }
                 (quantile_cells(&kpi.recovery_time, &kpi.rto_target))
             }
-            tr { td { "Loss" } (quantile_cells(&kpi.recovery_point, &kpi.rpo_target)) }
+            tr { td.n { "Loss" } (quantile_cells(&kpi.recovery_point, &kpi.rpo_target)) }
         }
     };
     table(
         "Times and losses",
-        &["Service", "", "Median", "90 % at most", "n", "Target", "By the median"],
+        &["Service", "Figure", "Median", "90 % at most", "n", "Target", "By the median"],
         &rows,
     )
 }
 
 fn quantile_cells(of: &Quantiles, target: &Target) -> Markup {
-    let kept = words::kept(of.median_s, of, target);
-    let class = match kept {
-        "met" => "ok",
-        "missed" => "bad",
+    let class = match of.n {
+        0 => "unknown",
+        _ if !words::keeps(of, target) => "bad",
+        DRILLS_TO_TELL.. => "ok",
         _ => "unknown",
     };
     html! {
         td.n { (words::quantile(of.median_s, of)) }
         td.n { (words::quantile(of.p90_s, of)) }
         td.n { (of.n) @if of.endless > 0 { span.sub { (of.endless) " not recovered" } } }
-        td { (words::target(target)) }
-        td { span.answer.(class) { (kept) } }
+        td.n { (words::target(target)) }
+        td { span.answer.(class) { (words::kept(of, target)) } }
     }
 }
 
