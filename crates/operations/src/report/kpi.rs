@@ -325,7 +325,7 @@ mod tests {
             .iter()
             .filter(|d| matches!(d.verdict, Verdict::Error | Verdict::Skipped))
             .count();
-        assert_eq!(rate.n as usize, drills.len() - uncounted);
+        assert_eq!(rate.n, (drills.len() - uncounted) as u64);
         drills.truncate(0);
         let none = success_rate(&drills);
         assert_eq!((none.rate, none.failure_upper_95, none.too_few), (None, None, true));

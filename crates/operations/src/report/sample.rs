@@ -193,7 +193,7 @@ fn drill(number: u64, service: &str, disruption: Disruption, hours: i64, rta: f6
         verdict: Verdict::Pass,
         reasons: Vec::new(),
         started,
-        ended: started + SignedDuration::from_secs(rta as i64 + 30),
+        ended: started + SignedDuration::from_secs_f64(rta.round() + 30.0),
         plan_revision: "9f2c1ab47de05c3388b0a6f1d94e7c2250aa31f6bd7e94c8831f02d6c5be7a10"
             .to_owned(),
         points: vec![point_used("db", started), point_used("uploads", started)],

@@ -19,6 +19,7 @@ pub(super) fn matrix(data: &ReportData) -> Markup {
             "The plan sets no objective, so there is nothing to prove. Give a service a tier or objectives.",
         );
     }
+    let notes = all_notes(data);
     html! {
         div.scroll.matrix-box tabindex="0" role="region" aria-label="Proof matrix" {
             table.matrix role="table" {
@@ -38,12 +39,12 @@ pub(super) fn matrix(data: &ReportData) -> Markup {
                                 (tier.unwrap_or("no tier")) (tier_objective(&services))
                             }
                         }
-                        @for service in services { (row(data, service, &disruptions)) }
+                        @for service in services { (row(data, service, &disruptions, &notes)) }
                     }
                 }
             }
         }
-        (footnotes(data))
+        (footnotes(&notes))
     }
 }
 
@@ -56,7 +57,12 @@ fn tier_objective(services: &[&Service]) -> Markup {
     }
 }
 
-fn row(data: &ReportData, service: &Service, disruptions: &[Disruption]) -> Markup {
+fn row(
+    data: &ReportData,
+    service: &Service,
+    disruptions: &[Disruption],
+    notes: &[String],
+) -> Markup {
     html! {
         tr role="row" {
             th scope="row" role="rowheader" {
@@ -65,7 +71,7 @@ fn row(data: &ReportData, service: &Service, disruptions: &[Disruption]) -> Mark
             }
             @for disruption in disruptions {
                 @match data.cell(&service.name, *disruption) {
-                    Some(cell) => (proof(data, cell)),
+                    Some(cell) => (proof(data, cell, notes)),
                     None => (no_promise(service, *disruption)),
                 }
             }
@@ -73,14 +79,14 @@ fn row(data: &ReportData, service: &Service, disruptions: &[Disruption]) -> Mark
     }
 }
 
-fn proof(data: &ReportData, cell: &Cell) -> Markup {
+fn proof(data: &ReportData, cell: &Cell, notes: &[String]) -> Markup {
     html! {
         td.cell.{ "s-" (cell.verdict) } role="cell" data-label=(disruption_words(cell.disruption)) {
             span.standing { (shapes::standing(cell.verdict)) (cell.verdict) }
             @if cell.verdict == Standing::Never {
                 (promise(cell))
             } @else {
-                span.figure.time { (pair(&cell_time(cell))) (marker(data, cell)) }
+                span.figure.time { (pair(&cell_time(cell))) (marker(data, cell, notes)) }
                 @if let Some(loss) = cell_loss(cell) {
                     span.figure { span.key { "RPO " } (pair(&loss)) }
                 }
@@ -161,14 +167,10 @@ fn all_notes(data: &ReportData) -> Vec<String> {
     all
 }
 
-fn marker(data: &ReportData, cell: &Cell) -> Markup {
+fn marker(data: &ReportData, cell: &Cell, all: &[String]) -> Markup {
     let note = notes(data, cell);
-    let all = all_notes(data);
-    html! {
-        @if let Some((i, note)) = note.and_then(|note| Some((all.iter().position(|n| *n == note)?, note))) {
-            abbr.dagger title=(note) { (mark_of(i)) }
-        }
-    }
+    let place = note.as_ref().and_then(|note| all.iter().position(|other| other == note));
+    html! { @if let Some(i) = place { abbr.dagger title=(all[i]) { (mark_of(i)) } } }
 }
 
 fn mark_of(index: usize) -> String {
@@ -176,10 +178,10 @@ fn mark_of(index: usize) -> String {
     MARKS.get(index).map_or_else(|| format!("[{}]", index + 1), |mark| (*mark).to_owned())
 }
 
-fn footnotes(data: &ReportData) -> Markup {
+fn footnotes(notes: &[String]) -> Markup {
     html! {
         div.footnotes {
-            @for (i, note) in all_notes(data).iter().enumerate() { p { (mark_of(i)) " " (note) "." } }
+            @for (i, note) in notes.iter().enumerate() { p { (mark_of(i)) " " (note) "." } }
             p {
                 "now: the age of the newest provable point, which is what would be lost at this moment. "
                 "Only copies that survive the disruption and that a drill has shown to be restorable count."
