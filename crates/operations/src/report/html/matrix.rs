@@ -22,7 +22,7 @@ pub(super) fn matrix(data: &ReportData) -> Markup {
     let notes = all_notes(data);
     html! {
         div.scroll.matrix-box tabindex="0" role="region" aria-label="Proof matrix" {
-            table.matrix role="table" {
+            table.matrix role="table" style={ "--columns:" (disruptions.len()) } {
                 caption { "What is proven today: recovery time and recovery point, measured / objective." }
                 thead role="rowgroup" {
                     tr role="row" {
