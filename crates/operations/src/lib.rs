@@ -21,3 +21,4 @@ mod stores;
 pub mod story;
 mod sweep;
 pub mod workspace;
+pub mod report;
