@@ -9,7 +9,7 @@ use muster_repository::{
     packer::{PACK_BYTES_MAX, PACK_BYTES_MIN},
 };
 
-use crate::{demo, exit, location, output::Color, password, repo};
+use crate::{demo, exit, init, location, output::Color, password, plan, repo, workspace};
 
 /// Disaster recovery as code: recovery is measured, not declared.
 #[derive(Debug, Parser)]
@@ -18,6 +18,9 @@ pub(crate) struct Cli {
     /// How to print.
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    /// Which plan.
+    #[command(flatten)]
+    pub(crate) plan: workspace::PlanArgs,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -26,6 +29,10 @@ pub(crate) struct Cli {
 /// The nouns.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Write a starter plan, with what is found here; never overwrites
+    Init(init::Args),
+    /// Check, show and compare the plan
+    Plan(plan::Args),
     /// Work with a backup repository (restic's format), in the manner of restic
     Repo(Box<repo::Args>),
     /// Print a script that completes this command line, for a shell to read

@@ -4,7 +4,8 @@
 //! decides nothing else. The map:
 //!
 //! - [`args`]: what is common to many commands; each verb's own arguments stand beside it
-//!   under [`repo`].
+//!   under [`plan`] and [`repo`].
+//! - [`workspace`]: which plan, and where its state is.
 //! - [`output`]: the only place that prints. Results go to standard output; progress,
 //!   messages and errors go to standard error.
 //! - [`error`] and [`exit`]: a failure as people and programs read it, and the exit codes,
@@ -19,14 +20,17 @@ mod args;
 mod demo;
 mod error;
 mod exit;
+mod init;
 mod interrupt;
 mod lists;
 mod location;
 mod output;
 mod password;
+mod plan;
 mod progress;
 mod repo;
 mod time;
+mod workspace;
 
 use std::{
     panic::{self, AssertUnwindSafe},
@@ -51,6 +55,8 @@ fn main() -> ExitCode {
     let output = Output::new(&cli.output);
     // A panic is a bug; locks are released while it unwinds, and the exit code keeps its word.
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| match cli.command {
+        Command::Init(args) => init::run(&args, &cli.plan, &output),
+        Command::Plan(args) => plan::run(&args, &cli.plan, &output),
         Command::Repo(args) => repo::run(*args, &output),
         Command::Completions { shell } => complete(shell, &output),
         Command::DemoService(args) => demo::service::run(&args, &output),

@@ -37,6 +37,7 @@ use crate::{
     args::{FilterArgs, RepositoryArgs},
     error::{Failure, Outcome},
     output::Output,
+    workspace::NoPlanArgs,
 };
 
 /// Arguments of `muster repo`.
@@ -46,6 +47,8 @@ pub(crate) struct Args {
     /// Which repository, how to open it.
     #[command(flatten)]
     repository: RepositoryArgs,
+    #[command(flatten)]
+    _no_plan: NoPlanArgs,
     #[command(subcommand)]
     verb: Verb,
 }
