@@ -261,17 +261,6 @@ impl Ledger {
         })
     }
 
-    /// Signs a statement with this ledger's key and keeps the envelope; its name is
-    /// [`Envelope::sha256`](crate::evidence::Envelope::sha256).
-    ///
-    /// # Errors
-    /// As [`Self::append`].
-    pub fn seal(&self, statement: &Value) -> Result<crate::evidence::Envelope, LedgerError> {
-        let envelope = crate::evidence::seal(self.signer()?, statement);
-        self.attach("envelope", &envelope.to_bytes())?;
-        Ok(envelope)
-    }
-
     /// Keeps bytes that entries will name by their SHA-256, such as an envelope, and gives that.
     /// The name is for people. Bytes that are there already stay as they are.
     ///

@@ -232,7 +232,8 @@ fn drill(number: u64, service: &str, disruption: Disruption, hours: i64, rta: f6
         cleanup: vec![proof("target", "removed"), proof("processes", "none left")],
         findings: Vec::new(),
         evidence: Some(EvidenceRef {
-            log_index: number * 3,
+            log_index: Some(number * 3),
+            test_result: None,
             envelope_sha256: format!("{:064x}", u128::from(number) * 0x9e37_79b9_7f4a_7c15_f39c),
         }),
     }

@@ -91,7 +91,9 @@ impl Shop {
     pub(crate) fn back_up(&self, workspace: &Workspace) -> Vec<JobReport> {
         let tools = Tools::new();
         let jobs = protect::jobs(workspace, &Selection::default()).unwrap();
-        jobs.iter().map(|job| protect::run_job(workspace, &tools, job, &Run::new()).unwrap()).collect()
+        jobs.iter()
+            .map(|job| protect::run_job(workspace, &tools, job, &Run::new()).unwrap())
+            .collect()
     }
 
     pub(crate) fn drill(

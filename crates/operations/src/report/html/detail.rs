@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use muster_model::{
     DrillResult,
-    drill::{Completeness, NegativeControl, PointUsed, ProbeResult, Proof},
+    drill::{Completeness, EvidenceRef, NegativeControl, PointUsed, ProbeResult, Proof},
     units::format_size,
 };
 
@@ -109,7 +109,7 @@ fn evidence(drill: &DrillResult) -> Markup {
     html! {
         @match &drill.evidence {
             Some(evidence) => {
-                "log index " (evidence.log_index) ", envelope " code { (evidence.envelope_sha256) }
+                "log index " (log_index(evidence)) ", envelope " code { (evidence.envelope_sha256) }
                 span.note { "check with " code { (VERIFY) } }
             }
             None => "none: nothing was signed",
@@ -220,4 +220,8 @@ fn proofs_table(proofs: &[Proof]) -> Markup {
         }
     };
     table(&["Statement", "Result", "Seen"], &rows)
+}
+
+fn log_index(evidence: &EvidenceRef) -> String {
+    evidence.log_index.map_or_else(|| "not known".to_owned(), |index| index.to_string())
 }
