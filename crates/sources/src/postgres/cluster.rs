@@ -30,7 +30,6 @@ const CARRIED: &[&str] = &[
     "TimeZone",
     "DateStyle",
     "IntervalStyle",
-    "lc_messages",
     "lc_monetary",
     "lc_numeric",
     "lc_time",
@@ -49,6 +48,16 @@ const CARRIED: &[&str] = &[
     "quote_all_identifiers",
     "escape_string_warning",
 ];
+
+/// The settings of `cluster` that a restored server takes over, as lines of its configuration.
+pub(super) fn carried(cluster: &Cluster) -> String {
+    let known = cluster.settings.iter().filter(|(name, _)| CARRIED.contains(&name.as_str()));
+    let lines = known.map(|(name, value)| {
+        let value: String = value.chars().filter(|c| !c.is_control()).collect();
+        format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "''"))
+    });
+    lines.collect()
+}
 
 /// A server as a snapshot records it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +80,12 @@ pub struct Cluster {
     pub role: String,
     /// The system's user that owned the data, when that was seen.
     pub owner: Option<String>,
+    /// The role that `initdb` made.
+    pub superuser: String,
+    /// The roles that may log in.
+    pub login_roles: Vec<String>,
+    /// The databases, each with its encoding.
+    pub databases: BTreeMap<String, String>,
     /// Where tablespaces lay, by their numbers.
     pub tablespaces: BTreeMap<u32, PathBuf>,
     /// Settings that the restored server takes over.
@@ -131,6 +146,9 @@ impl Server {
             database: target.database().to_owned(),
             role: target.user().to_owned(),
             owner: None,
+            superuser: roles(session, "oid = 10")?.pop().unwrap_or_default(),
+            login_roles: roles(session, "rolcanlogin")?,
+            databases: databases(session)?,
             tablespaces: BTreeMap::new(),
             settings: settings(session)?,
         };
@@ -138,6 +156,25 @@ impl Server {
         let may_start_backup = row.get(4);
         Ok(Self { cluster, data_directory, is_standby, may_start_backup })
     }
+}
+
+fn roles(session: &mut Session, which: &str) -> Result<Vec<String>, PostgresError> {
+    let statement = format!("select rolname::text from pg_roles where {which} order by 1");
+    let rows = session.client().query(&statement, &[]);
+    let rows = rows.map_err(PostgresError::statement("ask the server for its roles"))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+fn databases(session: &mut Session) -> Result<BTreeMap<String, String>, PostgresError> {
+    let rows = session
+        .client()
+        .query(
+            "select datname::text, pg_encoding_to_char(encoding)::text from pg_database \
+             where not datistemplate and datallowconn",
+            &[],
+        )
+        .map_err(PostgresError::statement("ask the server for its databases"))?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 fn settings(session: &mut Session) -> Result<BTreeMap<String, String>, PostgresError> {

@@ -188,6 +188,9 @@ mod tests {
             database: String::new(),
             role: String::new(),
             owner: None,
+            superuser: String::new(),
+            login_roles: Vec::new(),
+            databases: BTreeMap::new(),
             tablespaces: BTreeMap::new(),
             settings: BTreeMap::new(),
         };

@@ -17,10 +17,18 @@
 mod base_backup;
 mod cluster;
 mod connection;
+mod empty;
 mod error;
 mod files;
+mod integrity;
 mod manifest;
+mod markers;
 pub mod page_checksum;
+mod pause;
+mod programs;
+mod restore;
+mod run_as;
+pub mod server;
 mod tables;
 mod tls;
 mod wal;
@@ -37,7 +45,13 @@ use muster_repository::{
 
 pub use cluster::Cluster;
 pub use connection::PostgresSource;
+pub use empty::empty_like;
 pub use error::PostgresError;
+pub use integrity::{Integrity, integrity};
+pub use markers::{MarkerWriter, read_markers};
+pub use programs::Programs;
+pub use restore::{read_cluster, restore_into, verify_restored};
+pub use run_as::RunAs;
 pub use tables::{Damaged, count_rows, damage, user_tables};
 pub use wal::{Lsn, NotAnLsn};
 

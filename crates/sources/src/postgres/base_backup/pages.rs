@@ -11,12 +11,13 @@ use std::{
     fs::File,
     io::{self, Read},
     os::unix::fs::FileExt,
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use super::super::{
     page_checksum::{PageState, look},
+    pause::pause,
     wal::{Lsn, Range},
 };
 
@@ -128,7 +129,7 @@ impl<'a> PageReader<'a> {
                 self.suspects.add(self.path, number, Lsn(lsn));
                 return Ok(());
             }
-            pause();
+            pause(READ_AGAIN_AFTER);
             match self.file.read_exact_at(page, place) {
                 // Truncated since: the replay does the same.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
@@ -137,12 +138,6 @@ impl<'a> PageReader<'a> {
         }
         Ok(())
     }
-}
-
-fn pause() {
-    let (_sender, receiver) = mpsc::channel::<()>();
-    // Nobody sends: it ends by its timeout.
-    drop(receiver.recv_timeout(READ_AGAIN_AFTER));
 }
 
 impl Read for PageReader<'_> {
