@@ -5,6 +5,7 @@
 //!   shares no code with the engine, so that one mistake cannot hide in both.
 //! - [`peers`] finds and runs the real tools (restic, rustic, …) that we promise to agree with.
 //! - [`fixtures`] unpacks the repositories that those tools made and that we keep in `fixtures/`.
+//! - [`postgres`] starts real servers of each version, one for each test.
 //! - [`Scratch`] is a temporary folder which outlives a failed test.
 //! - [`wait_for`] polls a condition: the only place where a test may sleep.
 //!
@@ -39,6 +40,7 @@
 pub mod fixtures;
 pub mod odd_tree;
 pub mod peers;
+pub mod postgres;
 pub mod walker;
 
 mod scratch;

@@ -25,6 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 /// Fails when no programs of the version are installed, no user can run it, the folder cannot be
 /// written, or the run is cancelled.
 pub fn empty_like(
+    programs: &Programs,
     cluster: &Cluster,
     data: &Path,
     port: u16,
@@ -32,7 +33,6 @@ pub fn empty_like(
     run: &Run,
 ) -> Result<Launch, PostgresError> {
     let data = std::path::absolute(data).map_err(PostgresError::file("find", data))?;
-    let programs = Programs::find(cluster.major)?;
     let user = run_as::choose(user, cluster.owner.as_deref())?;
     run_as::may_reach(user.as_ref(), &data)?;
     fs::create_dir_all(&data).map_err(PostgresError::file("make", &data))?;
@@ -70,7 +70,7 @@ pub fn empty_like(
         ..task
     };
     task.run(run)?;
-    launch(&data, port, cluster, &programs, user)
+    launch(&data, port, cluster, programs, user)
 }
 
 /// One statement a line, as a server that runs alone reads them.

@@ -70,13 +70,28 @@ pub struct Launch {
 /// Fails when the folder was not restored by [`super::restore_into`], no programs of its version
 /// are installed, no user can run it, or a file cannot be written.
 pub fn prepare(data: &Path, port: u16, user: Option<&str>) -> Result<Launch, PostgresError> {
+    prepare_with(&Programs::find(described(data)?.major)?, data, port, user)
+}
+
+/// As [`prepare`], with programs that were found before.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_with(
+    programs: &Programs,
+    data: &Path,
+    port: u16,
+    user: Option<&str>,
+) -> Result<Launch, PostgresError> {
     let data = std::path::absolute(data).map_err(PostgresError::file("find", data))?;
     let cluster = described(&data)?;
-    let programs = Programs::find(cluster.major)?;
+    if programs.major != cluster.major {
+        return Err(PostgresError::Version(format!("{} on {}", programs.major, cluster.version)));
+    }
     let user = run_as::choose(user, cluster.owner.as_deref())?;
     run_as::may_reach(user.as_ref(), &data)?;
     put_aside(&data)?;
-    launch(&data, port, &cluster, &programs, user)
+    launch(&data, port, &cluster, programs, user)
 }
 
 /// Writes the configuration of a server that runs on `data`.

@@ -1,0 +1,91 @@
+//! Under load, by both ways, in every version: what comes back is whole.
+
+use anyhow::Result;
+use muster_repository::{backup::PARTIAL_TAG, run::Run};
+use muster_sources::postgres::{Way, integrity};
+use muster_testkit::postgres::Options;
+
+use crate::common::{Load, Sandbox, assert_whole};
+
+/// Backs up under load, restores, verifies, starts, questions.
+fn round_trip(name: &str, major: u32, way: Way) -> Result<()> {
+    let Some(sandbox) = Sandbox::new(name, major, &Options::default())? else { return Ok(()) };
+    let space = sandbox.server.folder("space")?;
+    let mut client = sandbox.client()?;
+    client.batch_execute(&format!("create tablespace apart location '{}'", space.display()))?;
+    client.batch_execute("create table far (i int) tablespace apart; insert into far values (7)")?;
+    Load::prepare(&mut client)?;
+    let load = Load::start(&sandbox.server.url("postgres"));
+    let captured = sandbox.back_up(way, &sandbox.request(&["accounts", "transfers", "nowhere"]))?;
+    let acknowledged = load.stop()?;
+
+    assert!(captured.left_out.is_empty(), "{:?}", captured.left_out);
+    assert_eq!(captured.rows["accounts"], (2000, 2000));
+    let codes: Vec<_> = captured.notices.iter().map(|notice| notice.code).collect();
+    assert_eq!(codes, ["rows-not-counted"]);
+    let snapshot = sandbox.repository.snapshot(captured.snapshot)?;
+    let tags = &snapshot.tags;
+    assert!(tags.contains(&format!("muster:postgres={major}")), "{tags:?}");
+    assert!(tags.contains(&"muster:source=postgres".to_owned()), "{tags:?}");
+    assert!(!tags.contains(&PARTIAL_TAG.to_owned()), "{tags:?}");
+    assert_eq!(snapshot.paths, ["/postgres/orders/db"]);
+    let left: i64 = client.query_one("select count(*) from pg_replication_slots", &[])?.get(0);
+    assert_eq!(left, 0, "the slot is gone");
+
+    let restored = sandbox.restore(captured.snapshot, "verified")?;
+    sandbox.verify(&restored.path)?;
+    let mut revived = sandbox.revive(captured.snapshot, "revived")?;
+    let mut client = revived.client()?;
+    assert_whole(&mut client, &acknowledged, captured.data_time)?;
+    let transfers: i64 = client.query_one("select count(*) from transfers", &[])?.get(0);
+    let (least, most) = captured.rows["transfers"];
+    assert!((least..=most).contains(&transfers.cast_unsigned()), "{least} {transfers} {most}");
+    let far: i32 = client.query_one("select i from far", &[])?.get(0);
+    let place: String = client
+        .query_one("select pg_tablespace_location(oid) from pg_tablespace where spcname = 'apart'", &[])?
+        .get(0);
+    assert_eq!(far, 7);
+    assert!(place.starts_with(sandbox.scratch.path().to_str().unwrap()), "{place}");
+    let emptied: i64 = client.query_one("select count(*) from scratchpad", &[])?.get(0);
+    assert_eq!(emptied, 0, "an unlogged table is empty, and not broken");
+    let found = integrity(&revived.source(), &Run::new())?;
+    assert_eq!((found.findings, found.without_amcheck), (vec![], vec![]));
+    assert!(found.relations > 100);
+    revived.running.stop(rustix::process::Signal::INT)
+}
+
+#[test]
+fn version_13() -> Result<()> {
+    round_trip("pg13-files", 13, Way::Automatic)?;
+    round_trip("pg13-sent", 13, Way::Replication)
+}
+
+#[test]
+fn version_14() -> Result<()> {
+    round_trip("pg14-files", 14, Way::Automatic)?;
+    round_trip("pg14-sent", 14, Way::Replication)
+}
+
+#[test]
+fn version_15() -> Result<()> {
+    round_trip("pg15-files", 15, Way::Automatic)?;
+    round_trip("pg15-sent", 15, Way::Replication)
+}
+
+#[test]
+fn version_16() -> Result<()> {
+    round_trip("pg16-files", 16, Way::Automatic)?;
+    round_trip("pg16-sent", 16, Way::Replication)
+}
+
+#[test]
+fn version_17() -> Result<()> {
+    round_trip("pg17-files", 17, Way::Automatic)?;
+    round_trip("pg17-sent", 17, Way::Replication)
+}
+
+#[test]
+fn version_18() -> Result<()> {
+    round_trip("pg18-files", 18, Way::Automatic)?;
+    round_trip("pg18-sent", 18, Way::Replication)
+}
