@@ -9,7 +9,7 @@ use std::{
     env, fs,
     io::Write as _,
     net::TcpListener,
-    os::unix::{fs::chown, fs::MetadataExt as _, process::CommandExt as _},
+    os::unix::{fs::MetadataExt as _, fs::chown, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,

@@ -66,10 +66,9 @@ where
     let adopted = std::mem::take(&mut job.adopted);
     let (packs_adopted, packs) = (adopted.len(), job.options.packs);
     let repository = job.repository.clone();
-    let written =
-        write_packs(&repository, repository.index(), packs, adopted, run, |writer| {
-            job.record(writer, path, record)
-        });
+    let written = write_packs(&repository, repository.index(), packs, adopted, run, |writer| {
+        job.record(writer, path, record)
+    });
     let (((tree, mut summary), value), stats) = written.map_err(|failed: Failed<E>| failed.0)?;
     summary.data_blobs = stats.data_blobs;
     summary.tree_blobs = stats.tree_blobs;
@@ -263,4 +262,111 @@ fn names(path: &str) -> Result<Vec<&str>, BackupError> {
 
 fn out_of_place(path: &str) -> BackupError {
     BackupError::Stream(format!("'{path}' has no place in the tree"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, thread};
+
+    use super::*;
+    use crate::{
+        format::{config::Version, key_file::Cost},
+        repository::InitOptions,
+        restore::{RestoreOptions, restore},
+        storage::memory::MemoryStorage,
+    };
+
+    const FACTS: Facts = Facts { permissions: 0o600, uid: 0, gid: 0, modified: (1_000, 5) };
+
+    fn repository() -> Repository {
+        let author = Environment::detect().author();
+        let (version, cost) = (Version::V2, Cost::FOR_TESTS);
+        let options = InitOptions { version, polynomial: None, cost, author };
+        Repository::init(Arc::new(MemoryStorage::new()), b"password", options).unwrap()
+    }
+
+    fn record<T: Send>(
+        repository: &Repository,
+        feed: impl FnOnce(&Recorder<'_>) -> Result<T, BackupError> + Send,
+    ) -> Result<(BackupReport, T), BackupError> {
+        let options = BackupOptions::new(Vec::new());
+        let environment = Environment::detect();
+        backup_recorded(
+            repository,
+            Path::new("/db/orders"),
+            options,
+            &environment,
+            &Run::new(),
+            feed,
+        )
+    }
+
+    #[test]
+    fn what_several_threads_feed_in_any_order_comes_back() {
+        let repository = repository();
+        let large: Vec<u8> = (0..3_000_000u32).map(|i| (i / 7 % 256).to_le_bytes()[0]).collect();
+        let (report, ()) = record(&repository, |recorder| {
+            thread::scope(|scope| {
+                let one = scope.spawn(|| recorder.file("b/large", &FACTS, &mut large.as_slice()));
+                let two = scope.spawn(|| recorder.file("a", &FACTS, &mut &b"last"[..]));
+                one.join().unwrap().and(two.join().unwrap())
+            })?;
+            recorder.folder("b/empty", &Facts { permissions: 0o700, ..FACTS })
+        })
+        .unwrap();
+        assert_eq!(report.snapshot.paths, ["/db/orders"]);
+        assert_eq!(report.snapshot.summary.unwrap().total_bytes_processed, 3_000_004);
+        let target = tempfile::tempdir().unwrap();
+        let indexed = repository.load_index(&Run::new()).unwrap();
+        let options = RestoreOptions::new(target.path());
+        let restored = restore(&indexed, report.snapshot.tree, &options, &Run::new()).unwrap();
+        assert!(restored.is_complete());
+        let top = target.path().join("db/orders");
+        assert_eq!(fs::read(top.join("a")).unwrap(), b"last");
+        assert_eq!(fs::read(top.join("b/large")).unwrap(), large);
+        assert!(top.join("b/empty").is_dir());
+    }
+
+    #[test]
+    fn a_recording_that_fails_leaves_no_snapshot() {
+        let repository = repository();
+        let failed = record(&repository, |recorder| {
+            recorder.file("a", &FACTS, &mut &b"text"[..])?;
+            Err::<(), _>(BackupError::Stream("the source is gone".to_owned()))
+        });
+        assert!(failed.unwrap_err().to_string().contains("the source is gone"));
+        assert!(repository.snapshot_ids().unwrap().is_empty());
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        for path in ["", "/a", "a//b", "a/../b", "./a", "a/"] {
+            let failed =
+                record(&repository(), |recorder| recorder.file(path, &FACTS, &mut io::empty()));
+            assert!(failed.is_err(), "{path}");
+        }
+        let twice = record(&repository(), |recorder| {
+            recorder.file("a", &FACTS, &mut io::empty())?;
+            recorder.file("a/b", &FACTS, &mut io::empty())
+        });
+        assert!(twice.is_err());
+    }
+
+    #[test]
+    fn content_that_cannot_be_read_makes_the_snapshot_partial() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("broken"))
+            }
+        }
+        let (report, ()) = record(&repository(), |recorder| {
+            recorder.file("a", &FACTS, &mut Broken)?;
+            recorder.problem("b", "look into", io::Error::other("odd"));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(report.problems.len(), 2);
+        assert!(report.snapshot.tags.contains(&super::super::PARTIAL_TAG.to_owned()));
+    }
 }

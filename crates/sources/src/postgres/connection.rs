@@ -6,13 +6,7 @@
 //! verified, as in libpq; where the password is checked by SCRAM, the driver binds it to the
 //! certificate, so that somebody in the middle gains nothing.
 
-use std::{
-    fmt,
-    path::PathBuf,
-    sync::mpsc,
-    thread,
-    time::Duration,
-};
+use std::{fmt, path::PathBuf, sync::mpsc, thread, time::Duration};
 
 use muster_repository::run::Run;
 use postgres::{
@@ -118,7 +112,8 @@ impl Target {
 
     pub(super) fn connect(&self) -> Result<Session, PostgresError> {
         let tls = tls::connector(self.roots.as_deref())?;
-        let client = self.config.connect(tls.clone()).map_err(|error| self.not_connected(&error))?;
+        let client =
+            self.config.connect(tls.clone()).map_err(|error| self.not_connected(&error))?;
         let cancel = client.cancel_token();
         Ok(Session { client, cancel, tls })
     }

@@ -4,10 +4,7 @@ use std::{io, path::PathBuf};
 
 use muster_model::{Class, Fault};
 use muster_repository::{
-    backup::BackupError,
-    repository::ReadError,
-    restore::RestoreError,
-    run::Cancelled,
+    backup::BackupError, repository::ReadError, restore::RestoreError, run::Cancelled,
     tree_walk::PlaceError,
 };
 use thiserror::Error;

@@ -50,19 +50,25 @@ pub(super) fn write(files: &BTreeMap<String, Entry>, wal: &Range, cluster: &Clus
         let comma = if index == 0 { "" } else { "," };
         let path = serde_json::Value::from(path.as_str());
         let modified = jiff::Timestamp::from_second(entry.modified).unwrap_or_default();
-        push(&mut text, format_args!(
-            "{comma}\n{{ \"Path\": {path}, \"Size\": {}, \"Last-Modified\": \"{}\", \
+        push(
+            &mut text,
+            format_args!(
+                "{comma}\n{{ \"Path\": {path}, \"Size\": {}, \"Last-Modified\": \"{}\", \
              \"Checksum-Algorithm\": \"SHA256\", \"Checksum\": \"{}\" }}",
-            entry.size,
-            modified.strftime("%Y-%m-%d %H:%M:%S GMT"),
-            hex(&entry.sha256),
-        ));
+                entry.size,
+                modified.strftime("%Y-%m-%d %H:%M:%S GMT"),
+                hex(&entry.sha256),
+            ),
+        );
     }
-    push(&mut text, format_args!(
-        "\n],\n\"WAL-Ranges\": [\n{{ \"Timeline\": {}, \"Start-LSN\": \"{}\", \
+    push(
+        &mut text,
+        format_args!(
+            "\n],\n\"WAL-Ranges\": [\n{{ \"Timeline\": {}, \"Start-LSN\": \"{}\", \
          \"End-LSN\": \"{}\" }}\n],\n",
-        wal.timeline, wal.start, wal.end
-    ));
+            wal.timeline, wal.start, wal.end
+        ),
+    );
     let checksum = hex(&Sha256::digest(text.as_bytes()));
     push(&mut text, format_args!("\"Manifest-Checksum\": \"{checksum}\"}}\n"));
     text

@@ -74,7 +74,7 @@ impl MarkerWriter {
             .client()
             .execute(insert, &[&marker.writer.to_string(), &n, &marker.at.to_string()])
             .map_err(PostgresError::statement("write a marker"))?;
-        if self.last % TRIM_EVERY == 0 {
+        if self.last.is_multiple_of(TRIM_EVERY) {
             session
                 .client()
                 .execute("delete from muster_marker where at < now() - interval '7 days'", &[])
@@ -116,9 +116,8 @@ pub fn read_markers(
     let failed = || PostgresError::statement("read the markers");
     let mut session = Target::parse(source)?.connect()?;
     let client = session.client();
-    let row = client
-        .query_one("select to_regclass('muster_marker') is null", &[])
-        .map_err(failed())?;
+    let row =
+        client.query_one("select to_regclass('muster_marker') is null", &[]).map_err(failed())?;
     if row.get(0) {
         return Ok(Vec::new());
     }

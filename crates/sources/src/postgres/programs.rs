@@ -101,8 +101,7 @@ impl Task<'_> {
     /// Runs the program to its end; it is killed when it takes too long or the run is cancelled.
     pub(super) fn run(&self, run: &Run) -> Result<(), PostgresError> {
         let failed = |message: String| PostgresError::Program { program: self.program, message };
-        let log =
-            fs::File::create(&self.log).map_err(PostgresError::file("write", &self.log))?;
+        let log = fs::File::create(&self.log).map_err(PostgresError::file("write", &self.log))?;
         let log_too = log.try_clone().map_err(PostgresError::file("write", &self.log))?;
         let input = match self.input {
             Some(path) => {

@@ -144,8 +144,7 @@ impl Source {
 }
 
 fn refuse_unless_empty(folder: &Path, overwrite: Overwrite) -> Result<(), PostgresError> {
-    let holds_something =
-        fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    let holds_something = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
     match holds_something && overwrite == Overwrite::Refuse {
         true => Err(RestoreError::TargetNotEmpty { target: folder.to_owned() }.into()),
         false => Ok(()),

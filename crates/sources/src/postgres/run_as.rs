@@ -58,8 +58,7 @@ fn unusable(why: String) -> PostgresError {
 pub(super) fn may_reach(user: Option<&RunAs>, path: &Path) -> Result<(), PostgresError> {
     let Some(user) = user else { return Ok(()) };
     for folder in path.ancestors().skip(1) {
-        let metadata =
-            fs::metadata(folder).map_err(PostgresError::file("look at", folder))?;
+        let metadata = fs::metadata(folder).map_err(PostgresError::file("look at", folder))?;
         let bit = match (metadata.uid() == user.uid, metadata.gid() == user.gid) {
             (true, _) => 0o100,
             (false, true) => 0o010,

@@ -26,12 +26,7 @@ use postgres_protocol::authentication::{
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 use zeroize::Zeroizing;
 
-use super::{
-    PostgresError,
-    connection::Target,
-    error::is_denied,
-    tls,
-};
+use super::{PostgresError, connection::Target, error::is_denied, tls};
 
 /// How long a read waits before it is looked whether the run shall stop.
 const READ_TICK: Duration = Duration::from_millis(200);
@@ -93,13 +88,8 @@ impl<'r> Replication<'r> {
     pub(super) fn connect(target: &Target, run: &'r Run) -> Result<Self, PostgresError> {
         let transport = open(target).map_err(|error| target.unreachable(&error.to_string()))?;
         let transport = BufReader::with_capacity(64 << 10, transport);
-        let mut this = Self {
-            transport,
-            run,
-            process: 0,
-            warnings: Vec::new(),
-            failure: String::new(),
-        };
+        let mut this =
+            Self { transport, run, process: 0, warnings: Vec::new(), failure: String::new() };
         let mut body = PROTOCOL.to_be_bytes().to_vec();
         let words = [
             ("user", target.user()),

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use ::postgres::{Client, NoTls};
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use muster_model::BackupKind;
@@ -35,7 +36,6 @@ use muster_testkit::{
     Scratch,
     postgres::{self, Options, Running, Server},
 };
-use ::postgres::{Client, NoTls};
 
 /// The version that most tests use: Debian's.
 pub(crate) const MAJOR: u32 = 15;
@@ -116,7 +116,7 @@ impl Sandbox {
         let data = self.restore(snapshot, name)?.path;
         let port = postgres::free_port()?;
         let launch = prepare_with(&self.programs(), &data, port, None)?;
-        Revived::start(launch, &self.scratch.join(&format!("{name}.log")))
+        Revived::start(launch, &self.scratch.join(format!("{name}.log")))
     }
 
     /// Runs `pg_verifybackup` on a restored data directory, where it understands the manifest.

@@ -14,7 +14,7 @@ use muster_testkit::{
 };
 use zeroize::Zeroizing;
 
-use crate::common::{MAJOR, Sandbox, assert_whole, Load};
+use crate::common::{Load, MAJOR, Sandbox, assert_whole};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -104,8 +104,7 @@ fn a_server_that_stops_leaves_no_snapshot() -> Result<()> {
         let Some(mut sandbox) = Sandbox::new(name, MAJOR, &Options::default())? else {
             return Ok(());
         };
-        let error =
-            disturbed(&mut sandbox, way, &Run::new(), |server| server.crash().unwrap())?;
+        let error = disturbed(&mut sandbox, way, &Run::new(), |server| server.crash().unwrap())?;
         assert_eq!((error.class(), error.code()), (Class::Transient, "postgres-lost"), "{error}");
     }
     Ok(())

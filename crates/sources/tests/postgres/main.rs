@@ -2,6 +2,7 @@
 //! that it links once.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod access;
 mod common;
 mod controls;
 mod failures;

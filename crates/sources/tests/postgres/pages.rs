@@ -31,8 +31,7 @@ fn a_flipped_byte_makes_the_snapshot_partial(name: &str, way: Way) -> Result<()>
     let path = table(&sandbox)?;
     // The server must not have the page in memory, from where it would write it again.
     sandbox.server.stop()?;
-    let file =
-        OpenOptions::new().read(true).write(true).open(sandbox.server.data().join(&path))?;
+    let file = OpenOptions::new().read(true).write(true).open(sandbox.server.data().join(&path))?;
     let mut page = [0; PAGE];
     file.read_exact_at(&mut page, 3 * PAGE as u64)?;
     assert_eq!(look(&page, 3), PageState::Sound, "the server agrees about checksums");

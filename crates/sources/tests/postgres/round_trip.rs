@@ -13,7 +13,8 @@ fn round_trip(name: &str, major: u32, way: Way) -> Result<()> {
     let space = sandbox.server.folder("space")?;
     let mut client = sandbox.client()?;
     client.batch_execute(&format!("create tablespace apart location '{}'", space.display()))?;
-    client.batch_execute("create table far (i int) tablespace apart; insert into far values (7)")?;
+    client
+        .batch_execute("create table far (i int) tablespace apart; insert into far values (7)")?;
     Load::prepare(&mut client)?;
     let load = Load::start(&sandbox.server.url("postgres"));
     let captured = sandbox.back_up(way, &sandbox.request(&["accounts", "transfers", "nowhere"]))?;
@@ -42,7 +43,10 @@ fn round_trip(name: &str, major: u32, way: Way) -> Result<()> {
     assert!((least..=most).contains(&transfers.cast_unsigned()), "{least} {transfers} {most}");
     let far: i32 = client.query_one("select i from far", &[])?.get(0);
     let place: String = client
-        .query_one("select pg_tablespace_location(oid) from pg_tablespace where spcname = 'apart'", &[])?
+        .query_one(
+            "select pg_tablespace_location(oid) from pg_tablespace where spcname = 'apart'",
+            &[],
+        )?
         .get(0);
     assert_eq!(far, 7);
     assert!(place.starts_with(sandbox.scratch.path().to_str().unwrap()), "{place}");

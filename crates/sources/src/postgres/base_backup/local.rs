@@ -33,6 +33,7 @@ use super::{
     Asked, Context, Recording, Root, Taken, added, between, count, facts,
     pages::{PageReader, Suspects},
 };
+use crate::capture::Notice;
 use crate::postgres::{
     PostgresError,
     cluster::{Cluster, Server},
@@ -40,7 +41,6 @@ use crate::postgres::{
     files::{self, RelationFile},
     wal::{self, Lsn, Range, Segment},
 };
-use crate::capture::Notice;
 
 /// Threads that read files, at least and at most.
 const READERS: (usize, usize) = (2, 8);
@@ -56,10 +56,7 @@ pub(in crate::postgres) struct Here {
 }
 
 /// Finds out whether the data directory that the server names is, here, the server's own.
-pub(in crate::postgres) fn find(
-    session: &mut Session,
-    server: &Server,
-) -> Option<Here> {
+pub(in crate::postgres) fn find(session: &mut Session, server: &Server) -> Option<Here> {
     let data = server.data_directory.clone()?;
     let mut identifier = [0; 8];
     File::open(data.join(CONTROL)).and_then(|file| file.read_exact_at(&mut identifier, 0)).ok()?;
@@ -177,8 +174,8 @@ fn end(
         ..15 => "select lsn::text, labelfile from pg_stop_backup(false, false)",
         _ => "select lsn::text, labelfile from pg_backup_stop(false)",
     };
-    let row =
-        session.watched(context.run, "end the backup", |client| client.query_one(statement, &[]))?;
+    let row = session
+        .watched(context.run, "end the backup", |client| client.query_one(statement, &[]))?;
     Ok((lsn(row.get(0))?, row.get(1)))
 }
 
@@ -242,9 +239,8 @@ impl Listing {
             // A tablespace may be shared with servers of other versions.
             let foreign = root != Root::Data && path.is_empty() && !name.starts_with(&version);
             let relation = RelationFile::parse(name).filter(|_| is_relations);
-            let is_emptied = relation.is_some_and(|file| {
-                unlogged.contains(file.number) && file.fork != Some("init")
-            });
+            let is_emptied = relation
+                .is_some_and(|file| unlogged.contains(file.number) && file.fork != Some("init"));
             if foreign || is_emptied || files::is_left_out(name) {
                 continue;
             }
@@ -346,15 +342,14 @@ fn read_all(
         }
         Ok(())
     };
-    let readers = thread::available_parallelism().map_or(READERS.0, |number| {
-        number.get().clamp(READERS.0, READERS.1)
-    });
+    let readers = thread::available_parallelism()
+        .map_or(READERS.0, |number| number.get().clamp(READERS.0, READERS.1));
     thread::scope(|scope| {
         let threads: Vec<_> = (0..readers).map(|_| scope.spawn(work)).collect();
-        let results = threads.into_iter().map(thread::ScopedJoinHandle::join);
-        results
-            .map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
+        threads
+            .into_iter()
+            .map(thread::ScopedJoinHandle::join)
+            .try_for_each(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 
@@ -447,10 +442,8 @@ fn copy_segment(
     segment: &Segment,
     cluster: &Cluster,
 ) -> Result<(), PostgresError> {
-    let missing = |problem: String| PostgresError::WalMissing {
-        segment: segment.name.clone(),
-        problem,
-    };
+    let missing =
+        |problem: String| PostgresError::WalMissing { segment: segment.name.clone(), problem };
     let place = folder.join(&segment.name);
     let file = File::open(&place).map_err(|error| missing(format!("cannot be read: {error}")))?;
     let metadata = file.metadata().map_err(PostgresError::file("look at", &place))?;

@@ -34,8 +34,7 @@ use super::{
     PostgresError,
     cluster::{Cluster, Server},
     connection::{Session, Target},
-    manifest,
-    tables,
+    manifest, tables,
     wal::Range,
 };
 use crate::capture::{Notice, Request};

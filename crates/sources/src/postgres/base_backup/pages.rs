@@ -92,9 +92,7 @@ impl<'a> PageReader<'a> {
     ) -> Self {
         let buffer = vec![0; block_bytes * PAGES_AT_ONCE];
         let (filled, given, offset) = (0, 0, 0);
-        Self {
-            file, path, suspects, start, first_page, buffer, block_bytes, filled, given, offset,
-        }
+        Self { file, path, suspects, start, first_page, buffer, block_bytes, filled, given, offset }
     }
 
     fn refill(&mut self) -> io::Result<()> {

@@ -288,12 +288,13 @@ fn root_of(name: &str) -> Result<Root, PostgresError> {
 
 impl Read for Copy<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.given == self.message.body.len() && self.state == State::Within {
-            if let Err(error) = self.pull() {
-                let text = error.to_string();
-                self.failure = Some(error);
-                return Err(io::Error::other(text));
-            }
+        if self.given == self.message.body.len()
+            && self.state == State::Within
+            && let Err(error) = self.pull()
+        {
+            let text = error.to_string();
+            self.failure = Some(error);
+            return Err(io::Error::other(text));
         }
         if self.state != State::Within {
             return Ok(0);
