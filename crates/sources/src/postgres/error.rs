@@ -35,6 +35,9 @@ pub enum PostgresError {
     /// The server's version is not supported.
     #[error("use a server of version {0}: versions 13 to 18 are supported")]
     Version(String),
+    /// The server is a standby.
+    #[error("back up a standby: how old its content is cannot be told")]
+    Standby,
     /// A statement failed.
     #[error("{operation}: {message}")]
     Statement {
@@ -192,7 +195,7 @@ impl From<PlaceError> for PostgresError {
 impl Fault for PostgresError {
     fn class(&self) -> Class {
         match self {
-            Self::Url(_) | Self::Version(_) | Self::NoUser(_) => Class::Input,
+            Self::Url(_) | Self::Version(_) | Self::Standby | Self::NoUser(_) => Class::Input,
             Self::Connect { .. }
             | Self::Statement { .. }
             | Self::Lost { .. }
@@ -217,6 +220,7 @@ impl Fault for PostgresError {
             Self::Connect { .. } => "postgres-unreachable",
             Self::Denied { .. } => "postgres-denied",
             Self::Version(_) => "postgres-version",
+            Self::Standby => "postgres-standby",
             Self::Statement { .. } => "postgres-statement",
             Self::Lost { .. } => "postgres-lost",
             Self::WalMissing { .. } => "postgres-wal-missing",
@@ -241,6 +245,7 @@ impl Fault for PostgresError {
                  (docs/guides/postgresql.md)"
             }
             Self::Version(_) => "upgrade the server, or back it up with a 'command' source",
+            Self::Standby => "name the primary in the URL; no snapshot was written",
             Self::Statement { .. } => "the server's log tells more",
             Self::Lost { .. } => "no snapshot was written; run the command again",
             Self::WalMissing { .. } => {

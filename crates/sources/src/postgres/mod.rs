@@ -4,7 +4,7 @@
 //! write-ahead log that makes it consistent: no archive is needed to restore. [`restore_into`]
 //! brings it back and proves it against its manifest, [`server`] says how a server is started on
 //! it in isolation, [`integrity`] questions it page by page and index by index, [`damage`] and
-//! [`empty_like`] make negative controls, [`markers`] measure loss.
+//! [`empty_like`] make negative controls, [`MarkerWriter`] makes loss measurable.
 //!
 //! There are two ways to the files (see [`Way`]), and one layout of the snapshot.
 //!
@@ -75,7 +75,7 @@ pub enum Way {
 /// Backs up all databases of a server.
 ///
 /// # Errors
-/// Fails when the server cannot be reached, is of an unsupported version, does not allow a backup,
+/// Fails when the server cannot be reached, is of an unsupported version or a standby, does not allow a backup,
 /// stops meanwhile or recycles log that is needed; when the repository cannot be written; and when
 /// the run is cancelled. There is no snapshot then.
 pub fn back_up(
@@ -108,8 +108,10 @@ pub fn back_up_by(
     options.tags = request.tags("postgres");
     options.tags.push(format!("muster:postgres={}", server.cluster.major));
     options.tags.push(format!("muster:database={}", server.cluster.database));
-    // The rules of a backup from a standby are the server's to know.
-    let may_read = way == Way::Automatic && !server.is_standby && server.may_start_backup;
+    if server.is_standby {
+        return Err(PostgresError::Standby);
+    }
+    let may_read = way == Way::Automatic && server.may_start_backup;
     let here = if may_read { local::find(&mut session, &server) } else { None };
     let mut asked = Asked { session, server };
     let context = Context { target: &target, request, run };

@@ -1,17 +1,20 @@
 //! Who may take a backup, and over which connection.
 
-use std::{fs, process::Command};
+use std::{fs, process::Command, time::Duration};
 
 use anyhow::Result;
 use muster_model::Fault;
 use muster_repository::{environment::Environment, run::Run};
 use muster_sources::{
     capture::Captured,
-    postgres::{MarkerWriter, PostgresError, PostgresSource, Way, back_up_by},
+    postgres::{
+        MarkerWriter, PostgresError, PostgresSource, Way, back_up_by, server::prepare_with,
+    },
 };
 use muster_testkit::{
     peers,
-    postgres::{Options, give},
+    postgres::{Options, Running, free_port, give},
+    wait_for,
 };
 
 use crate::common::{MAJOR, Sandbox};
@@ -49,7 +52,6 @@ fn a_role_with_few_rights_is_enough() -> Result<()> {
         let error = back_up(&sandbox, way, &url("nobody_special")).unwrap_err();
         assert_eq!(error.code(), "postgres-denied", "{error}");
     }
-    // That the files were read where they are shows in what they say of their owner.
     MarkerWriter::new(&PostgresSource::new(url("backup")))?.write()?;
     Ok(())
 }
@@ -67,7 +69,8 @@ fn both_protocols_speak_tls_and_verify_when_told_to() -> Result<()> {
     let [key, certificate] = ["server.key", "server.crt"].map(|name| sandbox.server.join(name));
     let output = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=db"])
-        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-keyout"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
         .arg(&key)
         .arg("-out")
         .arg(&certificate)
@@ -104,5 +107,46 @@ fn both_protocols_speak_tls_and_verify_when_told_to() -> Result<()> {
     let localhost = url(&roots).replace("127.0.0.1", "localhost");
     let error = back_up(&sandbox, Way::Automatic, &localhost).unwrap_err();
     assert_eq!(error.code(), "postgres-unreachable", "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_socket_in_a_folder_does_for_both_protocols() -> Result<()> {
+    let Some(mut sandbox) = Sandbox::new("pg-socket", MAJOR, &Options::default())? else {
+        return Ok(());
+    };
+    sandbox.client()?.batch_execute("create table orders as select 1 as id")?;
+    sandbox.server.stop()?;
+    let (conf, folder) = (sandbox.server.data().join("postgresql.conf"), sandbox.server.join(""));
+    let line = format!("\nunix_socket_directories = '{}'\n", folder.display());
+    fs::write(&conf, fs::read_to_string(&conf)? + &line)?;
+    sandbox.server.start_again()?;
+    let (folder, port) = (folder.display(), sandbox.server.port());
+    let words = format!("host={folder} port={port} user=postgres dbname=postgres");
+    for way in [Way::Automatic, Way::Replication] {
+        assert_eq!(back_up(&sandbox, way, &words)?.rows["orders"], (1, 1));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_standby_is_refused() -> Result<()> {
+    let Some(sandbox) = Sandbox::new("pg-standby", MAJOR, &Options::default())? else {
+        return Ok(());
+    };
+    let captured = sandbox.back_up(Way::Automatic, &sandbox.request(&[]))?;
+    let data = sandbox.restore(captured.snapshot, "standby")?.path;
+    let mut launch = prepare_with(&sandbox.programs(), &data, free_port()?, None)?;
+    fs::write(data.join("standby.signal"), "")?;
+    launch.argv.extend(["-c".to_owned(), "hot_standby=on".to_owned()]);
+    let (program, arguments) = launch.argv.split_first().unwrap();
+    let mut command = Command::new(program);
+    command.args(arguments);
+    let _running = Running::start(command, &sandbox.scratch.join("standby.log"))?;
+    let error = wait_for("the standby to answer", Duration::from_secs(30), || {
+        let error = back_up(&sandbox, Way::Automatic, &launch.url).unwrap_err();
+        (error.code() != "postgres-unreachable").then_some(error)
+    })?;
+    assert_eq!(error.code(), "postgres-standby", "{error}");
     Ok(())
 }

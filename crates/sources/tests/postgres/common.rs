@@ -136,6 +136,21 @@ impl Sandbox {
         Ok(())
     }
 
+    /// Runs `pg_amcheck` on a server, where it is installed for the version.
+    pub(crate) fn amcheck(&self, url: &str) -> Result<()> {
+        let tool = self.server.programs().join("pg_amcheck");
+        if !tool.exists() {
+            return Ok(());
+        }
+        let mut command = Command::new(tool);
+        command.args(["--all", "--heapallindexed", "--install-missing", "--maintenance-db", url]);
+        let output = command.output()?;
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        ensure!(output.status.success(), "pg_amcheck: {said}");
+        Ok(())
+    }
+
     pub(crate) fn snapshots(&self) -> Result<usize> {
         Ok(self.repository.snapshot_ids()?.len())
     }

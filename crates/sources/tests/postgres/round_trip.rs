@@ -1,11 +1,13 @@
 //! Under load, by both ways, in every version: what comes back is whole.
 
+use std::{collections::BTreeSet, fs, path::Path};
+
 use anyhow::Result;
 use muster_repository::{backup::PARTIAL_TAG, run::Run};
 use muster_sources::postgres::{Way, integrity};
 use muster_testkit::postgres::Options;
 
-use crate::common::{Load, Sandbox, assert_whole};
+use crate::common::{Load, MAJOR, Sandbox, assert_whole};
 
 /// Backs up under load, restores, verifies, starts, questions.
 fn round_trip(name: &str, major: u32, way: Way) -> Result<()> {
@@ -55,6 +57,7 @@ fn round_trip(name: &str, major: u32, way: Way) -> Result<()> {
     let found = integrity(&revived.source(), &Run::new())?;
     assert_eq!((found.findings, found.without_amcheck), (vec![], vec![]));
     assert!(found.relations > 100);
+    sandbox.amcheck(&revived.launch.url)?;
     revived.running.stop(rustix::process::Signal::INT)
 }
 
@@ -92,4 +95,42 @@ fn version_17() -> Result<()> {
 fn version_18() -> Result<()> {
     round_trip("pg18-files", 18, Way::Automatic)?;
     round_trip("pg18-sent", 18, Way::Replication)
+}
+
+/// The files of a restored data directory, but for the numbers of the log's segments.
+fn files(folder: &Path) -> Result<BTreeSet<String>> {
+    let (mut files, mut folders) = (BTreeSet::new(), vec![folder.to_owned()]);
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next)? {
+            let path = entry?.path();
+            let shown = path.strip_prefix(folder)?.to_string_lossy().into_owned();
+            let is_segment = shown.starts_with("pg_wal/") && shown.contains("00000001");
+            if path.is_dir() {
+                folders.push(path);
+            }
+            if !is_segment {
+                files.insert(shown);
+            }
+        }
+    }
+    Ok(files)
+}
+
+#[test]
+fn both_ways_give_one_layout_and_share_what_they_store() -> Result<()> {
+    let Some(sandbox) = Sandbox::new("pg-layout", MAJOR, &Options::default())? else {
+        return Ok(());
+    };
+    let space = sandbox.server.folder("space")?;
+    let mut client = sandbox.client()?;
+    client.batch_execute(&format!("create tablespace apart location '{}'", space.display()))?;
+    client.batch_execute("create table far (i int) tablespace apart; checkpoint")?;
+    let request = sandbox.request(&[]);
+    let read = sandbox.back_up(Way::Automatic, &request)?;
+    let sent = sandbox.back_up(Way::Replication, &request)?;
+    let one = sandbox.restore(read.snapshot, "one")?.path;
+    let two = sandbox.restore(sent.snapshot, "two")?.path;
+    assert_eq!(files(&one)?, files(&two)?);
+    assert!(sent.bytes_added * 4 < read.bytes_added, "{sent:?} after {read:?}");
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Way B: the server sends its files, as `BASE_BACKUP` of the replication protocol.
 //!
-//! For servers on other hosts, in containers, on standbys. The tar streams are taken apart and
+//! For servers on other hosts and in containers. The tar streams are taken apart and
 //! recorded file by file, so the snapshot is laid out as by way A and deduplicates with it, and
 //! needs no room on a disk. The server itself verifies the checksums of pages as it reads, and can
 //! read a page again; what it warns of makes the snapshot partial.
