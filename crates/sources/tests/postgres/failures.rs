@@ -1,12 +1,13 @@
 //! What goes wrong leaves no snapshot, no slot and no secret, and says what it was.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, path::Path, thread, time::Duration};
 
 use anyhow::Result;
 use muster_model::{Class, Fault};
 use muster_repository::{environment::Environment, restore::Overwrite, run::Run};
 use muster_sources::postgres::{
-    PostgresError, PostgresSource, Way, back_up_by, count_rows, restore_into, server::prepare_with,
+    PostgresError, PostgresSource, Way, back_up_by, count_rows, read_cluster, restore_into,
+    server::prepare_with,
 };
 use muster_testkit::{
     postgres::{Options, Server, free_port},
@@ -131,25 +132,51 @@ fn a_backup_that_is_cancelled_leaves_nothing() -> Result<()> {
     Ok(())
 }
 
+/// Backs a server up while the path that it names is, here, `other`.
+fn answer_beside(sandbox: &Sandbox, other: &Path) -> Result<i32> {
+    let (data, away) = (sandbox.server.data(), sandbox.server.join("away"));
+    // A server works in its folder wherever that goes; the name is now another's.
+    fs::rename(&data, &away)?;
+    std::os::unix::fs::symlink(other, &data)?;
+    let captured = sandbox.back_up(Way::Automatic, &sandbox.request(&["mine"]));
+    fs::remove_file(&data)?;
+    fs::rename(&away, &data)?;
+    let snapshot = captured?.snapshot;
+    let revived = sandbox.revive(snapshot, &snapshot.to_hex()[..8])?;
+    Ok(revived.client()?.query_one("select answer from mine", &[])?.get(0))
+}
+
 /// The path that the server names is, here, another server's: its files are not taken.
 #[test]
 fn files_of_another_server_are_not_taken() -> Result<()> {
     let options = Options::default();
     let Some(sandbox) = Sandbox::new("pg-mine", MAJOR, &options)? else { return Ok(()) };
-    let other = Server::start("pg-other", sandbox.server.programs(), &options)?;
     let mut client = sandbox.client()?;
-    client.batch_execute("create table mine as select 42 as answer")?;
-    let (data, away) = (sandbox.server.data(), sandbox.server.join("away"));
-    // A server works in its folder wherever that goes; the name is now another's.
-    fs::rename(&data, &away)?;
-    std::os::unix::fs::symlink(other.data(), &data)?;
-    let captured = sandbox.back_up(Way::Automatic, &sandbox.request(&["mine"]));
-    fs::remove_file(&data)?;
-    fs::rename(&away, &data)?;
-    let captured = captured?;
-    let revived = sandbox.revive(captured.snapshot, "revived")?;
-    let answer: i32 = revived.client()?.query_one("select answer from mine", &[])?.get(0);
-    assert_eq!(answer, 42);
+    client.batch_execute("create table mine as select 41 as answer")?;
+    // As a standby's would be: the same identifier, an older content.
+    let twin = sandbox.back_up(Way::Replication, &sandbox.request(&[]))?;
+    let twin = sandbox.restore(twin.snapshot, "twin")?.path;
+    client.batch_execute("update mine set answer = 42")?;
+    assert_eq!(answer_beside(&sandbox, &twin)?, 42);
+    let other = Server::start("pg-other", sandbox.server.programs(), &options)?;
+    assert_eq!(answer_beside(&sandbox, &other.data())?, 42);
+    Ok(())
+}
+
+#[test]
+fn without_a_slot_the_log_is_examined_and_the_lack_told() -> Result<()> {
+    let settings = vec!["max_replication_slots = 0".to_owned()];
+    let options = Options { settings, ..Options::default() };
+    let Some(sandbox) = Sandbox::new("pg-no-slot", MAJOR, &options)? else { return Ok(()) };
+    for (name, way) in [("files", Way::Automatic), ("sent", Way::Replication)] {
+        let captured = sandbox.back_up(way, &sandbox.request(&[]))?;
+        let codes: Vec<_> = captured.notices.iter().map(|notice| notice.code).collect();
+        assert_eq!(codes, ["postgres-no-slot"]);
+        let indexed = sandbox.repository.load_index(&Run::new())?;
+        let cluster = read_cluster(&indexed, captured.snapshot)?;
+        assert_eq!(cluster.owner.is_some(), way == Way::Automatic);
+        drop(sandbox.revive(captured.snapshot, name)?);
+    }
     Ok(())
 }
 

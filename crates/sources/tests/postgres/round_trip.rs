@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::Result;
 use muster_repository::{backup::PARTIAL_TAG, run::Run};
-use muster_sources::postgres::{Way, integrity};
+use muster_sources::postgres::{Way, integrity, read_cluster};
 use muster_testkit::postgres::Options;
 
 use crate::common::{Load, MAJOR, Sandbox, assert_whole};
@@ -32,6 +32,11 @@ fn round_trip(name: &str, major: u32, way: Way) -> Result<()> {
     assert!(tags.contains(&"muster:source=postgres".to_owned()), "{tags:?}");
     assert!(!tags.contains(&PARTIAL_TAG.to_owned()), "{tags:?}");
     assert_eq!(snapshot.paths, ["/postgres/orders/db"]);
+    let indexed = sandbox.repository.load_index(&Run::new())?;
+    let cluster = read_cluster(&indexed, captured.snapshot)?;
+    // Only who sees the files sees their owner: it was taken by the way that was meant.
+    assert_eq!(cluster.owner.is_some(), way == Way::Automatic);
+    assert_eq!(cluster.tablespaces.len(), 1);
     let left: i64 = client.query_one("select count(*) from pg_replication_slots", &[])?.get(0);
     assert_eq!(left, 0, "the slot is gone");
 
