@@ -21,6 +21,11 @@ use super::{PostgresError, error, tls};
 /// How long a connection may take to come about, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A connection over which nothing comes is asked after this time whether it still is one, and then
+/// in this interval: without that, a host that vanished would be waited for for hours.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
 /// How often it is looked whether a running statement shall be cancelled.
 const CANCEL_TICK: Duration = Duration::from_millis(100);
 
@@ -82,6 +87,9 @@ impl Target {
             config.password(password.as_bytes());
         }
         config.application_name("muster");
+        config.keepalives_idle(KEEPALIVE_IDLE);
+        config.keepalives_interval(KEEPALIVE_INTERVAL);
+        config.keepalives_retries(3);
         Ok(Self { config, roots: tls.roots })
     }
 

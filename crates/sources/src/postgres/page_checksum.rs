@@ -8,8 +8,13 @@
 //! PostgreSQL, `src/include/storage/checksum_impl.h`; the layout of a page's header from
 //! `src/include/storage/bufpage.h`.
 
+use std::array;
+
 /// Lanes of the hash.
 const LANES: usize = 32;
+
+/// Bytes that go into all lanes once.
+const ROW_BYTES: usize = LANES * 4;
 
 /// FNV's prime for 32 bits.
 const PRIME: u32 = 16_777_619;
@@ -88,24 +93,28 @@ pub fn look(page: &[u8], number: u32) -> PageState {
 }
 
 /// Computes the checksum of a page; the one that is stored in it makes no difference.
+///
+/// # Panics
+/// A page has 1,024 bytes at least.
 #[must_use]
 pub fn checksum(page: &[u8], number: u32) -> u16 {
     let mut lanes = OFFSETS;
-    for (row_index, row) in page.chunks_exact(LANES * 4).enumerate() {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            let mut value = word(row, lane * 4);
-            if row_index == 0 && lane * 4 == CHECKSUM_AT {
-                // The checksum is the first half of this word, the flags the second.
-                value = word_of(0, half(row, CHECKSUM_AT + 2));
-            }
-            *sum = mix(*sum, value);
-        }
-    }
+    let (head, rest) = page.split_at(ROW_BYTES);
+    let mut head: [u8; ROW_BYTES] = array::from_fn(|at| head[at]);
+    head[CHECKSUM_AT..CHECKSUM_AT + 2].fill(0);
+    mix_row(&mut lanes, &head);
+    rest.chunks_exact(ROW_BYTES).for_each(|row| mix_row(&mut lanes, row));
     for _ in 0..2 {
         lanes.iter_mut().for_each(|sum| *sum = mix(*sum, 0));
     }
     let folded = lanes.iter().fold(0, |all, sum| all ^ sum) ^ number;
     u16::try_from(folded % 65535).map_or(u16::MAX, |rest| rest + 1)
+}
+
+fn mix_row(lanes: &mut [u32; LANES], row: &[u8]) {
+    for (sum, value) in lanes.iter_mut().zip(row.chunks_exact(4)) {
+        *sum = mix(*sum, word(value, 0));
+    }
 }
 
 fn mix(sum: u32, value: u32) -> u32 {
@@ -120,11 +129,6 @@ fn word(bytes: &[u8], at: usize) -> u32 {
 
 fn half(bytes: &[u8], at: usize) -> u16 {
     u16::from_ne_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn word_of(first: u16, second: u16) -> u32 {
-    let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
-    u32::from_ne_bytes([a, b, c, d])
 }
 
 #[cfg(test)]

@@ -198,6 +198,14 @@ fn link_tablespaces(target: &Path, tablespaces: &Path) -> Result<(), PostgresErr
 fn describe(server: &Path, cluster: &Cluster) -> Result<(), PostgresError> {
     fs::create_dir_all(server).map_err(PostgresError::file("make", server))?;
     private(server)?;
+    // What an earlier server on this target left here is not of this data.
+    let aside = server.join(super::server::ASIDE);
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(PostgresError::file("remove", aside)(error));
+        }
+        _ => {}
+    }
     let path = server.join(CLUSTER_FILE);
     let text = serde_json::to_vec_pretty(cluster).unwrap_or_default();
     fs::write(&path, text).map_err(PostgresError::file("write", path))

@@ -43,6 +43,9 @@ const READY_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Linux, less `/.s.PGSQL.65535.lock`.
 const SOCKET_FOLDER_BYTES_MAX: usize = 87;
 
+/// Where the original's own additions to its configuration are kept, for people.
+pub(super) const ASIDE: &str = "postgresql.auto.conf.original";
+
 /// Files by which a server takes itself for a standby, or restores from an archive.
 const SIGNALS: &[&str] = &["standby.signal", "recovery.signal"];
 
@@ -168,7 +171,7 @@ fn configuration(server: &Path, port: u16, cluster: &Cluster, hba: &Path, ident:
 /// Puts aside what would make the server read settings of the original, or follow it.
 fn put_aside(data: &Path) -> Result<(), PostgresError> {
     let auto = data.join("postgresql.auto.conf");
-    let aside = beside(data, "server").join("postgresql.auto.conf.original");
+    let aside = beside(data, "server").join(ASIDE);
     // A second call must not put aside what the restored server itself was told.
     if auto.exists() && !aside.exists() {
         fs::copy(&auto, &aside).map_err(PostgresError::file("put aside", &auto))?;

@@ -243,6 +243,12 @@ fn a_restored_server_is_apart_from_the_original() -> Result<()> {
     ))?;
     let captured = sandbox.back_up(Way::Automatic, &sandbox.request(&[]))?;
     let data = sandbox.restore(captured.snapshot, "apart")?.path;
+    drop(prepare_with(&sandbox.programs(), &data, free_port()?, None)?);
+    // Also when it is restored over a target that was prepared before.
+    let indexed = sandbox.repository.load_index(&Run::new())?;
+    let (snapshot, overwrite) = (captured.snapshot, Overwrite::Always);
+    drop(restore_into(&indexed, snapshot, &data, overwrite, None, &Run::new())?);
+    assert!(fs::read_to_string(data.join("postgresql.auto.conf"))?.contains("geheim"));
     fs::write(data.join("standby.signal"), "")?;
     let launch = prepare_with(&sandbox.programs(), &data, free_port()?, None)?;
     if rustix::process::geteuid().is_root() {
