@@ -95,7 +95,7 @@ pub fn look(page: &[u8], number: u32) -> PageState {
 /// Computes the checksum of a page; the one that is stored in it makes no difference.
 ///
 /// # Panics
-/// A page has 1,024 bytes at least.
+/// Panics when the page is shorter than 128 bytes; a server's has 1,024 at least.
 #[must_use]
 pub fn checksum(page: &[u8], number: u32) -> u16 {
     let mut lanes = OFFSETS;

@@ -35,6 +35,7 @@ use muster_sources::{
 use muster_testkit::{
     Scratch,
     postgres::{self, Options, Running, Server},
+    wait_for,
 };
 
 /// The version that most tests use: Debian's.
@@ -215,7 +216,8 @@ impl Load {
         Ok(())
     }
 
-    pub(crate) fn start(url: &str) -> Self {
+    /// Begins to work, and returns when something was done.
+    pub(crate) fn start(url: &str) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let threads = (0..WORKERS)
             .map(|worker| {
@@ -223,7 +225,13 @@ impl Load {
                 thread::spawn(move || work(&url, worker, &stop))
             })
             .collect();
-        Self { stop, threads }
+        let load = Self { stop, threads };
+        let mut client = client(url)?;
+        wait_for("the load to begin", Duration::from_secs(30), || {
+            let row = client.query_one("select count(distinct worker) from transfers", &[]);
+            (row.ok()?.get::<_, i64>(0) == i64::from(WORKERS)).then_some(())
+        })?;
+        Ok(load)
     }
 
     pub(crate) fn stop(self) -> Result<Vec<Acknowledged>> {

@@ -1,6 +1,6 @@
 //! What goes wrong leaves no snapshot, no slot and no secret, and says what it was.
 
-use std::{fs, path::Path, thread, time::Duration};
+use std::{fs, path::Path, sync::Arc, thread, time::Duration};
 
 use anyhow::Result;
 use muster_model::{Class, Fault};
@@ -15,7 +15,10 @@ use muster_testkit::{
 };
 use zeroize::Zeroizing;
 
-use crate::common::{Load, MAJOR, Sandbox, assert_whole};
+use crate::{
+    common::{Load, MAJOR, Sandbox, assert_whole},
+    gate::Gate,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -68,31 +71,33 @@ fn a_server_that_is_not_there_is_told_from_one_that_denies() -> Result<()> {
     Ok(())
 }
 
-/// Starts a backup, does something while it waits for its checkpoint to end or its files to be
-/// read, and gives what became of it.
+/// Starts a backup, does something while its files are read, and gives what became of it.
 fn disturbed(
     sandbox: &mut Sandbox,
     way: Way,
     run: &Run,
     disturb: impl FnOnce(&mut Server),
 ) -> Result<PostgresError> {
-    // Enough to read that it can be disturbed.
+    // More than fits between the reader and the store.
     sandbox.client()?.batch_execute(
         "create table bulk as select i, md5(i::text) || md5((i + 1)::text) as filler \
-         from generate_series(1, 900000) i",
+         from generate_series(1, 1500000) i",
     )?;
     let request = sandbox.request(&[]);
     let source = sandbox.source("postgres");
-    let repository = sandbox.repository.clone();
+    let gate = Arc::new(Gate::new(Arc::clone(sandbox.repository.storage())));
+    let repository = sandbox.repository.clone().on(Arc::clone(&gate) as _);
     let error = thread::scope(|scope| -> Result<PostgresError> {
         let backup = scope.spawn(move || {
             back_up_by(way, &repository, &source, &request, &Environment::detect(), run)
         });
-        wait_for("the backup to read", PATIENCE, || {
+        let reading = wait_for("the backup to read", PATIENCE, || {
             (run.progress.read().bytes_done > 1 << 20).then_some(())
-        })?;
+        });
         disturb(&mut sandbox.server);
+        gate.open();
         let result = backup.join().map_err(|_| anyhow::anyhow!("the backup panicked"))?;
+        reading?;
         Ok(result.expect_err("it was disturbed"))
     })?;
     assert_eq!(sandbox.snapshots()?, 0);
@@ -184,7 +189,7 @@ fn without_a_slot_the_log_is_examined_and_the_lack_told() -> Result<()> {
 fn two_backups_at_once_are_both_whole() -> Result<()> {
     let Some(sandbox) = Sandbox::new("pg-two", MAJOR, &Options::default())? else { return Ok(()) };
     Load::prepare(&mut sandbox.client()?)?;
-    let load = Load::start(&sandbox.server.url("postgres"));
+    let load = Load::start(&sandbox.server.url("postgres"))?;
     let (one, two) = thread::scope(|scope| {
         let one = scope.spawn(|| sandbox.back_up(Way::Automatic, &sandbox.request(&[])));
         let two = sandbox.back_up(Way::Replication, &sandbox.request(&[]));

@@ -6,5 +6,6 @@ mod access;
 mod common;
 mod controls;
 mod failures;
+mod gate;
 mod pages;
 mod round_trip;

@@ -18,7 +18,7 @@ fn round_trip(name: &str, major: u32, way: Way) -> Result<()> {
     client
         .batch_execute("create table far (i int) tablespace apart; insert into far values (7)")?;
     Load::prepare(&mut client)?;
-    let load = Load::start(&sandbox.server.url("postgres"));
+    let load = Load::start(&sandbox.server.url("postgres"))?;
     let captured = sandbox.back_up(way, &sandbox.request(&["accounts", "transfers", "nowhere"]))?;
     let acknowledged = load.stop()?;
 
