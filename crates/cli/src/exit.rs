@@ -27,7 +27,7 @@ pub(crate) enum Exit {
 pub(crate) const HELP: &str = "Exit codes:
   0    done
   1    failed (also: not found, a transient fault, a bug)
-  2    wrong usage
+  2    wrong usage, or a plan with errors
   3    data damaged
   4    refused: wrong password, locked, a target that is not empty
   5    done in part; what was left out is listed
