@@ -54,7 +54,12 @@ pub fn parse(text: &str) -> Parsed {
 }
 
 fn unreadable(error: &tree::SyntaxError) -> Parsed {
-    let finding = Finding {
+    let findings = vec![syntax_finding(error)];
+    Parsed { plan: None, findings, positions: Positions::default() }
+}
+
+fn syntax_finding(error: &tree::SyntaxError) -> Finding {
+    Finding {
         code: "yaml-syntax".to_owned(),
         severity: Severity::Error,
         path: String::new(),
@@ -62,11 +67,19 @@ fn unreadable(error: &tree::SyntaxError) -> Parsed {
         column: error.at.column,
         message: format!("this is no YAML that a plan can be: {}", error.message),
         help: Some("look at this line and the one above it".to_owned()),
-    };
-    Parsed { plan: None, findings: vec![finding], positions: Positions::default() }
+    }
 }
 
 /// As `sha256sum` prints it.
 fn revision(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A plan's text as JSON sees it, for validators of the schema; of duplicate keys the first
+/// counts.
+///
+/// # Errors
+/// Gives the finding that says where the text is no YAML.
+pub fn to_json(text: &str) -> Result<serde_json::Value, Finding> {
+    tree::parse(text).map(|root| root.to_json()).map_err(|error| syntax_finding(&error))
 }

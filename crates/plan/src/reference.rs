@@ -63,10 +63,10 @@ pub fn fields() -> String {
          Any other field is an error. Paths are relative to the plan. Durations are a number and \
          one of `ms s m h d w`, also several of them (`2h30m`); a day has 24 hours. Percentages \
          need their sign. Secrets are named, never written: `env:NAME`, `file:PATH`, \
-         `command:[ARGV]`. Texts marked *template* may hold `{{ target.dir }}`, `{{ target.port }}`, \
+         `command:[ARGV]`. Templates are strict: `{{ target.dir }}`, `{{ target.port }}`, \
          `{{ target.url }}`, `{{ target.data.NAME.path }}` and, for PostgreSQL, \
-         `{{ target.data.NAME.url }}`: the words of `start`, `run` and command probes, values of \
-         `env`, `dir`, and what `http`, `tcp` and `sql` probes ask.\n",
+         `{{ target.data.NAME.url }}` may stand in the words of `start`, `run` and command probes, in \
+         values of `env`, in `dir`, and in what `http`, `tcp` and `sql` probes ask.\n",
     );
     for (path, object) in SECTIONS {
         line(&mut text, &format!("\n## {}\n", heading(path)));

@@ -61,7 +61,7 @@ fn shape(shape: &Shape) -> Value {
         }
         Shape::NoneOr(members) => json!({"anyOf": [{"const": "none"}, object(members)]}),
         Shape::Variant(variants) => {
-            json!({"oneOf": variants.iter().map(|one| object(one)).collect::<Vec<_>>()})
+            json!({"oneOf": variants.iter().map(object).collect::<Vec<_>>()})
         }
     }
 }

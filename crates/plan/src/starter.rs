@@ -87,7 +87,7 @@ fn services(service: &str, detected: &Detected, data: &[Found]) -> String {
 fn protected(data: &[Found]) -> String {
     let mut text = String::from("    data:\n");
     for part in data {
-        write!(text, "      {}: {}\n", part.name, part.source).expect("a string takes all text");
+        writeln!(text, "      {}: {}", part.name, part.source).expect("a string takes all text");
     }
     let names: Vec<&str> = data.iter().map(|part| part.name.as_str()).collect();
     let list = names.join(", ");
@@ -121,7 +121,7 @@ fn recovery(detected: &Detected, data: &[Found]) -> String {
     if !detected.compose_services.is_empty() {
         let services: Vec<String> =
             detected.compose_services.iter().map(|name| printable(name)).collect();
-        write!(text, "      # The compose file has: {}\n", services.join(", "))
+        writeln!(text, "      # The compose file has: {}", services.join(", "))
             .expect("a string takes all text");
     }
     text.push_str(

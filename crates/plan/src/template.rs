@@ -123,13 +123,14 @@ impl TargetNames {
     }
 
     fn to_value(&self) -> Value {
-        let data = self.data.iter().map(|(name, data)| {
+        let of = |data: &TargetData| {
             let fields = [("path", &data.path), ("url", &data.url)];
             let known =
-                fields.into_iter().filter_map(|(field, value)| Some((field, value.as_ref()?)));
-            (name.as_str(), known.map(|(field, value)| (field, value.as_str())).collect::<Value>())
-        });
-        let data: Value = data.collect();
+                fields.into_iter().filter_map(|(field, value)| Some((field, value.clone()?)));
+            Value::from(known.collect::<BTreeMap<&str, String>>())
+        };
+        let data = self.data.iter().map(|(name, data)| (name.clone(), of(data)));
+        let data = Value::from(data.collect::<BTreeMap<String, Value>>());
         let (dir, url) = (self.dir.as_str(), self.url.as_str());
         context! { target => context! { dir, port => self.port, url, data } }
     }

@@ -4,7 +4,7 @@
 //! ready-made value has lost: positions, duplicate keys, and whether a scalar was quoted. The
 //! text comes from anywhere, so size, depth and what aliases unfold to are bounded.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 use serde_json::{Map, Value};
@@ -255,7 +255,7 @@ enum OpenKind {
 struct Builder {
     open: Vec<Open>,
     root: Option<Node>,
-    anchors: Vec<(usize, Node)>,
+    anchors: BTreeMap<usize, Node>,
     nodes: usize,
     documents: usize,
 }
@@ -319,8 +319,7 @@ impl Builder {
     }
 
     fn repeat(&mut self, anchor: usize, at: Position) -> Result<(), SyntaxError> {
-        let found = self.anchors.iter().find(|(id, _)| *id == anchor);
-        let Some((_, node)) = found else {
+        let Some(node) = self.anchors.get(&anchor) else {
             return Err(error(at, "this alias stands inside what it repeats"));
         };
         let (count, depth) = (node.count(), node.depth());
@@ -343,7 +342,7 @@ impl Builder {
     fn put(&mut self, node: Node, anchor: usize) -> Result<(), SyntaxError> {
         if anchor > 0 {
             self.count(node.count(), node.at)?;
-            self.anchors.push((anchor, node.clone()));
+            self.anchors.insert(anchor, node.clone());
         }
         match self.open.last_mut().map(|open| &mut open.kind) {
             None => self.root = self.root.take().or(Some(node)),
@@ -438,8 +437,9 @@ mod tests {
         check_error("a: !secret x\n", 1, 4, "tag");
         check_error("a: 1\n---\nb: 2\n", 2, 1, "second document");
         check_error("? [a]\n: 1\n", 1, 3, "key");
-        check_error(&"[".repeat(500), 1, DEPTH_MAX + 1, "nested");
-        check_error("a: [1\nb: 2\n", 2, 1, "");
+        check_error(&"[".repeat(DEPTH_MAX + 9), 1, DEPTH_MAX + 1, "nested");
+        check_error(&"[".repeat(500), 1, 256, "recursion");
+        check_error("a: [1\nb: 2\n", 2, 2, "");
         check_error(&"x".repeat(TEXT_BYTES_MAX + 1), 1, 1, "bytes");
     }
 }

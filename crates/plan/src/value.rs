@@ -113,8 +113,10 @@ pub(crate) fn percentage(node: &Node) -> Result<f64, Wrong> {
         return Err(Wrong::new("bad-percentage", message, without_sign(&scalar.text)));
     };
     let plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    match plain.then(|| number.parse::<f64>().ok()).flatten() {
-        Some(share) if share > 0.0 && share < 100.0 => Ok(share / 100.0),
+    // The decimal point is moved in the text: a division would not give the nearest fraction.
+    let share = plain.then(|| format!("{number}e-2").parse::<f64>().ok()).flatten();
+    match share {
+        Some(share) if share > 0.0 && share < 1.0 => Ok(share),
         Some(_) => {
             let message = format!("'{shown}' is not between 0 % and 100 %");
             Err(Wrong::new("bad-percentage", message, "nothing is always available: write less"))
@@ -273,8 +275,11 @@ fn has_password(text: &str) -> bool {
     let after_scheme = text.split_once("://").map_or("", |(_, rest)| rest);
     let end = after_scheme.find(['/', '?', '#']).unwrap_or(after_scheme.len());
     let user = after_scheme[..end].rsplit_once('@').map(|(user, _)| user);
-    // A password may itself hold a slash that nobody escaped.
-    let loose = after_scheme.rsplit_once('@').map(|(user, _)| user);
+    // A password may itself hold a slash that nobody escaped; a port is followed by one.
+    let loose = after_scheme.rsplit_once('@').map(|(user, _)| user).filter(|user| {
+        let after_colon = user.split_once(':').and_then(|(_, rest)| rest.split('/').next());
+        !after_colon.is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()))
+    });
     let in_user = user.or(loose).and_then(|user| user.split_once(':'));
     let named = text
         .to_ascii_lowercase()
@@ -333,7 +338,7 @@ mod tests {
     fn an_availability_needs_its_sign() {
         assert_eq!(percentage(&node("99.9 %")), Ok(0.999));
         assert_eq!(percentage(&node("99.99%")), Ok(0.9999));
-        for text in ["0.999", "99.9", "100 %", "0 %", "-1 %", "nan %", "%"] {
+        for text in ["0.999", "99.9", "100 %", "0 %", "-1 %", "nan %", "'%'"] {
             assert_eq!(percentage(&node(text)).unwrap_err().code, "bad-percentage", "{text}");
         }
         let help = percentage(&node("0.999")).unwrap_err().help.unwrap();
@@ -348,7 +353,7 @@ mod tests {
         let pass = SecretRef::Command(vec!["pass".to_owned(), "show x".to_owned()]);
         assert_eq!(secret(&node("command:[pass, 'show x']")), Ok(pass.clone()));
         assert_eq!(secret(&node("{command: [pass, show x]}")), Ok(pass));
-        for text in ["hunter2", "env:hunter 2", "'12345'", "env:", "command:hunter2", "12345"] {
+        for text in ["hunter2", "env:hunter 2", "'12345'", "'env:'", "command:hunter2", "12345"] {
             let wrong = secret(&node(text)).unwrap_err();
             assert_eq!(wrong.code, "literal-secret", "{text}");
             assert!(!format!("{wrong:?}").contains("hunter"), "{wrong:?}");
@@ -376,7 +381,7 @@ mod tests {
     fn a_schedule_must_be_due_some_day() {
         assert!(schedule(&node("0 0 29 2 *")).is_ok());
         assert!(schedule(&node("0 0 31 2 *")).unwrap_err().message.contains("never due"));
-        let wrong = schedule(&node("* /5 * * * *")).unwrap_err();
+        let wrong = schedule(&node("'* /5 * * * *'")).unwrap_err();
         assert_eq!((wrong.offset, wrong.help.as_deref()), (2, Some("write \"*/5 * * * *\"")));
     }
 

@@ -5,6 +5,7 @@
 //!   shares no code with the engine, so that one mistake cannot hide in both.
 //! - [`peers`] finds and runs the real tools (restic, rustic, …) that we promise to agree with.
 //! - [`fixtures`] unpacks the repositories that those tools made and that we keep in `fixtures/`.
+//! - [`golden`] compares pages of the documentation with the code that they are written from.
 //! - [`Scratch`] is a temporary folder which outlives a failed test.
 //! - [`wait_for`] polls a condition: the only place where a test may sleep.
 //!
@@ -37,6 +38,7 @@
 //! test that could not be set up.
 
 pub mod fixtures;
+pub mod golden;
 pub mod odd_tree;
 pub mod peers;
 pub mod walker;

@@ -140,13 +140,10 @@ fn check_digits(
             format!("3 copies (there are {}, production counted)", addresses.len() + 1),
         ),
         (
-            repositories.iter().any(|copy| other_store(&copy)),
+            repositories.iter().any(other_store),
             "2 stores (all stand on the service's host)".to_owned(),
         ),
-        (
-            repositories.iter().any(|copy| elsewhere(&copy)),
-            "1 elsewhere (none is in another region)".to_owned(),
-        ),
+        (repositories.iter().any(elsewhere), "1 elsewhere (none is in another region)".to_owned()),
         (
             repositories.iter().any(|copy| copy.immutable.is_some()),
             "1 immutable (none is)".to_owned(),

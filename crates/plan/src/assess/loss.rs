@@ -4,7 +4,10 @@
 //! plus the run that made it, plus the time its way took. That sum must not exceed the RPO, and
 //! for each disruption only the copies count that survive it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::{Timestamp, tz::TimeZone};
 use muster_model::{Cadence, CronSchedule, Disruption, units::format_duration};
@@ -106,27 +109,48 @@ fn longest_pause(schedule: &CronSchedule, now: Timestamp) -> Option<Duration> {
     longest
 }
 
-/// What makes two findings one: the same line, data, arithmetic and objective.
-type Group = (usize, bool, Duration);
+/// What makes two findings one: the same line of the plan misses the same objective.
+type Group = (usize, Duration);
+
+/// What a line loses at worst, of which data, and which disruptions that concerns.
+struct Missed<'a> {
+    loss: Loss,
+    data: Vec<&'a DataItem>,
+    disruptions: BTreeSet<Disruption>,
+}
 
 /// Checks each data item of a service against each recovery point objective.
 pub(super) fn check(context: &Context<'_>, service: &Service, path: &str, report: &mut Report<'_>) {
+    let mut missed: BTreeMap<Group, Missed<'_>> = BTreeMap::new();
     for item in &service.data {
-        let mut missed: BTreeMap<Group, (Loss, Vec<Disruption>)> = BTreeMap::new();
         for (disruption, objective) in &service.objectives {
             let Some(rpo) = objective.rpo.filter(|_| disruption.effect().loses_data) else {
                 continue;
             };
-            let Some((line, loss)) = best(context, service, item, *disruption) else { continue };
-            if loss.least() > rpo {
-                let group = missed.entry((line, loss.by_copy, rpo));
-                group.or_insert((loss, Vec::new())).1.push(*disruption);
+            match best(context, service, item, *disruption) {
+                Some((line, loss)) if loss.least() > rpo => {
+                    let new = || Missed { loss, data: Vec::new(), disruptions: BTreeSet::new() };
+                    missed.entry((line, rpo)).or_insert_with(new).add(item, *disruption, loss);
+                }
+                _ => {}
             }
         }
-        for ((line, _, rpo), (loss, disruptions)) in missed {
-            tell(service, item, (line, path), (rpo, loss, &disruptions), report);
-        }
         check_archive(service, item, path, report);
+    }
+    for ((line, rpo), missed) in missed {
+        tell(service, (line, path), (rpo, &missed), report);
+    }
+}
+
+impl<'a> Missed<'a> {
+    fn add(&mut self, item: &'a DataItem, disruption: Disruption, loss: Loss) {
+        self.disruptions.insert(disruption);
+        if self.data.last() != Some(&item) {
+            self.data.push(item);
+        }
+        if (loss.least(), loss.by_copy) > (self.loss.least(), self.loss.by_copy) {
+            self.loss = loss;
+        }
     }
 }
 
@@ -150,12 +174,13 @@ fn best(
 
 fn tell(
     service: &Service,
-    item: &DataItem,
     (line, path): (usize, &str),
-    (rpo, loss, disruptions): (Duration, Loss, &[Disruption]),
+    (rpo, missed): (Duration, &Missed<'_>),
     report: &mut Report<'_>,
 ) {
+    let Missed { loss, data, disruptions } = missed;
     let names: Vec<&str> = disruptions.iter().map(|disruption| disruption.as_str()).collect();
+    let data: Vec<String> = data.iter().map(|item| format!("'{}'", item.name)).collect();
     let line_path = report.positions().item(&join(path, "protect"), line);
     let every =
         matches!(service.protect.get(line).map(|line| &line.cadence), Some(Cadence::Every(_)));
@@ -174,9 +199,9 @@ fn tell(
         Some(left) => format!("write every: {} or less", exact_short(left.min(rpo / 2))),
     };
     let message = format!(
-        "RPO {} of '{}' cannot be kept for {}: {} = {} at least",
+        "RPO {} of {} cannot be kept for {}: {} = {} at least",
         exact(rpo),
-        item.name,
+        data.join(", "),
         names.join(", "),
         loss.terms(),
         exact(loss.least()),
@@ -225,7 +250,7 @@ mod tests {
         assert_eq!(pause("0 * * * *"), 1);
         assert_eq!(pause("* 9-17 * * 1-5"), 63);
         assert_eq!(pause("0 0 1 * *"), 31 * 24);
-        assert_eq!(pause("0 0 1 1 *"), 365 * 24);
+        assert_eq!(pause("0 0 1 1 *"), 366 * 24);
         assert_eq!(pause("0 0 29 2 *"), 4 * 366 * 24 - 3 * 24);
     }
 

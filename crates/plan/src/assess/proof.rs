@@ -1,5 +1,7 @@
 //! What makes a recovery believable: probes, markers, and drills that are not too long ago.
 
+use std::time::Duration;
+
 use muster_model::{Disruption, units::format_duration};
 
 use super::Context;
@@ -38,40 +40,35 @@ fn check_markers(service: &Service, path: &str, report: &mut Report<'_>) {
 }
 
 fn check_drills(context: &Context<'_>, service: &Service, path: &str, report: &mut Report<'_>) {
-    let mut never = Vec::new();
-    for disruption in service.objectives.keys() {
-        let proofs = context
-            .facts
-            .proofs
-            .iter()
-            .filter(|proof| proof.service == service.name && proof.disruption == *disruption);
-        match proofs.map(|proof| proof.at).max() {
-            None => never.push(disruption.as_str()),
-            Some(at) => check_age(context, service, path, (*disruption, at), report),
-        }
-    }
+    let last = |disruption: Disruption| {
+        let proofs = context.facts.proofs.iter();
+        let its =
+            proofs.filter(|proof| proof.service == service.name && proof.disruption == disruption);
+        its.map(|proof| proof.at).max()
+    };
+    let promised = || service.objectives.keys().copied();
+    let never: Vec<&str> =
+        promised().filter(|one| last(*one).is_none()).map(Disruption::as_str).collect();
     if !never.is_empty() {
         let message =
             format!("no drill has proven that '{}' survives {}", service.name, never.join(", "));
         let help = format!("run muster drill run {}, or add it to drills", service.name);
         report.add("never-proven", path, message, help);
     }
-}
-
-fn check_age(
-    context: &Context<'_>,
-    service: &Service,
-    path: &str,
-    (disruption, at): (Disruption, jiff::Timestamp),
-    report: &mut Report<'_>,
-) {
-    let due = context.plan.tier_of(service).and_then(|tier| tier.drill_every);
-    let age = std::time::Duration::try_from(context.now.duration_since(at)).unwrap_or_default();
-    let Some(due) = due.filter(|due| age > *due) else { return };
+    let Some(due) = context.plan.tier_of(service).and_then(|tier| tier.drill_every) else { return };
+    let age = |disruption| {
+        let at = last(disruption)?;
+        Duration::try_from(context.now.duration_since(at)).ok()
+    };
+    let aged = promised().filter_map(|disruption| Some((disruption, age(disruption)?)));
+    let overdue: Vec<(Disruption, Duration)> = aged.filter(|(_, age)| *age > due).collect();
+    let Some(oldest) = overdue.iter().map(|(_, age)| *age).max() else { return };
+    let names: Vec<&str> = overdue.iter().map(|(disruption, _)| disruption.as_str()).collect();
     let message = format!(
-        "the last drill of '{}' for {disruption} that passed is {} old, and one is due every {}",
+        "the last drill of '{}' that passed is {} old for {}, and one is due every {}",
         service.name,
-        format_duration(age),
+        format_duration(oldest),
+        names.join(", "),
         format_duration(due)
     );
     let help = format!("run muster drill run {}", service.name);
