@@ -48,17 +48,19 @@ struct Compared<'a> {
 pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
     let new = args.new.clone().unwrap_or_else(|| plan.plan_path());
     let changes = muster_plan::diff(&sound_plan(&args.old)?, &sound_plan(&new)?);
-    let weaker = changes.iter().filter(|change| change.weakens).count();
+    let weaker = changes.iter().any(|change| change.weakens);
     match output.is_json() {
-        true => output.json(&Compared { weaker: weaker > 0, changes: &changes })?,
-        false => print(&changes, weaker, &visible_path(&new), output)?,
+        true => output.json(&Compared { weaker, changes: &changes })?,
+        false => print(&changes, &visible_path(&new), output)?,
     }
-    Ok(if args.strict && weaker > 0 { Exit::Failed } else { Exit::Done })
+    Ok(if args.strict && weaker { Exit::Failed } else { Exit::Done })
 }
 
-fn print(changes: &[Change], weaker: usize, name: &str, output: &Output) -> Result<(), Failure> {
+fn print(changes: &[Change], name: &str, output: &Output) -> Result<(), Failure> {
     let mut results = output.results();
-    for change in changes {
+    let changes = folded(changes);
+    let weaker = changes.iter().filter(|change| change.weakens).count();
+    for change in &changes {
         results.line(line(change, output))?;
     }
     if !output.is_quiet() {
@@ -66,6 +68,25 @@ fn print(changes: &[Change], weaker: usize, name: &str, output: &Output) -> Resu
         results.line(format_args!("{blank}{}", summary(changes.len(), weaker, name)))?;
     }
     results.finish()
+}
+
+/// The changes without the parts of what came or went as a whole.
+fn folded(changes: &[Change]) -> Vec<&Change> {
+    let mut kept: Vec<&Change> = Vec::new();
+    for change in changes {
+        let is_part = kept.iter().any(|whole| {
+            let below = change.path.strip_prefix(&whole.path);
+            below.is_some_and(|rest| rest.starts_with('.'))
+                && (whole.before.is_none(), whole.after.is_none())
+                    == (change.before.is_none(), change.after.is_none())
+                && (whole.before.is_none() || whole.after.is_none())
+                && (whole.weakens || !change.weakens)
+        });
+        if !is_part {
+            kept.push(change);
+        }
+    }
+    kept
 }
 
 fn line(change: &Change, output: &Output) -> String {

@@ -27,8 +27,11 @@ fn step_line(step: &Step) -> String {
     }
 }
 
-/// `green for 10s, within 10m`.
+/// `all green for 10s, within 10m`.
 pub(super) fn acceptance(acceptance: &Acceptance) -> String {
+    if acceptance.probes.is_empty() {
+        return "nobody can tell: there is no probe".to_owned();
+    }
     format!("all green for {}, within {}", time(acceptance.hold), time(acceptance.within))
 }
 

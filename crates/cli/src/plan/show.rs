@@ -98,8 +98,8 @@ impl Page<'_> {
         self.schedules(shown)?;
         self.copies(shown)?;
         self.list("Runbook", runbook::steps(service))?;
-        let probes = format!("Recovered when {}", runbook::acceptance(&service.acceptance));
-        self.pairs(&probes, &runbook::questions(&service.acceptance))?;
+        let recovered = format!("Recovered when {}", runbook::acceptance(&service.acceptance));
+        self.pairs(&recovered, &runbook::questions(&service.acceptance))?;
         self.pairs("Drills", &runbook::drills(plan, &shown.service))
     }
 
@@ -137,17 +137,19 @@ impl Page<'_> {
         if shown.objectives.is_empty() {
             return self.line("  nothing is promised");
         }
-        let mut rows = table(&["  disruption", "RTO", "RPO", "promised by", "copies left"]);
+        let mut rows = table(&["disruption", "RTO", "RPO", "promised by", "copies left"]);
         for objective in &shown.objectives {
             rows.add_row([
-                format!("  {}", objective.disruption),
+                objective.disruption.to_string(),
                 figure(objective.rto_s),
                 figure(objective.rpo_s),
                 promised_by(objective).to_owned(),
                 visible(survivors(shown, objective.disruption).as_bytes()),
             ]);
         }
-        self.results.line(rows.trim_fmt())?;
+        for row in rows.trim_fmt().lines() {
+            self.results.line(format_args!("  {row}"))?;
+        }
         let out: Vec<String> = shown.taken_out.iter().map(Disruption::to_string).collect();
         match out.is_empty() {
             true => Ok(()),
@@ -160,22 +162,27 @@ impl Page<'_> {
         if shown.schedules.is_empty() {
             return self.line("  everything: nothing makes copies");
         }
-        for schedule in &shown.schedules {
-            self.line(&format!("  {} → {}", schedule.data, schedule.to))?;
-            for sum in sums(shown, schedule) {
-                let sum = visible(sum.as_bytes());
-                let sum = match sum.contains(" > ") {
-                    true => self.output.styled(&sum, "31"),
-                    false => sum,
-                };
-                self.results.line(format_args!("    {sum}"))?;
+        for (data, sums) in
+            grouped(shown.schedules.iter().map(|line| (&*line.data, sums(shown, line))))
+        {
+            self.line(&format!("  {}", data.join(", ")))?;
+            for sum in sums {
+                let line = format!("    {}", visible(sum.text.as_bytes()));
+                let line = if sum.is_kept { line } else { self.output.styled(&line, "31") };
+                self.results.line(line)?;
             }
         }
         Ok(())
     }
 
     fn copies(&mut self, shown: &ShownService) -> Result<(), Failure> {
-        let copies: Vec<(String, String)> = shown.copies.iter().map(copy).collect();
+        let copies = grouped(shown.copies.iter().map(|line| (&*line.data, copy(line))));
+        let copies = copies.into_iter();
+        let copies: Vec<(String, String)> = copies
+            .map(|(data, (repository, fate))| {
+                (repository, format!("{}; of {}", fate, data.join(", ")))
+            })
+            .collect();
         self.pairs("Copies", &copies)
     }
 
@@ -276,9 +283,16 @@ enum Left {
     CopiesOnly,
 }
 
+/// A sum, and whether the objective allows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Sum {
+    text: String,
+    is_kept: bool,
+}
+
 /// The arithmetic of a line of `protect`: where its repository survives, and where only copies
 /// do.
-fn sums(shown: &ShownService, schedule: &ShownSchedule) -> Vec<String> {
+fn sums(shown: &ShownService, schedule: &ShownSchedule) -> Vec<Sum> {
     let is_copied = shown
         .copies
         .iter()
@@ -290,42 +304,53 @@ fn sums(shown: &ShownService, schedule: &ShownSchedule) -> Vec<String> {
     sums
 }
 
-fn sum(shown: &ShownService, schedule: &ShownSchedule, left: Left) -> String {
+fn sum(shown: &ShownService, schedule: &ShownSchedule, left: Left) -> Sum {
     let mut terms = vec![
-        ("", schedule.interval, schedule.cadence.as_str()),
-        ("longest run ", schedule.longest_run, ""),
+        term_text("", schedule.interval, &schedule.cadence),
+        term_text("longest run ", schedule.longest_run, ""),
     ];
+    let mut known = vec![schedule.interval.s, schedule.longest_run.s];
     if left == Left::CopiesOnly {
-        terms.push(("copy lag ", schedule.copy_lag, ""));
+        terms.push(term_text("copy lag ", schedule.copy_lag, ""));
+        known.push(schedule.copy_lag.s);
     }
-    let known: f64 = terms.iter().filter_map(|(_, term, _)| term.s).sum();
-    let least = if terms.iter().all(|(_, term, _)| term.s.is_some()) { "" } else { "at least " };
-    let written: Vec<String> = terms
-        .iter()
-        .map(|(name, term, said)| format!("{name}{}", term_text(*term, said)))
-        .collect();
-    let rpo = tightest_rpo(shown, schedule, left).map(|rpo| {
-        let sign = match (known > rpo, least.is_empty()) {
-            (true, _) => '>',
-            (false, true) => '≤',
-            (false, false) => '?',
-        };
-        match sign {
-            '?' => format!(", RPO {}", seconds(rpo)),
-            _ => format!(" {sign} RPO {}", seconds(rpo)),
-        }
-    });
+    let is_whole = known.iter().all(Option::is_some);
+    let total: f64 = known.iter().flatten().sum();
+    let rpo = tightest_rpo(shown, schedule, left);
     let when = match left {
-        Left::First => format!("while {} is left", schedule.to),
-        Left::CopiesOnly => "from copies".to_owned(),
+        Left::First => format!("{} survives", schedule.to),
+        Left::CopiesOnly => "only copies survive".to_owned(),
     };
-    let rpo = rpo.unwrap_or_default();
-    format!("{when}: {} = {least}{}{rpo}", written.join(" + "), seconds(known))
+    let least = if is_whole { "" } else { "at least " };
+    let rpo_text = rpo.map_or_else(String::new, |rpo| compared(total, rpo, is_whole));
+    let text = format!("{when}: {} = {least}{}{rpo_text}", terms.join(" + "), seconds(total));
+    Sum { text, is_kept: rpo.is_none_or(|rpo| total <= rpo) }
+}
+
+/// ` ≤ RPO 5m`; while a term is unknown, only that it is too much can be said.
+fn compared(total: f64, rpo: f64, is_whole: bool) -> String {
+    match (total > rpo, is_whole) {
+        (true, _) => format!(" > RPO {}", seconds(rpo)),
+        (false, true) => format!(" ≤ RPO {}", seconds(rpo)),
+        (false, false) => format!(" (RPO {})", seconds(rpo)),
+    }
+}
+
+/// Parts of the data of which the same is true, together.
+fn grouped<'a, T: PartialEq>(lines: impl Iterator<Item = (&'a str, T)>) -> Vec<(Vec<&'a str>, T)> {
+    let mut groups: Vec<(Vec<&str>, T)> = Vec::new();
+    for (data, said) in lines {
+        match groups.iter_mut().find(|(_, known)| *known == said) {
+            Some((all, _)) => all.push(data),
+            None => groups.push((vec![data], said)),
+        }
+    }
+    groups
 }
 
 /// A term: what the plan says of it, or its figure with where that comes from.
-fn term_text(term: Term, said: &str) -> String {
-    match (term.source, term.s) {
+fn term_text(name: &str, term: Term, said: &str) -> String {
+    let figure = match (term.source, term.s) {
         (TermSource::Plan, Some(s)) if said.starts_with("every ") => {
             format!("every {}", seconds(s))
         }
@@ -333,7 +358,8 @@ fn term_text(term: Term, said: &str) -> String {
         (TermSource::Plan, None) => format!("unknown ({said} ends)"),
         (TermSource::Measured, Some(s)) => format!("{} (measured)", seconds(s)),
         (TermSource::Measured | TermSource::NotMeasured, _) => "(not measured)".to_owned(),
-    }
+    };
+    format!("{name}{figure}")
 }
 
 /// The least that may be lost, of the disruptions that leave just this much.
@@ -374,5 +400,5 @@ fn copy(copy: &ShownCopy) -> (String, String) {
         _ => format!("survives {}", survives.join(", ")),
     };
     let held = held.unwrap_or_default();
-    (format!("{} in {}", copy.data, copy.repository), format!("{stands}{held}: {fate}"))
+    (copy.repository.clone(), format!("{stands}{held}: {fate}"))
 }
