@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use muster_testkit::Scratch;
@@ -128,7 +128,7 @@ fn nothing_is_overwritten() {
 #[test]
 fn two_at_once_write_one_plan() {
     let folder = shop();
-    let start = |_| muster(folder.path(), &["init", "-q"]).spawn().unwrap();
+    let start = |_| muster(folder.path(), &["init", "-q"]).stderr(Stdio::null()).spawn().unwrap();
     let children: Vec<_> = (0..4).map(start).collect();
     let codes = children.into_iter().map(|child| child.wait_with_output().unwrap().status.code());
     let mut codes: Vec<_> = codes.collect();
