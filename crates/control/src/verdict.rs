@@ -57,7 +57,7 @@ pub fn judge(case: &Case<'_>) -> (Verdict, Vec<String>) {
     if !faults.is_empty() {
         return (Verdict::Error, faults);
     }
-    let failures = failures(case);
+    let failures = missed(case);
     if !failures.is_empty() {
         return (Verdict::Fail, failures);
     }
@@ -74,8 +74,9 @@ fn harness_faults(case: &Case<'_>) -> Vec<String> {
     case.harness_faults.iter().cloned().chain(litter).collect()
 }
 
-/// What the system missed.
-fn failures(case: &Case<'_>) -> Vec<String> {
+/// What the system missed; of a recovery for real this is the whole judgement.
+#[must_use]
+pub fn missed(case: &Case<'_>) -> Vec<String> {
     let mut reasons = Vec::new();
     reasons.extend(case.failed_step.map(|why| format!("the runbook failed: {why}")));
     reasons.extend(time_failure(case));

@@ -100,6 +100,8 @@ pub(crate) fn is_kind(kind: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn entry() -> Entry {
@@ -125,6 +127,39 @@ mod tests {
             ("drill-started", ""),
         ] {
             assert_eq!(Entry::from_leaf(leaf.replace(from, to).as_bytes()), None, "{to}");
+        }
+    }
+
+    fn json_values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<u64>().prop_map(|bits| Value::from(f64::from_bits(bits))),
+            ".*".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::hash_map(".*", inner, 0..6)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_read_as_it_was_written(
+            body in json_values(),
+            index: u64,
+            second in -62_000_000_000_i64..250_000_000_000,
+            nanosecond in 0..1_000_000_000,
+        ) {
+            let at = Timestamp::new(second, nanosecond).unwrap();
+            let entry = Entry { index, at, kind: "any".to_owned(), body };
+            prop_assert_eq!(Entry::from_leaf(entry.to_leaf().as_bytes()), Some(entry));
         }
     }
 

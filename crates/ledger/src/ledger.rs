@@ -5,6 +5,7 @@
 //! in the tree, whoever else appends at that moment.
 
 use std::{
+    collections::BTreeSet,
     ops::ControlFlow,
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -18,6 +19,7 @@ use crate::{
     checkpoint::{Checkpoint, SignedCheckpoint},
     entry::{Entry, Filter, is_kind},
     error::LedgerError,
+    evidence::{self, Envelope},
     merkle::{self, Hash, leaf_hash},
     note::{SignerKey, VerifierKey},
     store::{self, Store},
@@ -25,7 +27,7 @@ use crate::{
 };
 
 /// How many rows a reader takes at a time; others may use the connection in between.
-const ROWS_PER_PAGE: i64 = 1000;
+const ROWS_PER_PAGE: usize = 1000;
 /// What [`Ledger::export`] records, and nobody else may.
 pub(crate) const EXPORTED: &str = "exported";
 
@@ -117,7 +119,8 @@ impl Ledger {
     }
 
     /// Records an entry whose body, an object, gets under `field` the number that follows on
-    /// those of its kind: 1, 2, 3 … without gaps, whoever else appends. Gives the number too.
+    /// those of its kind: 1, 2, 3 … without gaps, whoever else appends. Gives the number too. It is
+    /// for kinds of which there are few, since all of them are counted.
     ///
     /// # Errors
     /// As [`Self::append`]; also when the body is no object.
@@ -258,17 +261,6 @@ impl Ledger {
         })
     }
 
-    /// Signs a statement with this ledger's key and keeps the envelope; its name is
-    /// [`Envelope::sha256`](crate::evidence::Envelope::sha256).
-    ///
-    /// # Errors
-    /// As [`Self::append`].
-    pub fn seal(&self, statement: &Value) -> Result<crate::evidence::Envelope, LedgerError> {
-        let envelope = crate::evidence::seal(self.signer()?, statement);
-        self.attach("envelope", &envelope.to_bytes())?;
-        Ok(envelope)
-    }
-
     /// Keeps bytes that entries will name by their SHA-256, such as an envelope, and gives that.
     /// The name is for people. Bytes that are there already stay as they are.
     ///
@@ -299,6 +291,15 @@ impl Ledger {
             }
             _ => Ok(bytes),
         }
+    }
+
+    /// Signs a statement with this ledger's key. Attach the envelope, then append an entry that
+    /// names it.
+    ///
+    /// # Errors
+    /// Fails when the ledger is open for reading only.
+    pub fn seal(&self, statement: &Value) -> Result<Envelope, LedgerError> {
+        Ok(evidence::seal(self.signer()?, statement))
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -457,30 +458,32 @@ pub(crate) fn attachment(
 }
 
 /// The next rows that a filter lets through, but for parts of a second in `since`.
-pub(crate) fn page(
+fn page(
     connection: &Connection,
     filter: &Filter<'_>,
     from: u64,
 ) -> Result<Vec<(u64, String)>, LedgerError> {
-    let select = match filter.kinds {
-        Some(_) => {
-            "SELECT idx, leaf FROM entry WHERE idx >= ?1 AND idx < ?2 AND at_s >= ?3
-                    AND kind IN (SELECT value FROM json_each(?4)) ORDER BY idx LIMIT ?5"
-        }
-        None => {
-            "SELECT idx, leaf FROM entry WHERE idx >= ?1 AND idx < ?2 AND at_s >= ?3
-                 AND ?4 IS NULL ORDER BY idx LIMIT ?5"
-        }
-    };
     let before = filter.before_index.map_or(i64::MAX, to_sql);
     let since = filter.since.map_or(i64::MIN, seconds);
-    let kinds = filter.kinds.map(|kinds| Value::from(kinds).to_string());
-    let run = || -> rusqlite::Result<Vec<(u64, String)>> {
-        let mut statement = connection.prepare_cached(select)?;
-        let values = params![to_sql(from), before, since, kinds, ROWS_PER_PAGE];
-        statement.query_map(values, index_and_text)?.collect()
+    let run = |kind: Option<&str>| -> rusqlite::Result<Vec<(u64, String)>> {
+        let of_kind = if kind.is_some() { "kind = ?1" } else { "?1 IS NULL" };
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT idx, leaf FROM entry WHERE {of_kind} AND idx >= ?2 AND idx < ?3 AND at_s >= ?4
+             ORDER BY idx LIMIT {ROWS_PER_PAGE}"
+        ))?;
+        statement.query_map(params![kind, to_sql(from), before, since], index_and_text)?.collect()
     };
-    run().map_err(LedgerError::database("read"))
+    let Some(kinds) = filter.kinds else {
+        return run(None).map_err(LedgerError::database("read"));
+    };
+    // One question for each kind, for then the index answers in order; the first rows of all
+    // are among the first rows of each.
+    let kinds: BTreeSet<&str> = kinds.iter().copied().collect();
+    let pages: rusqlite::Result<Vec<_>> = kinds.into_iter().map(|kind| run(Some(kind))).collect();
+    let mut rows = pages.map_err(LedgerError::database("read"))?.concat();
+    rows.sort_unstable_by_key(|(index, _)| *index);
+    rows.truncate(ROWS_PER_PAGE);
+    Ok(rows)
 }
 
 pub(crate) fn index_and_text(row: &Row<'_>) -> rusqlite::Result<(u64, String)> {

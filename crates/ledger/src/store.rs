@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior};
 use zeroize::Zeroizing;
 
 use crate::error::LedgerError;
@@ -40,7 +40,7 @@ CREATE TABLE entry (
     at_s INTEGER NOT NULL,
     leaf TEXT NOT NULL
 ) STRICT;
-CREATE INDEX entry_kind ON entry (kind, idx);
+CREATE INDEX entry_kind ON entry (kind, idx, at_s);
 CREATE TABLE node (
     level    INTEGER NOT NULL,
     position INTEGER NOT NULL,
@@ -126,11 +126,17 @@ fn connect_read_only(path: &Path) -> rusqlite::Result<Connection> {
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
         Ok(connection)
     };
+    let is_closed_to_us = |error: &rusqlite::Error| {
+        matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+    };
     let wal = PathBuf::from(format!("{}-wal", path.display()));
     match open() {
         // A reader of a WAL wants to write its index. On a file system that forbids it, and with
         // no log beside the database, the database is all there is and nobody changes it.
-        Err(_) if fs::metadata(&wal).map_or(0, |status| status.len()) == 0 => {
+        Err(error)
+            if is_closed_to_us(&error)
+                && fs::metadata(&wal).map_or(0, |status| status.len()) == 0 =>
+        {
             let uri = format!("file:{}?immutable=1", escape(&path.to_string_lossy()));
             Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
         }
@@ -251,4 +257,38 @@ fn parse_key(path: &Path) -> Result<SignerKey, LedgerError> {
         Err(error) => return Err(LedgerError::file("read", path)(error)),
     };
     SignerKey::from_text(&text).map_err(|_| problem("cannot be understood"))
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_testkit::Scratch;
+
+    use super::*;
+
+    fn pragma(store: &Store, name: &str) -> String {
+        let value: rusqlite::types::Value =
+            store.connection.pragma_query_value(None, name, |row| row.get(0)).unwrap();
+        format!("{value:?}")
+    }
+
+    #[test]
+    fn commits_are_on_the_disk() {
+        let scratch = Scratch::new("store").unwrap();
+        for _ in 0..2 {
+            let store = open(&scratch.join("state")).unwrap();
+            assert_eq!(pragma(&store, "journal_mode"), "Text(\"wal\")");
+            assert_eq!(pragma(&store, "synchronous"), "Integer(2)");
+            assert_eq!(pragma(&store, "application_id"), format!("Integer({APPLICATION_ID})"));
+        }
+    }
+
+    #[test]
+    fn names_are_uuids() {
+        for _ in 0..50 {
+            let uuid = uuid().unwrap();
+            let lengths: Vec<usize> = uuid.split('-').map(str::len).collect();
+            assert_eq!(lengths, [8, 4, 4, 4, 12], "{uuid}");
+            assert!(&uuid[14..15] == "4" && "89ab".contains(&uuid[19..20]), "{uuid}");
+        }
+    }
 }

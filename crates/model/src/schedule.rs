@@ -12,7 +12,8 @@ use jiff::{Timestamp, tz::TimeZone};
 #[derive(Debug, Clone)]
 pub struct CronSchedule {
     text: String,
-    cron: Cron,
+    /// Boxed: it is much larger than all else in a plan.
+    cron: Box<Cron>,
 }
 
 impl PartialEq for CronSchedule {
@@ -66,7 +67,7 @@ impl CronSchedule {
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).build();
         match parser.parse(text) {
-            Ok(cron) => Ok(Self { text: text.to_owned(), cron }),
+            Ok(cron) => Ok(Self { text: text.to_owned(), cron: Box::new(cron) }),
             Err(error) => Err(wrong_field(&parser, &fields, &error.to_string())),
         }
     }

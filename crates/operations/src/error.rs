@@ -89,6 +89,16 @@ pub enum OperationError {
     /// A hand failed.
     #[error(transparent)]
     Below(#[from] Below),
+    /// A step of a recovery was not done.
+    #[error("recover: the step `{summary}` was not done: {why}")]
+    StepFailed {
+        /// What the step does.
+        summary: String,
+        /// Why it was not done.
+        why: String,
+        /// The next step.
+        help: String,
+    },
     /// Something was done only in part, where a part is worth nothing.
     #[error("{what}: {first}{}", and_more(*more))]
     Incomplete {
@@ -165,7 +175,7 @@ impl Fault for OperationError {
             }
             Self::NotFound { .. } => Class::NotFound,
             Self::Refused { .. } | Self::Secret { .. } => Class::Denied,
-            Self::Io { .. } => Class::Transient,
+            Self::Io { .. } | Self::StepFailed { .. } => Class::Transient,
             Self::Incomplete { .. } => Class::Corrupt,
             Self::Below(below) => below.0.class(),
             Self::Interrupted { .. } => Class::Interrupted,
@@ -182,6 +192,7 @@ impl Fault for OperationError {
             Self::Usage { .. } => "usage",
             Self::Secret { .. } => "secret-missing",
             Self::Io { .. } => "io",
+            Self::StepFailed { .. } => "step-failed",
             Self::Incomplete { .. } => "incomplete",
             Self::Below(below) => below.0.code(),
             Self::Interrupted { .. } => "interrupted",
@@ -195,7 +206,9 @@ impl Fault for OperationError {
                 Some("`muster init` writes a starter plan; --plan names another file".to_owned())
             }
             Self::PlanInvalid { .. } => Some("`muster plan check` shows each with its line".into()),
-            Self::NotFound { help, .. } | Self::Usage { help, .. } => Some(help.clone()),
+            Self::NotFound { help, .. }
+            | Self::Usage { help, .. }
+            | Self::StepFailed { help, .. } => Some(help.clone()),
             Self::Refused { blockers, .. } => {
                 let help: Vec<&str> =
                     blockers.iter().map(|blocker| blocker.help.as_str()).collect();

@@ -31,6 +31,13 @@ impl Moment {
         }
     }
 
+    /// The moment that the wall clock calls `wall`, seen from this one.
+    #[must_use]
+    pub fn earlier(&self, wall: Timestamp) -> Self {
+        let since = self.wall.duration_since(wall).as_secs_f64();
+        Self { wall, boot_s: self.boot_s - since, boot: self.boot.clone() }
+    }
+
     /// Seconds from `self` to `later`; negative when it was before.
     #[must_use]
     pub fn seconds_until(&self, later: &Self) -> f64 {

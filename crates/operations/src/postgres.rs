@@ -31,6 +31,11 @@ impl Server {
     }
 }
 
+/// Where the server over restored data answers, when one runs already.
+pub(crate) fn running(_world: &World<'_>, _item: &DataItem) -> Option<String> {
+    None
+}
+
 /// Makes an empty cluster for `item`.
 pub(crate) fn make_empty(_world: &World<'_>, item: &DataItem) -> Result<(), OperationError> {
     Err(unsupported(item))

@@ -154,7 +154,7 @@ impl Tools {
         self.repositories.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
-    fn forget_keeper(&self, service: &str) {
+    pub(crate) fn forget_keeper(&self, service: &str) {
         self.keepers.lock().unwrap_or_else(PoisonError::into_inner).remove(service);
     }
 }

@@ -277,6 +277,8 @@ impl DrillRefused {
 pub struct RecoveryStarted {
     /// The run.
     pub run: String,
+    /// Its number; they count from 1 without gaps.
+    pub number: u64,
     /// The service.
     pub service: String,
     /// What happened, as far as the operator said.

@@ -42,6 +42,7 @@ impl Group {
 /// How to install the peers whose package is not called like their command.
 const HINTS: &[(&str, Group, &str)] = &[
     ("rustic", Group::Oracles, "cargo install rustic-rs --version 0.11.4 --locked"),
+    ("python-oracles", Group::All, "scripts/test-setup.sh makes it in target/python-oracles"),
     ("setpriv", Group::All, "apt-get install util-linux"),
     ("unshare", Group::All, "apt-get install util-linux"),
     ("setfacl", Group::All, "apt-get install acl"),

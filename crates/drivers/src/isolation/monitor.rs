@@ -50,7 +50,7 @@ impl Monitor {
         let watched = Arc::clone(&kin);
         let thread = thread::spawn(move || {
             let (mut seen, mut breaches) = (Monitored::default(), BTreeSet::new());
-            let mut last = Instant::now();
+            let (mut last, mut is_last) = (Instant::now(), false);
             loop {
                 let start = Instant::now();
                 seen.gap_max = seen.gap_max.max(start - last);
@@ -58,11 +58,12 @@ impl Monitor {
                 let mut kin = watched.lock().unwrap_or_else(PoisonError::into_inner);
                 seen.add(observer.look_at(&mut kin).ok(), &mut breaches);
                 drop(kin);
-                let pause = interval.saturating_sub(start.elapsed());
-                if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+                if is_last {
                     seen.breaches = breaches.into_iter().collect();
                     return seen;
                 }
+                let pause = interval.saturating_sub(start.elapsed());
+                is_last = stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout);
             }
         });
         Self { kin, stop: Some(stop), thread: Some(thread) }
@@ -74,7 +75,7 @@ impl Monitor {
         self.kin.lock().unwrap_or_else(PoisonError::into_inner).add(child);
     }
 
-    /// Stops and tells what was seen.
+    /// Looks a last time, stops, and tells what was seen.
     #[must_use]
     pub fn stop(mut self) -> Monitored {
         drop(self.stop.take());

@@ -24,9 +24,11 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST_DUMP: u16 = 0x301;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-const SHOW_NAME_AND_PEER: u32 = 1 | 4;
+/// Names, peers, and who waits to be accepted.
+const SHOW: u32 = 1 | 4 | 8;
 const UNIX_DIAG_NAME: u16 = 0;
 const UNIX_DIAG_PEER: u16 = 2;
+const UNIX_DIAG_PENDING: u16 = 3;
 const HEADER_BYTES: usize = 16;
 const MESSAGE_BYTES: usize = 16;
 /// The kernel answers at once or never.
@@ -41,7 +43,11 @@ struct Known {
 
 /// All sockets in the file system by inode.
 #[derive(Debug, Default)]
-pub(super) struct UnixPeers(HashMap<u64, Known>);
+pub(super) struct UnixPeers {
+    sockets: HashMap<u64, Known>,
+    /// Whom a socket waits for that is not accepted yet.
+    pending: HashMap<u64, u64>,
+}
 
 impl UnixPeers {
     /// Asks the kernel.
@@ -65,9 +71,10 @@ impl UnixPeers {
 
     /// The paths of a socket: its own, and that of its far end.
     pub(super) fn paths(&self, inode: u64) -> impl Iterator<Item = &PathBuf> {
-        let own = self.0.get(&inode);
-        let peer = own.and_then(|own| own.peer).and_then(|peer| self.0.get(&peer));
-        [own, peer].into_iter().flatten().filter_map(|known| known.name.as_ref())
+        let own = self.sockets.get(&inode);
+        let peer = own.and_then(|own| own.peer).and_then(|peer| self.sockets.get(&peer));
+        let listener = self.pending.get(&inode).and_then(|inode| self.sockets.get(inode));
+        [own, peer, listener].into_iter().flatten().filter_map(|known| known.name.as_ref())
     }
 
     /// Takes the messages of a datagram; whether the last one was among them.
@@ -95,11 +102,16 @@ impl UnixPeers {
             match kind {
                 UNIX_DIAG_NAME => known.name = path(value),
                 UNIX_DIAG_PEER => known.peer = u32_at(value, 0).map(u64::from),
+                UNIX_DIAG_PENDING => {
+                    let waiting = value.chunks_exact(4).filter_map(|chunk| u32_at(chunk, 0));
+                    self.pending
+                        .extend(waiting.map(|waiting| (u64::from(waiting), u64::from(inode))));
+                }
                 _ => {}
             }
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
-        self.0.insert(u64::from(inode), known);
+        self.sockets.insert(u64::from(inode), known);
     }
 }
 
@@ -111,7 +123,7 @@ fn path(value: &[u8]) -> Option<PathBuf> {
 
 fn request() -> Vec<u8> {
     let mut body = vec![AF_UNIX, 0, 0, 0];
-    for word in [u32::MAX, 0, SHOW_NAME_AND_PEER, u32::MAX, u32::MAX] {
+    for word in [u32::MAX, 0, SHOW, u32::MAX, u32::MAX] {
         body.extend(word.to_ne_bytes());
     }
     let length = u32::try_from(HEADER_BYTES + body.len()).unwrap_or(u32::MAX);
@@ -153,12 +165,16 @@ mod tests {
         let path = scratch.join("socket");
         let listener = UnixListener::bind(&path).unwrap();
         let client = UnixStream::connect(&path).unwrap();
-        let accepted = listener.accept().unwrap();
         let link = fs::read_link(format!("/proc/self/fd/{}", client.as_raw_fd())).unwrap();
         let inode = link.to_str().unwrap().trim_start_matches("socket:[").trim_end_matches(']');
-        let peers = UnixPeers::ask().unwrap();
-        let paths: Vec<_> = peers.paths(inode.parse().unwrap()).collect();
-        assert_eq!(paths, [&path]);
+        let paths = || {
+            let peers = UnixPeers::ask().unwrap();
+            peers.paths(inode.parse().unwrap()).cloned().collect::<Vec<_>>()
+        };
+        // Also while it waits to be accepted.
+        assert_eq!(paths(), std::slice::from_ref(&path));
+        let accepted = listener.accept().unwrap();
+        assert_eq!(paths(), std::slice::from_ref(&path));
         drop(accepted);
     }
 }

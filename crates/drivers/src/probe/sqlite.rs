@@ -33,7 +33,8 @@ pub(super) async fn ask(
 fn value_of(path: &Path, query: &str, limit: Duration) -> Result<Answer, Trouble> {
     let deadline = Instant::now() + limit;
     let failed = |error: rusqlite::Error| failed(&error, limit);
-    // Not as a URI: a path could ask for other modes.
+    // An absolute path is never taken for a URI, which could ask for other modes.
+    let path = std::path::absolute(path).map_err(|error| Trouble::of(&error))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(limit.min(BUSY_WAIT_MAX)).map_err(failed)?;

@@ -37,6 +37,9 @@ use super::{
     table::{self, Process, Table},
 };
 
+/// How often [`kill_all`] looks: who forks faster than that is not caught this way.
+const LOOKS_MAX: usize = 1000;
+
 /// Finds the processes of some children, again and again.
 #[derive(Debug, Default)]
 pub(crate) struct Kin {
@@ -196,7 +199,7 @@ pub(crate) fn send(process: &Process, signal: Signal) {
 /// SIGKILL pending cannot fork any more, so nobody is born behind such a look.
 pub(crate) fn kill_all(kin: &mut Kin) {
     let mut killed = BTreeSet::new();
-    loop {
+    for _ in 0..LOOKS_MAX {
         let Ok(found) = kin.find() else { return };
         let new: Vec<&Process> =
             found.iter().filter(|process| killed.insert((process.pid, process.started))).collect();

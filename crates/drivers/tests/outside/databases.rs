@@ -57,7 +57,7 @@ async fn answers_are_compared() {
     red("select 2", json!(true), "answered 2, expected true").await;
     red("select name from ledger where id = 9", json!("b"), "no row").await;
     red("select name from ledger", json!("a"), "several rows").await;
-    red("select nothing from ledger", json!(1), "no such column").await;
+    red("select missing from ledger", json!(1), "no such column").await;
     red("select 1; select 2", json!(1), "ultiple statement").await;
 }
 
@@ -72,7 +72,8 @@ async fn nothing_is_changed_and_nothing_is_made() {
         fixture.connection.query_row("select count(*) from ledger", (), |row| row.get(0)).unwrap();
     assert_eq!(rows, 3);
     let missing = fixture.scratch.join("missing");
-    for path in [missing.display().to_string(), format!("file:{}?mode=rwc", missing.display())] {
+    let relative = format!("file:{}?mode=rwc", missing.display());
+    for path in [missing.display().to_string(), relative] {
         expect(sql(Database::Sqlite(path), "select 1", json!(1)), Light::Red, "unable").await;
     }
     assert!(!missing.exists());
@@ -87,7 +88,10 @@ async fn queries_end_with_their_time() {
     let fixture = Fixture::new();
     let limit = Duration::from_millis(200);
     let sample = ask(fixture.check(ENDLESS, json!(1)), limit).await;
-    assert_eq!((sample.light, sample.detail.as_str()), (Light::Red, "no complete answer within 200ms"));
+    assert_eq!(
+        (sample.light, sample.detail.as_str()),
+        (Light::Red, "no complete answer within 200ms")
+    );
     // The runtime ends only when its threads have: an endless query would hang this test.
 }
 
@@ -97,7 +101,8 @@ async fn a_locked_database_is_red() {
     let connection = Connection::open(scratch.join("db")).unwrap();
     connection.execute_batch("create table t (a); begin exclusive").unwrap();
     let database = Database::Sqlite(scratch.join("db").display().to_string());
-    let sample = ask(sql(database, "select count(*) from t", json!(0)), Duration::from_secs(60)).await;
+    let sample =
+        ask(sql(database, "select count(*) from t", json!(0)), Duration::from_secs(60)).await;
     assert_eq!(sample.light, Light::Red);
     assert!(sample.detail.contains("locked"), "{}", sample.detail);
     assert!(sample.took < Duration::from_secs(30), "{:?}", sample.took);

@@ -123,6 +123,9 @@ fn check_manifest<'a>(members: &'a [Member<'_>]) -> Result<Members<'a>, Mismatch
     if name != MANIFEST {
         return Err(refused("it does not come first"));
     }
+    if rest.iter().any(|(name, _)| name == MANIFEST) {
+        return Err(refused("there are two of them"));
+    }
     if !rest.is_sorted_by(|(left, _), (right, _)| left < right) {
         return Err(refused("the other members are not in order"));
     }

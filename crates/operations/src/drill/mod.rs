@@ -8,7 +8,7 @@
 //! was started is ended and what was made is removed on every way out, and that is proven.
 //! The result is signed, appended to the log, and only then told.
 
-mod completeness;
+pub(crate) mod completeness;
 mod controls;
 mod isolation;
 mod phases;
@@ -38,6 +38,7 @@ use muster_repository::run::Run;
 use uuid::Uuid;
 
 use controls::Controls;
+pub(crate) use isolation::production;
 pub(crate) use phases::{assumed, measured, total_s};
 pub use proposal::{DrillProposal, propose};
 pub(crate) use seal::seal;

@@ -1,6 +1,9 @@
 //! The evidence: what a drill found, signed, kept, and named by an entry of the log.
 
-use muster_ledger::evidence::{TestResult, statement, test_result};
+use muster_ledger::{
+    Ledger,
+    evidence::{DRILL_PREDICATE, TestResult, statement, test_result},
+};
 use muster_model::{
     DrillResult, Verdict,
     drill::{EvidenceRef, NegativeControl},
@@ -8,9 +11,6 @@ use muster_model::{
 use sha2::{Digest as _, Sha256};
 
 use crate::{error::OperationError, records::Record, workspace::Workspace};
-
-/// What our statements are about.
-pub(crate) const PREDICATE_TYPE: &str = "https://github.com/muster-dr/muster/attestation/drill/v1";
 
 /// Signs a result, appends it to the log, signs the log, and returns the result with the place
 /// of its evidence.
@@ -33,16 +33,13 @@ pub(crate) fn seal(
     let subjects: Vec<(&str, &str)> =
         subjects.iter().map(|(name, digest)| (name.as_str(), digest.as_str())).collect();
     let ledger = &workspace.state.ledger;
-    let ours = statement(&subjects, PREDICATE_TYPE, &predicate);
-    let envelope = ledger.seal(&ours).map_err(OperationError::below)?;
-    let standard = as_test_result(&subjects, &result);
-    let standard = ledger.seal(&standard).map_err(OperationError::below)?;
+    let ours = statement(&subjects, DRILL_PREDICATE, &predicate);
+    let envelope = keep(ledger, &ours)?;
+    let standard = keep(ledger, &as_test_result(&subjects, &result))?;
     result.evidence = Some(EvidenceRef {
         log_index: None,
-        envelope_sha256: envelope.sha256(),
-        test_result: Some(muster_model::drill::TestResultRef {
-            envelope_sha256: standard.sha256(),
-        }),
+        envelope_sha256: envelope,
+        test_result: Some(muster_model::drill::TestResultRef { envelope_sha256: standard }),
     });
     let index = workspace.state.record(&entry(Box::new(result.clone())))?;
     ledger.checkpoint().map_err(OperationError::below)?;
@@ -50,6 +47,12 @@ pub(crate) fn seal(
         evidence.log_index = Some(index);
     }
     Ok(result)
+}
+
+/// Signs a statement and keeps the envelope; returns the envelope's SHA-256.
+fn keep(ledger: &Ledger, statement: &serde_json::Value) -> Result<String, OperationError> {
+    let envelope = ledger.seal(statement).map_err(OperationError::below)?;
+    ledger.attach("envelope", &envelope.to_bytes()).map_err(OperationError::below)
 }
 
 /// SHA-256 over the journal of a run, line by line as canonical JSON.

@@ -144,11 +144,12 @@ impl<'w> Runner<'w> {
         world: World<'w>,
         run: Run,
         companions: Companions<'w>,
-        events: Vec<Event>,
+        journal: Vec<(Event, Duration)>,
         children: &[ChildStarted],
     ) -> Result<Self, OperationError> {
         let mut runner = Self::new(world, run, companions);
-        runner.events = events;
+        runner.stretches = stretches_of(runner.steps, &journal);
+        runner.events = journal.into_iter().map(|(event, _)| event).collect();
         for child in children {
             if muster_drivers::process::lives(&child.child) {
                 runner.members.push(Member {
@@ -160,7 +161,31 @@ impl<'w> Runner<'w> {
         }
         runner.settle().await?;
         runner.log(Event::Resumed)?;
+        runner.name_what_is_there()?;
         Ok(runner)
+    }
+
+    /// Tells templates of the data that earlier steps brought back.
+    fn name_what_is_there(&mut self) -> Result<(), OperationError> {
+        for (index, step) in self.steps.iter().enumerate() {
+            if let Step::Restore { data } = step
+                && self.is_done(index)
+            {
+                for name in data {
+                    supply::name(&mut self.world, name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_done(&self, step: usize) -> bool {
+        match journal::next(step + 1, &self.events) {
+            Next::Begin(open) | Next::Observe(open) | Next::Failed { step: open, .. } => {
+                open > step
+            }
+            Next::Finished => true,
+        }
     }
 
     /// Performs the steps that are left.
@@ -332,12 +357,7 @@ impl<'w> Runner<'w> {
     /// Looks at every step whose outcome is not known.
     async fn settle(&mut self) -> Result<(), OperationError> {
         for step in 0..self.steps.len() {
-            let is_done = !matches!(
-                journal::next(step + 1, &self.events),
-                Next::Observe(open) | Next::Begin(open) | Next::Failed { step: open, .. }
-                    if open == step
-            );
-            if is_done && self.has_lost_a_process(step) {
+            if self.is_done(step) && self.has_lost_a_process(step) {
                 let why = "its process is gone".to_owned();
                 self.log(Event::Ended { step, outcome: Outcome::NotDone { why } })?;
             }
@@ -481,6 +501,27 @@ async fn end_member(member: Member) -> Result<(String, Vec<u32>), OperationError
     }
 }
 
+/// What the journal says of how long steps took: for a run that goes on.
+fn stretches_of(steps: &[Step], journal: &[(Event, Duration)]) -> Vec<Stretch> {
+    let mut stretches = Vec::new();
+    let mut open: Option<(usize, Duration)> = None;
+    for (event, at) in journal {
+        match event {
+            Event::Started { step } => open = Some((*step, *at)),
+            Event::Ended { step, .. } => {
+                if let Some((started, began)) = open.take()
+                    && started == *step
+                    && let Some(what) = steps.get(started)
+                {
+                    stretches.push(Stretch { what: what.verb(), began, ended: *at });
+                }
+            }
+            Event::Resumed => {}
+        }
+    }
+    stretches
+}
+
 /// A clock that starts at the run's T0 and that no step of the wall clock moves.
 #[derive(Debug, Clone)]
 pub(crate) struct RunClock {
@@ -494,6 +535,14 @@ impl RunClock {
     /// T0 is now.
     pub(crate) fn start() -> Self {
         Self { origin: Instant::now(), moment: Moment::now() }
+    }
+
+    /// A clock that began at `moment`, in this process or another.
+    pub(crate) fn at(moment: Moment) -> Self {
+        let since = moment.seconds_until(&Moment::now()).max(0.0);
+        let since = Duration::try_from_secs_f64(since).unwrap_or_default();
+        let now = Instant::now();
+        Self { origin: now.checked_sub(since).unwrap_or(now), moment }
     }
 
     /// Time since T0.

@@ -32,8 +32,6 @@ pub(crate) enum Supply {
 /// A data item that is there.
 #[derive(Debug, Clone)]
 pub(crate) struct Supplied {
-    /// The data item.
-    pub(crate) data: String,
     /// The point that it came from.
     pub(crate) used: Option<PointUsed>,
 }
@@ -47,8 +45,6 @@ pub(crate) fn supply(
     name: &str,
     run: &Run,
 ) -> Result<Supplied, OperationError> {
-    let item = world.item(name)?;
-    let path = world.data_path(item);
     let used = match &world.supply {
         Supply::Points(chosen) => {
             let chosen = chosen.iter().find(|chosen| chosen.point.data == name);
@@ -63,10 +59,19 @@ pub(crate) fn supply(
         }
         Supply::InPlace => None,
     };
-    let is_server = matches!(item.source, DataSource::Postgres { .. });
-    let path = (!is_server).then(|| path.display().to_string());
-    world.names.data.insert(name.to_owned(), TargetData { path, url: None });
-    Ok(Supplied { data: name.to_owned(), used })
+    self::name(world, name)?;
+    Ok(Supplied { used })
+}
+
+/// Tells templates where a data item is.
+pub(crate) fn name(world: &mut World<'_>, name: &str) -> Result<(), OperationError> {
+    let item = world.item(name)?;
+    let (path, url) = match item.source {
+        DataSource::Postgres { .. } => (None, postgres::running(world, item)),
+        _ => (Some(world.data_path(item).display().to_string()), None),
+    };
+    world.names.data.insert(name.to_owned(), TargetData { path, url });
+    Ok(())
 }
 
 /// Restores from the first copy that can be restored whole.

@@ -17,3 +17,4 @@ mod oracles;
 mod properties;
 mod reading;
 mod restore;
+mod stand_in;

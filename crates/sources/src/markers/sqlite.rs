@@ -63,7 +63,7 @@ impl MarkerStore for SqliteMarkers {
         };
         insert().map_err(SqliteError::at(WRITE, &self.path))?;
         self.written += 1;
-        if self.written % TRIM_EVERY == 0 {
+        if self.written.is_multiple_of(TRIM_EVERY) {
             // The marker is written; old ones can go the next time as well.
             drop(self.trim(marker.at));
         }

@@ -128,22 +128,22 @@ impl Copying<'_> {
     fn copy_without_lock(&self, to: &Path) -> Result<Option<RecordedTime>, SqliteError> {
         let mut target = self.target(to)?;
         let backup = Backup::new(&self.source, &mut target).map_err(self.failed())?;
-        let mut data_time = self.environment.now();
-        let (mut restarts, mut expected) = (0, None);
+        let (mut data_time, mut expected, mut restarts) = (None, None, 0);
         loop {
             let (before, result) = self.patiently(|| {
                 let now = self.environment.now();
                 Ok((now, done(backup.step(STEP_PAGES)?)?))
             })?;
             if result == StepResult::Done {
-                return Ok(Some(data_time));
+                return Ok(Some(data_time.unwrap_or(before)));
             }
             let remaining = backup.progress().remaining;
             // A restart that is not seen leaves the time of the one before, which is earlier:
             // never later than the content.
             if expected.is_some_and(|expected| expected != remaining) {
-                (data_time, restarts) = (before, restarts + 1);
+                (data_time, restarts) = (Some(before), restarts + 1);
             }
+            data_time = data_time.or(Some(before));
             if restarts > RESTARTS_MAX {
                 return Ok(None);
             }

@@ -100,8 +100,13 @@ pub fn back_up(
     let mtime = copy::content_changed(&path, environment);
     let copied = copy::copy(&path, &copy, environment, run)?;
     notices.extend(waited(copied.writers_waited));
-    notices.extend(damage_of(&copy)?);
-    let rows = rows(&copy, &request.count_rows, &mut notices)?;
+    let damage = damage_of(&copy, run)?;
+    let rows = match rows(&copy, &request.count_rows, &mut notices) {
+        // Told already.
+        Err(SqliteError::Damaged { .. }) if damage.is_some() => BTreeMap::new(),
+        rows => rows?,
+    };
+    notices.extend(damage);
     let mut options = record::options(request, SOURCE, vec![path.clone()], copied.data_time);
     options.stand_in = Some(StandIn { source: path, copy, mtime });
     let report = backup(repository, options, environment, run)?;
@@ -163,8 +168,8 @@ fn waited(waited: Option<Duration>) -> Option<Notice> {
     Some(Notice { code: "writers-waited", message })
 }
 
-fn damage_of(copy: &Path) -> Result<Option<Notice>, SqliteError> {
-    let found = questions::quick_check(copy)?;
+fn damage_of(copy: &Path, run: &Run) -> Result<Option<Notice>, SqliteError> {
+    let found = questions::quick_check(copy, run)?;
     let message = || format!("the database is damaged: {}", found.join("; "));
     Ok((!found.is_empty()).then(|| Notice { code: "source-damaged", message: message() }))
 }

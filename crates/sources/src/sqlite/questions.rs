@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path};
 
+use muster_repository::run::Run;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
 use super::{SqliteError, copy::open};
@@ -9,22 +10,44 @@ use crate::markers::MARKERS_TABLE;
 
 const ASK: &str = "read";
 
+/// Steps of SQLite's machine between two looks whether a check shall stop.
+const CANCEL_STEPS: i32 = 10_000;
+
 /// Pages and indexes that make no sense: what `PRAGMA integrity_check` says, empty when all is
-/// well.
+/// well. A file that is no database is damage as well.
 ///
 /// # Errors
-/// Fails when the database cannot be opened, or is so damaged that it cannot even be asked.
+/// Fails when the database cannot be opened, or others hold it.
 pub fn integrity(path: &Path) -> Result<Vec<String>, SqliteError> {
-    check(path, "PRAGMA integrity_check")
+    check(path, "PRAGMA integrity_check", &Run::new())
 }
 
 /// As [`integrity`], without the comparison of tables with their indexes: much quicker.
-pub(super) fn quick_check(path: &Path) -> Result<Vec<String>, SqliteError> {
-    check(path, "PRAGMA quick_check(10)")
+pub(super) fn quick_check(path: &Path, run: &Run) -> Result<Vec<String>, SqliteError> {
+    check(path, "PRAGMA quick_check(10)", run)
 }
 
-fn check(path: &Path, pragma: &str) -> Result<Vec<String>, SqliteError> {
-    let mut lines: Vec<String> = ask(path, pragma, |row| row.get(0))?;
+fn check(path: &Path, pragma: &str, run: &Run) -> Result<Vec<String>, SqliteError> {
+    let mut connection = open(path, OpenFlags::empty(), ASK)?;
+    let cancel = run.cancel.clone();
+    let watch = connection.progress_handler(CANCEL_STEPS, Some(move || cancel.is_requested()));
+    watch.map_err(SqliteError::at(ASK, path))?;
+    let mut lines = Vec::new();
+    let mut asked = || -> rusqlite::Result<()> {
+        let mut statement = connection.prepare(pragma)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            lines.push(row.get::<_, String>(0)?);
+        }
+        Ok(())
+    };
+    // Some damage ends the check itself; what was found by then, and this, is the answer.
+    let asked = asked().map_err(SqliteError::at(ASK, path));
+    run.cancel.check()?;
+    match asked {
+        Err(SqliteError::Damaged { source, .. }) => lines.push(source.to_string()),
+        asked => asked?,
+    }
     lines.retain(|line| line != "ok");
     Ok(lines)
 }
@@ -33,7 +56,7 @@ fn check(path: &Path, pragma: &str) -> Result<Vec<String>, SqliteError> {
 /// an application asks for it, so a database may be in order with some broken.
 ///
 /// # Errors
-/// As [`integrity`].
+/// As [`integrity`], and when the database is damaged.
 pub fn foreign_key_violations(path: &Path) -> Result<Vec<String>, SqliteError> {
     ask(path, "PRAGMA foreign_key_check", |row| {
         let (table, row_id): (String, Option<i64>) = (row.get(0)?, row.get(1)?);
@@ -46,7 +69,7 @@ pub fn foreign_key_violations(path: &Path) -> Result<Vec<String>, SqliteError> {
 /// The tables that an application made, by name; without Muster's markers.
 ///
 /// # Errors
-/// As [`integrity`].
+/// As [`integrity`], and when the database is damaged.
 pub fn user_tables(path: &Path) -> Result<Vec<String>, SqliteError> {
     let connection = open(path, OpenFlags::empty(), ASK)?;
     tables_of(&connection).map_err(SqliteError::at(ASK, path))
@@ -63,7 +86,7 @@ pub(super) fn tables_of(connection: &Connection) -> rusqlite::Result<Vec<String>
 /// How many rows each of `tables` has, all at the same moment; `None` for one that is not there.
 ///
 /// # Errors
-/// As [`integrity`].
+/// As [`integrity`], and when the database is damaged.
 pub fn count_rows(
     path: &Path,
     tables: &[String],

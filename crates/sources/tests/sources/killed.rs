@@ -30,7 +30,7 @@ fn back_up_where_the_environment_says() {
     let request = request(&folder.join("staging"), "point-1");
     let (environment, run) = (Environment::detect(), Run::new());
     let source = database(&folder.join("big.db"));
-    source.back_up(&repository, &request, &environment, &run).unwrap();
+    drop(source.back_up(&repository, &request, &environment, &run).unwrap());
 }
 
 #[test]
@@ -62,5 +62,5 @@ fn a_killed_backup_leaves_no_snapshot_and_the_next_one_clears_up() {
     open.execute_batch("DROP TABLE noise; VACUUM; CREATE TABLE orders(amount)").unwrap();
     let captured = sandbox.back_up(&database(&path));
     assert_eq!(sandbox.snapshots(), 1);
-    sandbox.restore(captured.snapshot, &sandbox.join("t"));
+    drop(sandbox.restore(captured.snapshot, &sandbox.join("t")));
 }

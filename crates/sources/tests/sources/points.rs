@@ -52,7 +52,7 @@ fn a_hundred_starts_in_a_row_are_a_hundred_exact_points() {
     assert_eq!(points.len(), THREADS * EACH);
     for (point, id) in points {
         let target = sandbox.join(&format!("target-{point}"));
-        sandbox.restore(id, &target);
+        drop(sandbox.restore(id, &target));
         assert_eq!(fs::read_to_string(target.join("content")).unwrap(), point);
     }
 }
@@ -80,7 +80,7 @@ fn points_are_exact_across_a_backward_step_of_the_clock() {
     }
     for (point, id) in by_point(&sandbox) {
         let target = sandbox.join(&format!("target-{point}"));
-        sandbox.restore(id, &target);
+        drop(sandbox.restore(id, &target));
         assert_eq!(fs::read_to_string(target.join("content")).unwrap(), point);
     }
 }

@@ -1,0 +1,606 @@
+//! `muster recover`: the runbook for real.
+//!
+//! It is the code that drills rehearse; what differs is the world. The target is a site: a
+//! folder of this machine that stays. Processes outlive the command. The clock starts when the
+//! disruption happened, if the operator knows, and else when the operator decided. A recovery
+//! that is cut off, at whatever point, goes on when the same command is given again.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use muster_control::{
+    choice::{Blocker, Chosen, Wish, choose},
+    journal::Event,
+    verdict::{Case, missed},
+};
+use muster_drivers::{
+    isolation::{free_port, shares_directory},
+    probe::Prober,
+    process::{end_recorded, lives as child_lives},
+};
+use muster_model::{
+    Disruption, DrillResult, PointCopy, RecoveryPoint, Verdict,
+    drill::{ClockStart, MeasuredBy, Phase, PointUsed},
+};
+use muster_plan::document::Service;
+use muster_repository::run::Run;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{
+    drill::{self, completeness, probe_results, restored_data, seal},
+    error::OperationError,
+    hands, markers,
+    moment::Moment,
+    points,
+    process::{lives, this_process},
+    records::{ChildStarted, Record, RecoveryStarted, Target},
+    run::{Accepted, Companions, Ended, Place, RunClock, Runner, Stretch, Supply, World, is_empty},
+    runtime,
+    state::Logged,
+    story::{Chapter, Listener},
+    sweep::{GRACE, blank, open_children, remove_folder},
+    workspace::Workspace,
+};
+
+/// What to recover.
+#[derive(Debug, Clone)]
+pub struct RecoverRequest {
+    /// The service.
+    pub service: String,
+    /// What happened; chooses the copies that can have survived and the objective.
+    pub disruption: Option<Disruption>,
+    /// Only points not newer than this.
+    pub at: Option<Timestamp>,
+    /// Only this point.
+    pub point: Option<String>,
+    /// The site: a folder; a default beside the plan when there is none.
+    pub site: Option<PathBuf>,
+    /// When the disruption happened.
+    pub impact: Option<Timestamp>,
+}
+
+/// What a recovery would do.
+#[derive(Debug, Clone, Serialize)]
+pub struct RecoveryProposal {
+    /// The service.
+    pub service: String,
+    /// It goes on with a recovery that was cut off.
+    pub resumes: Option<String>,
+    /// The site.
+    pub site: String,
+    /// The points.
+    pub points: Vec<PointUsed>,
+    /// The steps.
+    pub steps: Vec<String>,
+    /// What would be lost, in seconds, by the age of the oldest point.
+    pub data_age_s: Option<f64>,
+    /// What stands in the way.
+    pub blockers: Vec<Blocker>,
+    /// What should be known before it begins.
+    pub warnings: Vec<String>,
+    #[serde(skip)]
+    chosen: Vec<Chosen>,
+    #[serde(skip)]
+    started: Option<RecoveryStarted>,
+}
+
+/// Kinds of entries that tell about recoveries.
+const KINDS: &[&str] =
+    &["recovery-started", "recovery-ended", "journal", "child-started", "child-ended"];
+
+/// Computes what a recovery would do.
+///
+/// # Errors
+/// Fails when the plan has no such service, or the ledger cannot be read.
+pub fn propose(
+    workspace: &Workspace,
+    request: &RecoverRequest,
+) -> Result<RecoveryProposal, OperationError> {
+    let service = workspace.service(&request.service)?;
+    let history = workspace.state.history(KINDS)?;
+    let started = unfinished(&history, &service.name).cloned();
+    match started {
+        Some(started) => Ok(resumption(service, started)),
+        None => begin(workspace, service, request),
+    }
+}
+
+/// The recovery of a service that began and did not end.
+fn unfinished<'h>(history: &'h [Logged], service: &str) -> Option<&'h RecoveryStarted> {
+    let last = history.iter().rev().find_map(|logged| match &logged.record {
+        Record::RecoveryStarted(started) if started.service == service => Some(started),
+        _ => None,
+    })?;
+    let has_ended = history.iter().any(
+        |logged| matches!(&logged.record, Record::RecoveryEnded(ended) if ended.drill == last.run),
+    );
+    (!has_ended).then_some(last)
+}
+
+fn resumption(service: &Service, started: RecoveryStarted) -> RecoveryProposal {
+    let mut blockers = Vec::new();
+    if lives(&started.process) {
+        blockers.push(Blocker {
+            code: "recovery-under-way",
+            message: format!(
+                "process {} is recovering {} right now",
+                started.process.pid, service.name
+            ),
+            help: "wait for it, or stop it".to_owned(),
+        });
+    }
+    RecoveryProposal {
+        service: service.name.clone(),
+        resumes: Some(started.run.clone()),
+        site: started.site.clone(),
+        points: started.points.clone(),
+        steps: steps(service),
+        data_age_s: None,
+        blockers,
+        warnings: Vec::new(),
+        chosen: started.points.iter().map(|used| chosen_again(service, used)).collect(),
+        started: Some(started),
+    }
+}
+
+fn steps(service: &Service) -> Vec<String> {
+    service.recover.iter().map(muster_model::Step::summary).collect()
+}
+
+/// A point that was chosen before, from what the ledger keeps of it.
+fn chosen_again(service: &Service, used: &PointUsed) -> Chosen {
+    let copy = PointCopy {
+        repository: used.repository.clone(),
+        place: muster_model::Place::default(),
+        immutable: false,
+        snapshot: used.snapshot.clone(),
+    };
+    let source = service.data(&used.data).map_or("files", |item| item.source.kind());
+    let point = RecoveryPoint {
+        id: used.point.clone(),
+        service: service.name.clone(),
+        data: used.data.clone(),
+        source: source.to_owned(),
+        data_time: used.data_time,
+        kind: muster_model::BackupKind::Full,
+        partial: false,
+        bytes: used.bytes,
+        copies: vec![copy.clone()],
+        proof: None,
+    };
+    Chosen { point, copies: vec![copy] }
+}
+
+fn begin(
+    workspace: &Workspace,
+    service: &Service,
+    request: &RecoverRequest,
+) -> Result<RecoveryProposal, OperationError> {
+    let site = site(workspace, service, request)?;
+    let mut blockers = site_blockers(workspace, &site)?;
+    if service.recover.is_empty() {
+        blockers.push(Blocker {
+            code: "no-runbook",
+            message: format!("{} has no runbook", service.name),
+            help: "add `recover:` to the service".to_owned(),
+        });
+    }
+    let listed = points::list(workspace, Some(&service.name))?;
+    let wish = Wish {
+        at: older(request.at, request.impact),
+        point: request.point.as_deref(),
+        disruption: request.disruption,
+        accept_partial: false,
+    };
+    let data = restored_data(service);
+    let chosen = choose(&listed.points, &service.name, &service.place, &data, &wish);
+    let chosen = chosen.unwrap_or_else(|more| {
+        blockers.extend(more);
+        Vec::new()
+    });
+    let now = Timestamp::now();
+    let oldest = chosen.iter().map(|chosen| chosen.point.data_time).min();
+    let unreachable = |(name, why): &(String, String)| format!("repository {name}: {why}");
+    Ok(RecoveryProposal {
+        service: service.name.clone(),
+        resumes: None,
+        site: site.display().to_string(),
+        points: chosen.iter().filter_map(used).collect(),
+        steps: steps(service),
+        data_age_s: oldest.map(|time| now.duration_since(time).as_secs_f64()),
+        blockers,
+        warnings: listed.unreachable.iter().map(unreachable).collect(),
+        chosen,
+        started: None,
+    })
+}
+
+fn older(first: Option<Timestamp>, second: Option<Timestamp>) -> Option<Timestamp> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(first.min(second)),
+        (first, second) => first.or(second),
+    }
+}
+
+fn used(chosen: &Chosen) -> Option<PointUsed> {
+    let copy = chosen.copies.first()?;
+    Some(PointUsed {
+        data: chosen.point.data.clone(),
+        point: chosen.point.id.clone(),
+        repository: copy.repository.clone(),
+        snapshot: copy.snapshot.clone(),
+        data_time: chosen.point.data_time,
+        bytes: chosen.point.bytes,
+    })
+}
+
+/// The site: a folder of this machine. Names of regions are no sites yet.
+fn site(
+    workspace: &Workspace,
+    service: &Service,
+    request: &RecoverRequest,
+) -> Result<PathBuf, OperationError> {
+    let Some(site) = &request.site else {
+        return Ok(workspace.folder.join("recovered").join(&service.name));
+    };
+    let is_region = |text: &str| workspace.plan.regions.iter().any(|region| region.name == text);
+    if site.to_str().is_some_and(is_region) && !site.exists() {
+        return Err(OperationError::Usage {
+            message: format!(
+                "recover to {}: it is a region, and a site is a folder",
+                site.display()
+            ),
+            help: "name a folder of this machine: --to ./recovered".to_owned(),
+        });
+    }
+    std::path::absolute(site).map_err(OperationError::io("find", site))
+}
+
+fn site_blockers(workspace: &Workspace, site: &Path) -> Result<Vec<Blocker>, OperationError> {
+    let mut blockers = Vec::new();
+    if !is_empty(site).map_err(OperationError::io("look into", site))? {
+        blockers.push(Blocker {
+            code: "site-not-empty",
+            message: format!("{} is not empty", site.display()),
+            help: "name an empty folder, or one that does not exist: --to DIR".to_owned(),
+        });
+    }
+    let production = drill::production(workspace);
+    if let Some(shared) = shares_directory(site, &production.paths) {
+        blockers.push(Blocker {
+            code: "site-in-production",
+            message: format!("{} shares {} with production", site.display(), shared.display()),
+            help: "recover beside production's data, never into it: --to DIR".to_owned(),
+        });
+    }
+    Ok(blockers)
+}
+
+/// Recovers, or goes on with a recovery that was cut off.
+///
+/// # Errors
+/// Refuses with every blocker; fails when a step was not done (then it can be resumed), the
+/// ledger cannot be written, or the run is cancelled.
+pub fn recover(
+    workspace: &Workspace,
+    request: &RecoverRequest,
+    proposal: RecoveryProposal,
+    listener: &dyn Listener,
+    run: &Run,
+) -> Result<DrillResult, OperationError> {
+    let service = workspace.service(&request.service)?;
+    if !proposal.blockers.is_empty() {
+        return Err(OperationError::Refused {
+            what: format!("recover {}", service.name),
+            blockers: proposal.blockers,
+        });
+    }
+    let is_resumed = proposal.started.is_some();
+    let started = match proposal.started {
+        Some(started) => started,
+        None => start(workspace, service, request, &proposal)?,
+    };
+    let recovery = Recovery { workspace, service, started, chosen: proposal.chosen, listener, run };
+    runtime::block_on(recovery.perform(is_resumed))?
+}
+
+/// Writes down that a recovery starts.
+fn start(
+    workspace: &Workspace,
+    service: &Service,
+    request: &RecoverRequest,
+    proposal: &RecoveryProposal,
+) -> Result<RecoveryStarted, OperationError> {
+    let declared = Moment::now();
+    let clock = match request.impact {
+        Some(impact) => declared.earlier(impact),
+        None => declared.clone(),
+    };
+    let mut started = RecoveryStarted {
+        run: Uuid::now_v7().to_string(),
+        number: 0,
+        service: service.name.clone(),
+        disruption: request.disruption,
+        site: proposal.site.clone(),
+        port: free_port().map_err(OperationError::io("find", "a free port"))?,
+        clock,
+        impact_known: request.impact.is_some(),
+        declared,
+        points: proposal.points.clone(),
+        revision: workspace.plan.revision.clone(),
+        process: this_process(),
+    };
+    let record = Record::RecoveryStarted(started.clone());
+    started.number = workspace.state.record_numbered(&record, "number")?;
+    let target = Target { run: started.run.clone(), dir: started.site.clone() };
+    workspace.state.record(&Record::TargetMade(target))?;
+    Ok(started)
+}
+
+struct Recovery<'w> {
+    workspace: &'w Workspace,
+    service: &'w Service,
+    started: RecoveryStarted,
+    chosen: Vec<Chosen>,
+    listener: &'w dyn Listener,
+    run: &'w Run,
+}
+
+impl Recovery<'_> {
+    async fn perform(self, is_resumed: bool) -> Result<DrillResult, OperationError> {
+        let prober = Prober::new().map_err(OperationError::below)?;
+        let mut runner = self.runner(&prober, is_resumed).await?;
+        let recovered = self.run_steps(&mut runner).await;
+        // Whatever happened, what runs goes on running: it may be all that the users have.
+        let judged = match recovered {
+            Ok(accepted) => self.judge(&runner, &accepted),
+            Err(error) => Err(error),
+        };
+        runner.detach();
+        let result = seal(self.workspace, judged?, Record::RecoveryEnded)?;
+        self.listener.hear(&Chapter::Judged { result: &result });
+        Ok(result)
+    }
+
+    async fn runner<'r>(
+        &'r self,
+        prober: &'r Prober,
+        is_resumed: bool,
+    ) -> Result<Runner<'r>, OperationError> {
+        let place = Place {
+            dir: PathBuf::from(&self.started.site),
+            logs: self.workspace.state.private_folder("runs")?.join(&self.started.run).join("logs"),
+            port: self.started.port,
+        };
+        let clock = RunClock::at(self.started.clock.clone());
+        let supply = Supply::Points(self.chosen.clone());
+        let run_id = &self.started.run;
+        let world =
+            World::new(self.workspace, self.service, run_id, "runbook", &place, clock, supply)?;
+        let companions =
+            Companions { prober: Some(prober), monitor: None, listener: self.listener };
+        if !is_resumed {
+            return Ok(Runner::new(world, self.run.clone(), companions));
+        }
+        self.listener.hear(&Chapter::Resumed);
+        let history = self.workspace.state.history(KINDS)?;
+        let journal = journal(&history, run_id, &self.started.clock);
+        let children: Vec<ChildStarted> =
+            open_children(&history, run_id).into_iter().cloned().collect();
+        let run = self.run.clone();
+        Runner::resume(world, run, companions, journal, &children).await
+    }
+
+    async fn run_steps(&self, runner: &mut Runner<'_>) -> Result<Option<Accepted>, OperationError> {
+        if let Ended::Failed { summary, why } = runner.perform().await? {
+            return Err(OperationError::StepFailed {
+                summary,
+                why,
+                help: format!(
+                    "mend the cause and run `muster recover {}` again: it goes on with this step; \
+                     with --abandon it ends what runs and removes the site",
+                    self.service.name
+                ),
+            });
+        }
+        let Some(mut acceptance) = runner.take_acceptance()? else { return Ok(None) };
+        let accepted = acceptance.settle(runner, self.run).await;
+        acceptance.stop().await;
+        accepted.map(Some)
+    }
+
+    fn judge(
+        &self,
+        runner: &Runner<'_>,
+        accepted: &Option<Accepted>,
+    ) -> Result<DrillResult, OperationError> {
+        let disruption = self.started.disruption.unwrap_or(Disruption::HostLoss);
+        let mut result =
+            blank(&self.started.run, self.started.number, &self.service.name, disruption);
+        result.plan_revision.clone_from(&self.started.revision);
+        result.started = self.started.clock.wall;
+        let objective = self.service.objectives.get(&disruption).copied().unwrap_or_default();
+        result.recovery_time.objective_s = objective.rto.map(|rto| rto.as_secs_f64());
+        result.recovery_point.objective_s = objective.rpo.map(|rpo| rpo.as_secs_f64());
+        result.recovery_time.clock_start = match self.started.impact_known {
+            true => ClockStart::Impact,
+            false => ClockStart::Declaration,
+        };
+        let restored = runner.supplied.iter().filter_map(|supplied| supplied.used.clone());
+        result.points = restored.collect();
+        if result.points.is_empty() {
+            result.points.clone_from(&self.started.points);
+        }
+        if let Some(accepted) = accepted {
+            result.probes = probe_results(self.service, accepted);
+            if let Some(t5) = accepted.held_since {
+                result.recovery_time.phases = self.phases(&runner.stretches, t5);
+                result.recovery_time.actual_s = Some(drill::total_s(&result.recovery_time.phases));
+                let hold = self.service.acceptance.hold;
+                self.listener.hear(&Chapter::Recovered { after: t5, hold });
+            }
+        }
+        self.question(runner, &mut result)?;
+        let died_again = accepted.as_ref().is_some_and(|accepted| accepted.died_again);
+        let fallen = accepted.as_ref().and_then(|accepted| accepted.fallen.as_deref());
+        let case = Case {
+            aborted: false,
+            harness_faults: &[],
+            failed_step: fallen.filter(|_| result.recovery_time.actual_s.is_none()),
+            died_again,
+            within: self.service.acceptance.within,
+            time: &result.recovery_time,
+            loss: &result.recovery_point,
+            markers: result.markers.as_ref(),
+            probes: &result.probes,
+            controls: &[],
+            data: &[],
+            completeness: &result.completeness,
+            isolation: &[],
+            cleanup: &[],
+        };
+        let reasons = missed(&case);
+        result.verdict = match (reasons.is_empty(), result.recovery_time.actual_s) {
+            (false, _) => Verdict::Fail,
+            (true, Some(_)) => Verdict::Pass,
+            // Nothing asked whether the service is back.
+            (true, None) => Verdict::Inconclusive,
+        };
+        result.reasons = reasons;
+        result.ended = Timestamp::now();
+        Ok(result)
+    }
+
+    /// From the impact, if it is known, until the operator decided, nobody can tell detection
+    /// from decision: the time is measured all the same.
+    fn phases(&self, stretches: &[Stretch], t5: Duration) -> Vec<Phase> {
+        let decided_s = self.started.clock.seconds_until(&self.started.declared).max(0.0);
+        let decided = Duration::try_from_secs_f64(decided_s).unwrap_or_default();
+        let mut phases = match self.started.impact_known {
+            true => vec![
+                drill::assumed("detect", None),
+                Phase {
+                    name: "decide".to_owned(),
+                    s: Some(decided_s),
+                    source: MeasuredBy::Measured,
+                },
+            ],
+            false => vec![
+                drill::assumed("detect", self.service.assume.detect),
+                drill::assumed("decide", self.service.assume.decide),
+            ],
+        };
+        let since = |at: Duration| at.saturating_sub(decided);
+        let stretches: Vec<Stretch> = stretches
+            .iter()
+            .map(|s| Stretch { what: s.what, began: since(s.began), ended: since(s.ended) })
+            .collect();
+        phases.extend(drill::measured(&stretches, since(t5)));
+        phases
+    }
+
+    fn question(
+        &self,
+        runner: &Runner<'_>,
+        result: &mut DrillResult,
+    ) -> Result<(), OperationError> {
+        if let Some(planned) = &self.service.markers {
+            let item = runner.world.item(&planned.data)?;
+            let target = hands::restored_marker_target(&runner.world, item)?;
+            let (state, name) = (&self.workspace.state, &self.service.name);
+            let loss = tokio::task::block_in_place(|| {
+                markers::measure(state, name, &planned.data, &target, &self.started.clock)
+            })?;
+            result.recovery_point.actual_s_min = loss.s_min;
+            result.recovery_point.actual_s_max = loss.s_max;
+            result.markers = Some(loss.counts);
+        }
+        result.completeness = completeness::ask(&runner.world, &result.points, self.run)?;
+        for rule in &result.completeness {
+            self.listener.hear(&Chapter::Rule(rule));
+        }
+        Ok(())
+    }
+}
+
+/// The journal of a run, with when each line was written since the run's clock began.
+fn journal(history: &[Logged], run: &str, clock: &Moment) -> Vec<(Event, Duration)> {
+    let ours = history.iter().filter_map(|logged| match &logged.record {
+        Record::Journal(line) if line.run == run && line.part == "runbook" => Some(line),
+        _ => None,
+    });
+    let since = |at: &Moment| {
+        Duration::try_from_secs_f64(clock.seconds_until(at).max(0.0)).unwrap_or_default()
+    };
+    ours.map(|line| (line.event.clone(), since(&line.at))).collect()
+}
+
+/// Gives a recovery that was cut off up: ends what runs, removes the site, writes it down.
+///
+/// # Errors
+/// Fails when there is none, somebody works on it, or something cannot be ended or removed.
+pub fn abandon(workspace: &Workspace, service: &str) -> Result<Vec<String>, OperationError> {
+    let service = workspace.service(service)?;
+    let history = workspace.state.history(KINDS)?;
+    let started = unfinished(&history, &service.name).ok_or_else(|| OperationError::NotFound {
+        what: format!("a recovery of {} that was cut off", service.name),
+        help: "there is nothing to abandon".to_owned(),
+    })?;
+    if lives(&started.process) {
+        return Err(OperationError::Refused {
+            what: format!("abandon the recovery of {}", service.name),
+            blockers: resumption(service, started.clone()).blockers,
+        });
+    }
+    let mut done = crate::sweep::end_children(&workspace.state, &history, &started.run)?;
+    let site = Path::new(&started.site);
+    remove_folder(site).map_err(OperationError::io("remove the site", site))?;
+    done.push(format!("the site {} is removed", site.display()));
+    let target = Target { run: started.run.clone(), dir: started.site.clone() };
+    workspace.state.record(&Record::TargetRemoved(target))?;
+    let disruption = started.disruption.unwrap_or(Disruption::HostLoss);
+    let mut result = blank(&started.run, started.number, &service.name, disruption);
+    result.plan_revision.clone_from(&started.revision);
+    result.started = started.clock.wall;
+    result.verdict = Verdict::Aborted;
+    result.reasons = vec!["abandoned on request".to_owned()];
+    seal(workspace, result, Record::RecoveryEnded)?;
+    Ok(done)
+}
+
+/// Services whose recovery was cut off and can be resumed.
+///
+/// # Errors
+/// Fails when the ledger cannot be read.
+pub(crate) fn unfinished_services(workspace: &Workspace) -> Result<Vec<String>, OperationError> {
+    let history = workspace.state.history(KINDS)?;
+    let is_open = |service: &&Service| unfinished(&history, &service.name).is_some();
+    Ok(workspace.plan.services.iter().filter(is_open).map(|s| s.name.clone()).collect())
+}
+
+/// Ends the processes of the last recovery of a service, and leaves its data: for a service
+/// that moved on, and for tests.
+///
+/// # Errors
+/// Fails when the ledger cannot be read or written, or a process cannot be ended.
+pub fn stop(workspace: &Workspace, service: &str) -> Result<Vec<u32>, OperationError> {
+    let history = workspace.state.history(KINDS)?;
+    let run = history.iter().rev().find_map(|logged| match &logged.record {
+        Record::RecoveryStarted(started) if started.service == service => Some(&started.run),
+        _ => None,
+    });
+    let Some(run) = run else { return Ok(Vec::new()) };
+    let mut ended = Vec::new();
+    for child in open_children(&history, run) {
+        if child_lives(&child.child) {
+            let outcome = runtime::block_on(end_recorded(&child.child, GRACE))?;
+            drop(outcome.map_err(OperationError::io("end the processes of", service))?);
+            ended.push(child.child.pid);
+        }
+    }
+    Ok(ended)
+}

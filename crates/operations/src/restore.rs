@@ -1,0 +1,122 @@
+//! `muster restore`: data brought back into a folder, without starting anything.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use muster_control::choice::{Chosen, Wish, choose};
+use muster_model::drill::PointUsed;
+use muster_repository::{
+    lock::{Lock, LockKind},
+    run::Run,
+};
+use muster_sources::{RestoreSettings, capture::Restored, restore_data};
+
+use crate::{
+    error::OperationError, hands, pause::interrupted, points, protect::Name, stores,
+    workspace::Workspace,
+};
+
+/// What to bring back, and where to.
+#[derive(Debug, Clone)]
+pub struct RestoreRequest {
+    /// `SERVICE` or `SERVICE/DATA`.
+    pub name: String,
+    /// The folder. One data item goes straight into it, a service into a folder for each.
+    pub to: PathBuf,
+    /// Only points not newer than this.
+    pub at: Option<Timestamp>,
+    /// Only this point.
+    pub point: Option<String>,
+    /// A point that left something out will do.
+    pub accept_partial: bool,
+    /// What to do about things that are in the folder already.
+    pub settings: RestoreSettings,
+}
+
+/// A data item that was brought back.
+#[derive(Debug)]
+#[must_use = "something may not have been restored"]
+pub struct RestoredItem {
+    /// The point that it came from.
+    pub used: PointUsed,
+    /// What was written.
+    pub restored: Restored,
+}
+
+/// Brings data back.
+///
+/// # Errors
+/// Refuses when there is no such point or the folder is not empty; fails when the data cannot
+/// be read or written. Single files that could not be restored are in the answer.
+pub fn restore(
+    workspace: &Workspace,
+    request: &RestoreRequest,
+    run: &Run,
+) -> Result<Vec<RestoredItem>, OperationError> {
+    let name = Name::find(workspace, &request.name)?;
+    let service = workspace.service(&name.service)?;
+    let data: Vec<String> = match &name.data {
+        Some(data) => vec![data.clone()],
+        None => service.data.iter().map(|item| item.name.clone()).collect(),
+    };
+    let listed = points::list(workspace, Some(&service.name))?;
+    let wish = Wish {
+        at: request.at,
+        point: request.point.as_deref(),
+        disruption: None,
+        accept_partial: request.accept_partial,
+    };
+    let chosen = choose(&listed.points, &service.name, &service.place, &data, &wish);
+    let chosen = chosen.map_err(|blockers| OperationError::Refused {
+        what: format!("restore {}", request.name),
+        blockers,
+    })?;
+    let target = |data: &str| match &name.data {
+        Some(_) => request.to.clone(),
+        None => request.to.join(data),
+    };
+    let one = |chosen: &Chosen| {
+        from_copies(workspace, chosen, &target(&chosen.point.data), request.settings, run)
+    };
+    chosen.iter().map(one).collect()
+}
+
+/// Restores from the first copy that can be read.
+fn from_copies(
+    workspace: &Workspace,
+    chosen: &Chosen,
+    target: &Path,
+    settings: RestoreSettings,
+    run: &Run,
+) -> Result<RestoredItem, OperationError> {
+    let mut last = None;
+    for copy in &chosen.copies {
+        let restored = stores::open(workspace, &copy.repository).and_then(|repository| {
+            let environment = &workspace.state.environment;
+            let patience = std::time::Duration::ZERO;
+            let lock = Lock::acquire(&repository, LockKind::Shared, patience, environment, run);
+            let lock = lock.map_err(OperationError::below)?;
+            let indexed = repository.load_index(run).map_err(OperationError::below)?;
+            let id = hands::snapshot_id(&copy.snapshot)?;
+            let restored = restore_data(&indexed, id, target, settings, run);
+            drop(lock);
+            restored.map_err(OperationError::below)
+        });
+        interrupted(run)?;
+        match restored {
+            Ok(restored) => {
+                let used = PointUsed {
+                    data: chosen.point.data.clone(),
+                    point: chosen.point.id.clone(),
+                    repository: copy.repository.clone(),
+                    snapshot: copy.snapshot.clone(),
+                    data_time: chosen.point.data_time,
+                    bytes: Some(restored.bytes),
+                };
+                return Ok(RestoredItem { used, restored });
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or(OperationError::Bug { what: "no copy was chosen".to_owned() }))
+}

@@ -1,0 +1,204 @@
+//! `muster status` and `muster gate`: what all of it proves today.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use muster_control::matrix::{Cell, Gate, Question, cell, gate, sentence};
+use muster_model::{Disruption, DrillResult, RecoveryPoint};
+use muster_plan::document::{Objective, Service};
+use serde::Serialize;
+
+use crate::{
+    drill::restored_data,
+    error::OperationError,
+    points,
+    records::{Appointment, Record},
+    state::Logged,
+    workspace::Workspace,
+};
+
+/// The object of `status --json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// How much is proven.
+    pub sentence: String,
+    /// Service × disruption.
+    pub matrix: Vec<Cell>,
+    /// Repositories that did not answer.
+    pub unreachable: Vec<(String, String)>,
+    /// Recoveries that were cut off and can be resumed.
+    pub unfinished_recoveries: Vec<String>,
+}
+
+/// Computes the matrix.
+///
+/// # Errors
+/// Fails when the ledger cannot be read.
+pub fn status(workspace: &Workspace) -> Result<Status, OperationError> {
+    let listed = points::list(workspace, None)?;
+    let drills = drills(workspace)?;
+    let matrix = matrix(workspace, &drills, &listed.points, None);
+    Ok(Status {
+        sentence: sentence(&matrix),
+        matrix,
+        unreachable: listed.unreachable,
+        unfinished_recoveries: crate::recover::unfinished_services(workspace)?,
+    })
+}
+
+/// What the gate says, and why.
+#[derive(Debug, Clone, Serialize)]
+pub struct GateReport {
+    /// Whether it is open.
+    pub gate: Gate,
+    /// How much is proven.
+    pub sentence: String,
+    /// The cells that keep it shut.
+    pub because: Vec<Cell>,
+}
+
+/// Decides whether to let a change through. `max_age` only tightens what tiers say.
+///
+/// # Errors
+/// Fails when the ledger cannot be read.
+pub fn gate_report(
+    workspace: &Workspace,
+    services: &[String],
+    max_age: Option<Duration>,
+) -> Result<GateReport, OperationError> {
+    for name in services {
+        workspace.service(name)?;
+    }
+    let drills = drills(workspace)?;
+    let mut cells = matrix(workspace, &drills, &[], max_age);
+    cells.retain(|cell| services.is_empty() || services.contains(&cell.service));
+    let verdict = gate(&cells);
+    let sentence = sentence(&cells);
+    cells.retain(|cell| cell.verdict != muster_control::matrix::Standing::Proven);
+    Ok(GateReport { gate: verdict, sentence, because: cells })
+}
+
+/// The drills that ended, in the order in which they did.
+///
+/// # Errors
+/// Fails when the ledger cannot be read.
+pub fn drills(workspace: &Workspace) -> Result<Vec<DrillResult>, OperationError> {
+    let history = workspace.state.history(&["drill-ended"])?;
+    Ok(history
+        .into_iter()
+        .filter_map(|logged| match logged.record {
+            Record::DrillEnded(drill) => Some(*drill),
+            _ => None,
+        })
+        .collect())
+}
+
+/// An appointment of the calendar, and what became of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct AppointmentState {
+    /// The service.
+    pub service: String,
+    /// What is rehearsed.
+    pub disruption: Disruption,
+    /// When it is due.
+    pub due: Timestamp,
+    /// When it is too late.
+    pub until: Timestamp,
+    /// `to come`, `due`, `held` or `expired`.
+    pub state: &'static str,
+}
+
+/// Appointments shown: the newest.
+const APPOINTMENTS_SHOWN: usize = 20;
+
+/// The newest appointments of the calendar, oldest first.
+///
+/// # Errors
+/// Fails when the ledger cannot be read.
+pub fn appointments(workspace: &Workspace) -> Result<Vec<AppointmentState>, OperationError> {
+    let history =
+        workspace.state.history(&["drill-scheduled", "drill-started", "drill-expired"])?;
+    let now = Timestamp::now();
+    let mut all: Vec<AppointmentState> = history
+        .iter()
+        .filter_map(|logged| match &logged.record {
+            Record::DrillScheduled(planned) => Some(AppointmentState {
+                service: planned.service.clone(),
+                disruption: planned.disruption,
+                due: planned.due,
+                until: planned.until,
+                state: state_of(&history, planned, now),
+            }),
+            _ => None,
+        })
+        .collect();
+    all.sort_by_key(|appointment| appointment.due);
+    let surplus = all.len().saturating_sub(APPOINTMENTS_SHOWN);
+    Ok(all.split_off(surplus))
+}
+
+fn state_of(history: &[Logged], planned: &Appointment, now: Timestamp) -> &'static str {
+    let is_held = history.iter().any(|logged| {
+        matches!(&logged.record, Record::DrillStarted(started)
+            if started.service == planned.service && started.disruption == planned.disruption
+                && started.due == Some(planned.due))
+    });
+    match () {
+        () if is_held => "held",
+        () if planned.due > now => "to come",
+        () if planned.until < now => "expired",
+        () => "due",
+    }
+}
+
+/// Every service × disruption that has an objective, in the plan's order.
+pub(crate) fn matrix(
+    workspace: &Workspace,
+    drills: &[DrillResult],
+    points: &[RecoveryPoint],
+    max_age: Option<Duration>,
+) -> Vec<Cell> {
+    let now = Timestamp::now();
+    let mut cells = Vec::new();
+    for service in &workspace.plan.services {
+        let tier = workspace.plan.tier_of(service);
+        let tier_age = tier.and_then(|tier| tier.evidence_max_age);
+        let age = match (tier_age, max_age) {
+            (Some(tier), Some(max)) => Some(tier.min(max)),
+            (tier, max) => tier.or(max),
+        };
+        let data = data_of(service);
+        for (disruption, objective) in &service.objectives {
+            let question = question(service, &data, *disruption, objective, age);
+            cells.push(cell(&question, drills, points, now));
+        }
+    }
+    cells
+}
+
+/// The data that a recovery of the service needs.
+fn data_of(service: &Service) -> Vec<String> {
+    let restored = restored_data(service);
+    if restored.is_empty() {
+        return service.data.iter().map(|item| item.name.clone()).collect();
+    }
+    restored
+}
+
+fn question<'a>(
+    service: &'a Service,
+    data: &'a [String],
+    disruption: Disruption,
+    objective: &Objective,
+    evidence_max_age: Option<Duration>,
+) -> Question<'a> {
+    Question {
+        service: &service.name,
+        place: &service.place,
+        data,
+        disruption,
+        rto: objective.rto,
+        rpo: objective.rpo,
+        evidence_max_age,
+    }
+}

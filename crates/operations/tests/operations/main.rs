@@ -1,0 +1,6 @@
+//! Operations against real data: real SQLite databases, real folders, real processes.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+mod common;
+mod drills;
