@@ -35,6 +35,10 @@ pub(crate) enum Problem {
     ListFile,
     /// The command whose output is to be backed up failed.
     SourceCommand,
+    /// There is a plan where one should be written.
+    PlanExists,
+    /// The plan cannot be written.
+    PlanUnwritable,
     /// A file of the repository is not what it should be.
     FileDamaged,
     /// The result cannot be written.
@@ -61,6 +65,8 @@ impl Problem {
             Self::PasswordCommand => "password-command",
             Self::ListFile => "list-file",
             Self::SourceCommand => "source-command",
+            Self::PlanExists => "plan-exists",
+            Self::PlanUnwritable => "plan-unwritable",
             Self::FileDamaged => "file-damaged",
             Self::OutputFailed => "output-failed",
             Self::OutputClosed => "output-closed",
@@ -80,7 +86,9 @@ impl Problem {
             | Self::PasswordFile
             | Self::PasswordCommand
             | Self::ListFile => Class::Input,
+            Self::PlanExists => Class::Conflict,
             Self::SourceCommand
+            | Self::PlanUnwritable
             | Self::OutputFailed
             | Self::OutputClosed
             | Self::SignalsUnavailable => Class::Transient,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use muster_ledger::{Filter, Ledger};
+use muster_ledger::{Filter, Ledger, LedgerError};
 use muster_repository::environment::Environment;
 use rustix::fs::{FlockOperation, flock};
 
@@ -46,6 +46,19 @@ impl State {
     pub fn open(dir: &Path) -> Result<Self, OperationError> {
         let ledger = Ledger::open(dir).map_err(OperationError::below)?;
         Ok(Self { dir: dir.to_owned(), ledger, environment: Environment::detect() })
+    }
+
+    /// Opens the state to read it; makes and changes nothing. `None` when there is none yet.
+    ///
+    /// # Errors
+    /// Fails when there is a ledger and it cannot be read.
+    pub fn open_read_only(dir: &Path) -> Result<Option<Self>, OperationError> {
+        let ledger = match Ledger::open_read_only(dir) {
+            Ok(ledger) => ledger,
+            Err(LedgerError::Missing { .. }) => return Ok(None),
+            Err(error) => return Err(OperationError::below(error)),
+        };
+        Ok(Some(Self { dir: dir.to_owned(), ledger, environment: Environment::detect() }))
     }
 
     /// Writes a record down; it is durable when this returns. Returns its index.

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use muster_model::{Finding, Severity};
 use muster_plan::{
-    Plan,
+    Facts, Plan,
     document::{DataItem, DataSource, Service},
 };
 
@@ -54,14 +54,19 @@ pub fn findings(
 ) -> Result<Vec<Finding>, OperationError> {
     let mut all = read.parsed.findings.clone();
     if let Some(plan) = &read.parsed.plan {
-        let facts = match state {
-            Some(state) => facts::gather(state)?,
-            None => muster_plan::document::Facts::default(),
-        };
+        let facts = facts(state)?;
         all.extend(muster_plan::assess(plan, &read.parsed.positions, &facts, now));
     }
     all.sort_by_key(|finding| (finding.line, finding.column));
     Ok(all)
+}
+
+/// What was measured; nothing, where there is no state.
+///
+/// # Errors
+/// Fails when the state cannot be read.
+pub fn facts(state: Option<&State>) -> Result<Facts, OperationError> {
+    state.map_or_else(|| Ok(Facts::default()), facts::gather)
 }
 
 /// The plan and the state, ready to work.
