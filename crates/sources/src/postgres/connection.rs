@@ -44,6 +44,31 @@ impl PostgresSource {
     pub fn new(url: impl Into<String>) -> Self {
         Self { url: url.into(), password: None }
     }
+
+    /// Where the server answers: hosts and ports. A host that begins with `/` is the folder of a
+    /// socket.
+    ///
+    /// # Errors
+    /// Fails when the URL cannot be understood.
+    pub fn endpoints(&self) -> Result<Vec<(String, u16)>, PostgresError> {
+        let config = Target::parse(self)?.config;
+        let ports = config.get_ports();
+        let port = |index: usize| ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+        let host = |(index, host): (usize, &Host)| match host {
+            Host::Tcp(name) => (name.clone(), port(index)),
+            Host::Unix(folder) => (folder.display().to_string(), port(index)),
+        };
+        Ok(config.get_hosts().iter().enumerate().map(host).collect())
+    }
+
+    /// The folder of the server's data, when it tells and stands on this machine.
+    #[must_use]
+    pub fn data_directory(&self) -> Option<PathBuf> {
+        let mut session = Target::parse(self).ok()?.connect().ok()?;
+        let row = session.client().query_one("show data_directory", &[]).ok()?;
+        let folder = PathBuf::from(row.try_get::<_, String>(0).ok()?);
+        folder.is_dir().then_some(folder)
+    }
 }
 
 impl fmt::Debug for PostgresSource {
