@@ -125,7 +125,7 @@ pub(crate) fn restored(
 ///
 /// # Errors
 /// Fails when no copy can be read, or the cluster cannot be made.
-pub(crate) fn make_empty(world: &World<'_>, item: &DataItem) -> Result<(), OperationError> {
+pub(crate) fn make_empty(world: &World<'_>, item: &DataItem) -> Result<Server, OperationError> {
     let run = Run::new();
     tokio::task::block_in_place(|| {
         let copy = world.model_of(&item.name)?;
@@ -134,7 +134,7 @@ pub(crate) fn make_empty(world: &World<'_>, item: &DataItem) -> Result<(), Opera
         let port = free_port().map_err(OperationError::io("find", "a free port"))?;
         let data = world.data_dir(&item.name);
         let made = postgres::empty_like(&programs, &cluster, &data, port, user(item), &run);
-        made.map(drop).map_err(OperationError::below)
+        Ok(Server::of(world, item, made.map_err(OperationError::below)?))
     })
 }
 

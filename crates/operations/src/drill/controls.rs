@@ -180,7 +180,13 @@ impl Controls<'_> {
         if reds.iter().any(|(_, red)| *red) {
             return Ok((Vec::new(), reds));
         }
-        let seen = self.listen_to(runner).await?;
+        let seen = match (self.listen_to(runner).await, ended) {
+            (Err(OperationError::Below(_)), Ended::Failed { summary, why }) => {
+                let help = "a control could not be made: mend the cause".to_owned();
+                return Err(OperationError::StepFailed { summary, why, help });
+            }
+            (seen, _) => seen?,
+        };
         let stayed_red = |tally: &Tally| tally.first_green.is_none() && tally.failures > 0;
         Ok((seen.tallies.iter().map(stayed_red).collect(), reds))
     }

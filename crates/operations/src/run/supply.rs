@@ -137,11 +137,11 @@ fn used(chosen: &Chosen, copy: &PointCopy, restored: &Restored) -> PointUsed {
 }
 
 /// Makes the data item exist and be empty.
-fn empty(world: &World<'_>, name: &str) -> Result<(), OperationError> {
+fn empty(world: &mut World<'_>, name: &str) -> Result<(), OperationError> {
     let item = world.item(name)?;
     let path: PathBuf = world.data_path(item);
     if world.has_server(name) {
-        return postgres::make_empty(world, item);
+        return world.make_empty_server(name);
     }
     let dir = world.data_dir(name);
     crate::state::make_private(&dir).map_err(OperationError::io("make the folder", &dir))?;

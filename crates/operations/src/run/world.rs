@@ -1,6 +1,7 @@
 //! The world that a runbook runs in: where data comes from and goes to.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -42,6 +43,8 @@ pub(crate) struct World<'w> {
     pub(crate) supply: Supply,
     /// The item that is damaged as soon as its server runs: for a control.
     pub(crate) damage: Option<String>,
+    /// Servers that were prepared as their data was made.
+    prepared: BTreeMap<String, Server>,
 }
 
 impl<'w> World<'w> {
@@ -80,6 +83,7 @@ impl<'w> World<'w> {
             names,
             supply,
             damage: None,
+            prepared: BTreeMap::new(),
         })
     }
 
@@ -122,12 +126,22 @@ impl<'w> World<'w> {
     }
 
     /// The server that an item needs; to be launched once its data is there.
-    pub(crate) fn server_of(&self, name: &str) -> Result<Option<Server>, OperationError> {
+    pub(crate) fn server_of(&mut self, name: &str) -> Result<Option<Server>, OperationError> {
+        if let Some(server) = self.prepared.remove(name) {
+            return Ok(Some(server));
+        }
         let item = self.item(name)?;
         match &item.source {
             DataSource::Postgres { .. } => Server::prepare(self, item).map(Some),
             _ => Ok(None),
         }
+    }
+
+    /// Makes a data item that is an empty server.
+    pub(crate) fn make_empty_server(&mut self, name: &str) -> Result<(), OperationError> {
+        let server = postgres::make_empty(self, self.item(name)?)?;
+        self.prepared.insert(name.to_owned(), server);
+        Ok(())
     }
 
     /// Removes what a restore of this item left.
