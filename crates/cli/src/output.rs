@@ -53,6 +53,7 @@ pub(crate) struct Output {
     json: bool,
     verbosity: Verbosity,
     colored: bool,
+    results_colored: bool,
 }
 
 impl Output {
@@ -63,12 +64,17 @@ impl Output {
             (false, 0) => Verbosity::Normal,
             (false, _) => Verbosity::Verbose,
         };
-        let colored = match args.color {
+        let colored = |is_terminal: bool| match args.color {
             Color::Always => true,
             Color::Never => false,
-            Color::Auto => io::stderr().is_terminal() && variable_set("NO_COLOR").is_none(),
+            Color::Auto => is_terminal && variable_set("NO_COLOR").is_none(),
         };
-        Self { json: args.json, verbosity, colored }
+        Self {
+            json: args.json,
+            verbosity,
+            colored: colored(io::stderr().is_terminal()),
+            results_colored: colored(io::stdout().is_terminal()),
+        }
     }
 
     /// Whether results are JSON.
@@ -115,6 +121,27 @@ impl Output {
         let mut results = self.results();
         results.json(value)?;
         results.finish()
+    }
+
+    /// Tells a line of a story that is the result itself: on standard output, or on standard
+    /// error where the result is JSON. Nothing with `--quiet`.
+    pub(crate) fn story(&self, line: impl fmt::Display) -> Result<(), Failure> {
+        match (self.verbosity, self.json) {
+            (Verbosity::Quiet, _) => Ok(()),
+            (_, true) => {
+                notice(line);
+                Ok(())
+            }
+            (_, false) => self.line(line),
+        }
+    }
+
+    /// Colours a part of a story, if the stream that it goes to is coloured.
+    pub(crate) fn paint_story(&self, text: &str, style: &str) -> String {
+        match if self.json { self.colored } else { self.results_colored } {
+            true => format!("\x1b[{style}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
     }
 
     /// Tells what is going on, unless `--quiet` or `--json`.
@@ -216,7 +243,8 @@ pub(crate) fn usage_error(error: &clap::Error) -> Exit {
     if json {
         let text = error.render().to_string();
         let message = text.trim_start_matches("error: ").trim_end();
-        let output = Output { json, verbosity: Verbosity::Normal, colored: false };
+        let output =
+            Output { json, verbosity: Verbosity::Normal, colored: false, results_colored: false };
         output.error_json(&serde_json::json!({"error": {
             "code": Problem::Usage.code(),
             "class": muster_model::Class::Input.as_str(),
@@ -397,7 +425,12 @@ mod tests {
 
     #[test]
     fn failures_are_told_with_causes_and_help() {
-        let output = Output { json: false, verbosity: Verbosity::Quiet, colored: false };
+        let output = Output {
+            json: false,
+            verbosity: Verbosity::Quiet,
+            colored: false,
+            results_colored: false,
+        };
         let failure = Failure::usage("open the repository")
             .caused_by(&io::Error::other("the disk is on fire"))
             .help("put it out");
