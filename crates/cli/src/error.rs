@@ -17,6 +17,8 @@ pub(crate) type Outcome = Result<crate::exit::Exit, Failure>;
 pub(crate) enum Problem {
     /// The arguments make no sense together.
     Usage,
+    /// What was named does not exist.
+    NotFound,
     /// A store that this version cannot open.
     StoreUnsupported,
     /// The file that should hold the repository's path cannot be read.
@@ -50,6 +52,7 @@ impl Problem {
     pub(crate) fn code(self) -> &'static str {
         match self {
             Self::Usage => "usage",
+            Self::NotFound => "not-found",
             Self::StoreUnsupported => "store-unsupported",
             Self::RepositoryFile => "repository-file",
             Self::PasswordMissing => "password-missing",
@@ -68,6 +71,7 @@ impl Problem {
 
     fn class(self) -> Class {
         match self {
+            Self::NotFound => Class::NotFound,
             Self::Usage
             | Self::StoreUnsupported
             | Self::RepositoryFile

@@ -101,6 +101,13 @@ impl Output {
         }
     }
 
+    /// Prints text as it is: a document.
+    pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
+        let mut results = self.results();
+        results.text(text)?;
+        results.finish()
+    }
+
     /// Writes one line of a result.
     pub(crate) fn line(&self, line: impl fmt::Display) -> Result<(), Failure> {
         let mut results = self.results();
