@@ -67,6 +67,8 @@ pub(super) struct Measured {
     pub(super) orders: Orders,
     /// What was seen from outside.
     pub(super) outside: SeenOutside,
+    /// What the drill before it found.
+    pub(super) rehearsal: DrillResult,
     /// What Muster measured.
     pub(super) recovery: DrillResult,
     /// The report.
@@ -97,7 +99,7 @@ fn word(text: &str) -> Cow<'_, str> {
 impl Measured {
     /// Whether the objectives were met.
     pub(super) fn is_met(&self) -> bool {
-        self.recovery.verdict == Verdict::Pass
+        [&self.rehearsal, &self.recovery].iter().all(|result| result.verdict == Verdict::Pass)
     }
 
     /// Tells the figures, except the command that checks them.
@@ -106,7 +108,7 @@ impl Measured {
         self.tell_time(story)?;
         self.tell_loss(story)?;
         self.tell_orders(story)?;
-        for reason in &self.recovery.reasons {
+        for reason in self.rehearsal.reasons.iter().chain(&self.recovery.reasons) {
             row(story, "Missed", &story.paint(reason, BAD))?;
         }
         row(story, "Report", &self.report)?;

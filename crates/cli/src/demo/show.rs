@@ -17,8 +17,9 @@ use std::{
 };
 
 use jiff::Timestamp;
-use muster_model::{Disruption, units::parse_duration};
+use muster_model::{Disruption, DrillResult, units::parse_duration};
 use muster_operations::{
+    drill::{self, DrillRequest},
     evidence,
     looping::{self, Turn},
     protect::Selection,
@@ -56,6 +57,9 @@ const POINTS_MIN: usize = 3;
 
 /// What takes longer than this on a machine that works, does not happen.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a drill writes markers of its own: the loop has written many by then.
+const MARKING: Duration = Duration::from_secs(1);
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(10);
@@ -127,7 +131,7 @@ struct Demo<'a> {
 /// What the loop did.
 enum Deed {
     /// A recovery point is in both regions.
-    Saved(Point),
+    Saved(Instant, Point),
     /// Something did not work.
     Trouble(String),
 }
@@ -136,7 +140,15 @@ enum Deed {
 struct Struck {
     at: Moment,
     points: usize,
+    rehearsal: DrillResult,
     seen_at: Moment,
+}
+
+/// What was seen of the loop so far.
+struct Watch<'d> {
+    deeds: &'d Receiver<Deed>,
+    points: usize,
+    begun: Instant,
 }
 
 impl Demo<'_> {
@@ -184,23 +196,28 @@ impl Demo<'_> {
         self.story.act("Protect: every 3 s into eu-west, with a copy in eu-north")?;
         let watcher = Prober::start(&production.url, Prober::EVERY);
         let watcher = watcher.map_err(DemoError::example("watch the example service"))?;
-        let (sender, deeds) = mpsc::channel();
-        let tell = move |turn: &Turn<'_>| {
-            // If nobody listens any more, the disaster has struck.
-            deed(turn).map(|deed| sender.send(deed)).transpose().ok();
-        };
         let (host, selection) = (Run::new(), Selection::default());
-        let (at, points) = thread::scope(|scope| {
+        let (sender, deeds) = mpsc::channel();
+        let tell = |turn: &Turn<'_>| {
+            let deed = deed(turn).filter(|_| !host.cancel.is_requested());
+            // If nobody listens any more, the disaster has struck.
+            deed.map(|deed| sender.send(deed)).transpose().ok();
+        };
+        let (at, points, rehearsal) = thread::scope(|scope| {
             let ends = EndOfHost(&host);
             let looper = scope.spawn(|| looping::run(workspace, &selection, &host, &tell));
-            let points = self.watch_points(&deeds, || looper.is_finished())?;
+            let mut watch = Watch { deeds: &deeds, points: 0, begun: Instant::now() };
+            let has_ended = || looper.is_finished();
+            self.watch_points(&mut watch, Duration::ZERO, has_ended)?;
+            let rehearsal = self.rehearse(workspace, &mut watch)?;
+            self.watch_points(&mut watch, self.args.protect_for, has_ended)?;
             self.story.act("Disaster: eu-west is lost")?;
             let at = Moment::now();
             self.story.strikes(at);
             production.kill().map_err(DemoError::example("kill the example service"))?;
             // What protects runs in eu-west too.
             drop(ends);
-            Ok::<_, Failure>((at, points))
+            Ok::<_, Failure>((at, watch.points, rehearsal))
         })?;
         let acknowledged = load.acknowledged().len();
         self.story.tell(format_args!("kill -9; {acknowledged} orders were acknowledged"))?;
@@ -214,36 +231,66 @@ impl Demo<'_> {
         self.until("a customer without an answer", || load.first_failure_at())?;
         let after = seen_at.instant.duration_since(at.instant).as_secs_f64();
         self.story.tell(format_args!("outside, the shop was seen to be down at T+{after:.2} s"))?;
-        Ok(Struck { at, points, seen_at })
+        Ok(Struck { at, points, rehearsal, seen_at })
     }
 
-    /// Tells of recovery points until there are enough.
+    /// Tells of recovery points until there are enough, and it went well for so long.
     fn watch_points(
         &self,
-        deeds: &Receiver<Deed>,
+        watch: &mut Watch<'_>,
+        long: Duration,
         has_ended: impl Fn() -> bool,
-    ) -> Result<usize, Failure> {
-        let begun = Instant::now();
-        let (mut points, mut troubles) = (0, Vec::new());
-        while points < POINTS_MIN || begun.elapsed() < self.args.protect_for {
+    ) -> Result<(), Failure> {
+        let mut trouble = None;
+        while watch.points < POINTS_MIN || watch.begun.elapsed() < long {
             self.go_on()?;
-            if points < POINTS_MIN && begun.elapsed() > PATIENCE + self.args.protect_for {
-                return Err(late("three recovery points", &troubles).into());
+            if watch.points < POINTS_MIN && watch.begun.elapsed() > PATIENCE {
+                return Err(late("three recovery points", trouble).into());
             }
-            match deeds.recv_timeout(LOOK) {
-                Ok(Deed::Saved(point)) => {
-                    points += 1;
-                    self.story.point(points, &point)?;
-                }
-                Ok(Deed::Trouble(why)) => {
-                    self.story.tell(&why)?;
-                    troubles.push(why);
-                }
+            match watch.deeds.recv_timeout(LOOK) {
+                Ok(deed) => trouble = self.tell_deed(deed, &mut watch.points)?.or(trouble),
                 Err(RecvTimeoutError::Timeout) if !has_ended() => {}
-                Err(_) => return Err(late("the protection, which ended", &troubles).into()),
+                Err(_) => return Err(late("the protection, which ended", trouble).into()),
             }
         }
-        Ok(points)
+        Ok(())
+    }
+
+    /// Tells what the loop did; gives back what did not work.
+    fn tell_deed(&self, deed: Deed, points: &mut usize) -> Result<Option<String>, Failure> {
+        match deed {
+            Deed::Saved(at, point) => {
+                *points += 1;
+                self.story.point(at, *points, &point).map(|()| None)
+            }
+            Deed::Trouble(why) => self.story.tell(&why).map(|()| Some(why)),
+        }
+    }
+
+    /// Holds a drill while the service serves and its protection goes on.
+    fn rehearse(
+        &self,
+        workspace: &Workspace,
+        watch: &mut Watch<'_>,
+    ) -> Result<DrillResult, Failure> {
+        self.story.act("Rehearse: a drill of the same loss, beside the running service")?;
+        let request = DrillRequest {
+            service: SERVICE.to_owned(),
+            disruption: Disruption::RegionLoss,
+            at: None,
+            point: None,
+            marking: MARKING,
+        };
+        let teller = Teller::new(&self.story, workspace, self.run);
+        let result = drill::run(workspace, &request, &teller, self.run);
+        teller.failure()?;
+        let result = result?;
+        self.go_on()?;
+        self.story.act("Protection went on meanwhile, and goes on")?;
+        for deed in watch.deeds.try_iter() {
+            self.tell_deed(deed, &mut watch.points)?;
+        }
+        Ok(result)
     }
 
     fn recover(
@@ -268,12 +315,8 @@ impl Demo<'_> {
         let recovered = RecoveredService(workspace);
         let teller = Teller::new(story, workspace, self.run);
         let result = recover::recover(workspace, &request, proposal, &teller, self.run);
-        // A story that nobody could hear explains why the run was cut off.
-        let (outside, result) = match (teller.outside(), result) {
-            (Ok(outside), result) => (outside, result?),
-            (Err(_), Err(error)) if self.run.cancel.is_requested() => return Err(error.into()),
-            (Err(failure), _) => return Err(failure),
-        };
+        let outside = teller.outside()?;
+        let result = result?;
         let orders = self.ask_for_orders(load, &outside)?;
         let outside = self.seen(outside, struck);
         drop(recovered);
@@ -284,6 +327,7 @@ impl Demo<'_> {
             points_copied: struck.points,
             orders,
             outside,
+            rehearsal: struck.rehearsal.clone(),
             recovery: result,
             report: self.shown("report.html"),
             evidence: self.shown("evidence.tar"),
@@ -385,27 +429,23 @@ impl Demo<'_> {
             }
             self.go_on()?;
             if begun.elapsed() > PATIENCE {
-                return Err(late(what, &[]).into());
+                return Err(late(what, None).into());
             }
             thread::park_timeout(LOOK);
         }
     }
 }
 
-fn late(what: &'static str, troubles: &[String]) -> DemoError {
-    let why = troubles.last().map_or("nothing was told", String::as_str);
-    DemoError::Late {
-        what,
-        waited_s: PATIENCE.as_secs(),
-        source: std::io::Error::other(why.to_owned()),
-    }
+fn late(what: &'static str, trouble: Option<String>) -> DemoError {
+    let why = trouble.unwrap_or_else(|| "nothing was told".to_owned());
+    DemoError::Late { what, waited_s: PATIENCE.as_secs(), source: std::io::Error::other(why) }
 }
 
 /// What there is to tell of a turn of the loop.
 fn deed(turn: &Turn<'_>) -> Option<Deed> {
     match turn {
         Turn::Ran { report, .. } => match Point::of(report) {
-            Some(point) => Some(Deed::Saved(point)),
+            Some(point) => Some(Deed::Saved(Instant::now(), point)),
             None => {
                 let backups = report.backups.iter().filter_map(|backup| backup.error.clone());
                 let copies = report.copies.iter().filter_map(|copy| copy.error.clone());

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use muster_model::units::format_size;
+use muster_model::{DrillResult, Verdict, units::format_size};
 use muster_operations::{
     protect::JobReport,
     records::Record,
@@ -52,9 +52,15 @@ impl<'o> Story<'o> {
 
     /// Tells what happened just now.
     pub(super) fn tell(&self, text: impl fmt::Display) -> Result<(), Failure> {
+        self.tell_of(Instant::now(), text)
+    }
+
+    /// Tells what happened at a moment.
+    fn tell_of(&self, at: Instant, text: impl fmt::Display) -> Result<(), Failure> {
+        let since = |start: Instant| at.saturating_duration_since(start).as_secs_f64();
         let time = match self.impact.get() {
-            Some(impact) => format!("T+{:>4.1} s", impact.instant.elapsed().as_secs_f64()),
-            None => format!("{:>6.1} s", self.began.elapsed().as_secs_f64()),
+            Some(impact) => format!("T+{:>4.1} s", since(impact.instant)),
+            None => format!("{:>6.1} s", since(self.began)),
         };
         self.output.story(format_args!("  {}  {text}", self.paint(&time, FAINT)))
     }
@@ -70,15 +76,16 @@ impl<'o> Story<'o> {
     }
 
     /// Tells of a recovery point that is in both regions.
-    pub(super) fn point(&self, number: usize, point: &Point) -> Result<(), Failure> {
+    pub(super) fn point(&self, at: Instant, number: usize, point: &Point) -> Result<(), Failure> {
         let Point { orders, bytes, took, lag } = point;
-        self.tell(format_args!(
-            "point {number:<2} {orders:>4} orders, {:>9}   saved in {:.1} s, in eu-north {:.1} s \
+        let text = format!(
+            "point {number:<2} {orders:>4} orders, {:>9}   saved in {:.2} s, in eu-north {:.2} s \
              later",
             format_size(*bytes),
             took.as_secs_f64(),
             lag.as_secs_f64(),
-        ))
+        );
+        self.tell_of(at, text)
     }
 }
 
@@ -137,6 +144,16 @@ impl<'a> Teller<'a> {
         Self { story, workspace, run, seen: Mutex::default() }
     }
 
+    /// Fails when the story could not be told.
+    ///
+    /// # Errors
+    ///
+    /// As the story did.
+    pub(super) fn failure(self) -> Result<(), Failure> {
+        let seen = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+        seen.failure.map_or(Ok(()), Err)
+    }
+
     /// Who watched from outside.
     ///
     /// # Errors
@@ -181,8 +198,29 @@ impl<'a> Teller<'a> {
                 rule.expected.as_deref().unwrap_or("?"),
                 rule.actual.as_deref().unwrap_or("?")
             )),
+            Chapter::DrillStarted { number, .. } => {
+                story.tell(format_args!("drill {number} has its place in the signed log"))
+            }
+            Chapter::CutOff { .. } => story.tell("an imagined disaster: from here on time counts"),
+            Chapter::Controls => {
+                story.tell("now the same probes against nothing, and against damaged data")
+            }
+            Chapter::Judged { result } if !result.negative_controls.is_empty() => {
+                self.judged(result)
+            }
             _ => Ok(()),
         }
+    }
+
+    /// What a drill found.
+    fn judged(&self, result: &DrillResult) -> Result<(), Failure> {
+        let style = if result.verdict == Verdict::Pass { GOOD } else { BAD };
+        let red = result.negative_controls.iter().filter(|control| control.ok).count();
+        self.story.tell(format_args!(
+            "{}: {red} of {} controls turned red, nothing touched production",
+            self.story.paint(result.verdict.as_str(), style),
+            result.negative_controls.len(),
+        ))
     }
 
     fn bad(&self, text: &str) -> String {

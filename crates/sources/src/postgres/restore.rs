@@ -57,7 +57,13 @@ pub fn restore_into(
     let user = run_as::choose(user, source.cluster.owner.as_deref())?;
     let server = beside(&target, "server");
     refuse_unless_empty(&server, overwrite)?;
-    let mut restored = Restored { path: target.clone(), bytes: 0, files: 0, left_out: Vec::new() };
+    let mut restored = Restored {
+        path: target.clone(),
+        bytes: 0,
+        files: 0,
+        left_out: Vec::new(),
+        damaged: false,
+    };
     restore_tree(repository, source.data, &target, overwrite, &mut restored, run)?;
     let tablespaces = beside(&target, "tablespaces");
     if let Some(tree) = source.tablespaces {
@@ -165,6 +171,7 @@ fn restore_tree(
     let report = restore(repository, tree, &options, run)?;
     restored.bytes += report.counts.bytes_restored;
     restored.files += report.counts.files_restored;
+    restored.damaged |= report.found_damage();
     restored.left_out.extend(left_out(&report));
     private(target)
 }
