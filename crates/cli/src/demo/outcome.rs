@@ -1,9 +1,9 @@
 //! What the demo measured, and how it is told at the end.
 
-use std::{borrow::Cow, path::Path};
+use std::{borrow::Cow, path::Path, time::Duration};
 
 use jiff::Timestamp;
-use muster_model::{DrillResult, Verdict, units::format_duration};
+use muster_model::{DrillResult, Verdict};
 use serde::Serialize;
 
 use super::{
@@ -34,7 +34,9 @@ impl From<Acknowledged> for LostOrder {
 pub(super) struct Orders {
     /// Orders that were acknowledged before the disaster.
     pub(super) acknowledged: usize,
-    /// Of these, those that the recovered service has.
+    /// Orders that were sent and not acknowledged: some may have been placed all the same.
+    pub(super) unanswered: u64,
+    /// Of those acknowledged, those that the recovered service has.
     pub(super) recovered: usize,
     /// Of these, those that it has not.
     pub(super) lost: Vec<LostOrder>,
@@ -71,6 +73,8 @@ pub(super) struct Measured {
     pub(super) rehearsal: DrillResult,
     /// What Muster measured.
     pub(super) recovery: DrillResult,
+    /// The plan.
+    pub(super) plan: String,
     /// The report.
     pub(super) report: String,
     /// The bundle of evidence.
@@ -111,6 +115,7 @@ impl Measured {
         for reason in self.rehearsal.reasons.iter().chain(&self.recovery.reasons) {
             row(story, "Missed", &story.paint(reason, BAD))?;
         }
+        row(story, "Plan", &self.plan)?;
         row(story, "Report", &self.report)?;
         row(story, "Evidence", &format!("{}, signed; anybody can check it:", self.evidence))?;
         story.plain("")
@@ -118,7 +123,7 @@ impl Measured {
 
     fn tell_time(&self, story: &Story<'_>) -> Result<(), Failure> {
         let time = &self.recovery.recovery_time;
-        let actual = time.actual_s.map_or("never".to_owned(), |s| format!("{s:.1} s"));
+        let actual = time.actual_s.map_or("never".to_owned(), |s| format!("{s:.2} s"));
         let verdict = judged(story, time.actual_s, time.objective_s);
         row(story, "Recovery time", &figures(&actual, time.objective_s, &verdict))?;
         let phases = time.phases.iter().filter_map(|phase| Some((&phase.name, phase.s?)));
@@ -141,7 +146,7 @@ impl Measured {
     fn tell_loss(&self, story: &Story<'_>) -> Result<(), Failure> {
         let loss = &self.recovery.recovery_point;
         let actual = match (loss.actual_s_min, loss.actual_s_max) {
-            (Some(min), Some(max)) => format!("{min:.1} to {max:.1} s lost"),
+            (Some(min), Some(max)) => format!("{min:.2} to {max:.2} s lost"),
             _ => "not measured".to_owned(),
         };
         let verdict = judged(story, loss.actual_s_max, loss.objective_s);
@@ -152,7 +157,7 @@ impl Measured {
     }
 
     fn tell_orders(&self, story: &Story<'_>) -> Result<(), Failure> {
-        let Orders { acknowledged, recovered, lost } = &self.orders;
+        let Orders { acknowledged, recovered, lost, .. } = &self.orders;
         let lost_count = story.paint(&format!("{} lost", lost.len()), HEADING);
         let text = format!("{acknowledged} acknowledged, {recovered} came back, {lost_count}");
         row(story, "Orders", &text)?;
@@ -175,9 +180,17 @@ fn row(story: &Story<'_>, name: &str, text: &str) -> Result<(), Failure> {
 
 /// An actual figure beside its objective.
 fn figures(actual: &str, objective_s: Option<f64>, verdict: &str) -> String {
-    let objective = objective_s.and_then(|s| std::time::Duration::try_from_secs_f64(s).ok());
-    let objective = objective.map_or("none".to_owned(), format_duration);
-    format!("{actual:<20} objective {objective:<8} {verdict}")
+    let objective = objective_s.and_then(|s| Duration::try_from_secs_f64(s).ok());
+    let objective = objective.map_or("none".to_owned(), whole);
+    format!("{actual:<22} objective {objective:<8} {verdict}")
+}
+
+/// An objective, which is a whole number of minutes or seconds here.
+fn whole(objective: Duration) -> String {
+    match objective.as_secs() {
+        seconds if seconds > 0 && seconds % 60 == 0 => format!("{} min", seconds / 60),
+        seconds => format!("{seconds} s"),
+    }
 }
 
 fn judged(story: &Story<'_>, actual_s: Option<f64>, objective_s: Option<f64>) -> String {

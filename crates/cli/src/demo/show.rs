@@ -286,7 +286,7 @@ impl Demo<'_> {
         teller.failure()?;
         let result = result?;
         self.go_on()?;
-        self.story.act("Protection went on meanwhile, and goes on")?;
+        self.story.act("The loop went on meanwhile, and goes on")?;
         for deed in watch.deeds.try_iter() {
             self.tell_deed(deed, &mut watch.points)?;
         }
@@ -329,6 +329,7 @@ impl Demo<'_> {
             outside,
             rehearsal: struck.rehearsal.clone(),
             recovery: result,
+            plan: self.stage.plan().display().to_string(),
             report: self.shown("report.html"),
             evidence: self.shown("evidence.tar"),
             key: self.shown("ledger.pub"),
@@ -369,6 +370,7 @@ impl Demo<'_> {
         ))?;
         Ok(Orders {
             acknowledged,
+            unanswered: load.failed(),
             recovered: acknowledged - missing.len(),
             lost: missing.into_iter().map(Into::into).collect(),
         })

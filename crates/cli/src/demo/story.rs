@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use muster_model::{DrillResult, Verdict, units::format_size};
+use muster_model::{DrillResult, Verdict, drill::Completeness, units::format_size};
 use muster_operations::{
     protect::JobReport,
     records::Record,
@@ -25,6 +25,9 @@ pub(super) const GOOD: &str = "32";
 pub(super) const BAD: &str = "31";
 pub(super) const HEADING: &str = "1";
 pub(super) const FAINT: &str = "2";
+
+/// What is longer is not told.
+const SHORT: usize = 20;
 
 /// Tells.
 #[derive(Debug)]
@@ -191,13 +194,7 @@ impl<'a> Teller<'a> {
                 hold.as_secs(),
                 story.paint(&format!("T+{:.2} s", after.as_secs_f64()), GOOD)
             )),
-            Chapter::Rule(rule) => story.tell(format_args!(
-                "{} of {}: {} expected, {} found",
-                rule.name,
-                rule.data,
-                rule.expected.as_deref().unwrap_or("?"),
-                rule.actual.as_deref().unwrap_or("?")
-            )),
+            Chapter::Rule(rule) => self.ruled(rule),
             Chapter::DrillStarted { number, .. } => {
                 story.tell(format_args!("drill {number} has its place in the signed log"))
             }
@@ -212,15 +209,34 @@ impl<'a> Teller<'a> {
         }
     }
 
+    /// What a rule of completeness found; long digests are in the report.
+    fn ruled(&self, rule: &Completeness) -> Result<(), Failure> {
+        let (name, data) = (&rule.name, &rule.data);
+        match (&rule.expected, &rule.actual, rule.ok) {
+            (_, _, None) => self.story.tell(format_args!("{name} of {data}: not known")),
+            (_, Some(actual), Some(true)) if actual.len() <= SHORT => {
+                self.story.tell(format_args!("{name} of {data}: {actual}, as it should be"))
+            }
+            (_, _, Some(true)) => {
+                self.story.tell(format_args!("{name} of {data}: as they should be"))
+            }
+            (expected, actual, Some(false)) => self.story.tell(format_args!(
+                "{name} of {data}: {} expected, {} found",
+                expected.as_deref().unwrap_or("?"),
+                self.bad(actual.as_deref().unwrap_or("nothing")),
+            )),
+        }
+    }
+
     /// What a drill found.
     fn judged(&self, result: &DrillResult) -> Result<(), Failure> {
+        let text = match result.verdict {
+            Verdict::Pass => "each probe was seen red, and production was not touched",
+            _ => result.reasons.first().map_or("", String::as_str),
+        };
         let style = if result.verdict == Verdict::Pass { GOOD } else { BAD };
-        let red = result.negative_controls.iter().filter(|control| control.ok).count();
-        self.story.tell(format_args!(
-            "{}: {red} of {} controls turned red, nothing touched production",
-            self.story.paint(result.verdict.as_str(), style),
-            result.negative_controls.len(),
-        ))
+        let verdict = self.story.paint(result.verdict.as_str(), style);
+        self.story.tell(format_args!("{verdict}: {text}"))
     }
 
     fn bad(&self, text: &str) -> String {

@@ -57,13 +57,8 @@ pub fn restore_into(
     let user = run_as::choose(user, source.cluster.owner.as_deref())?;
     let server = beside(&target, "server");
     refuse_unless_empty(&server, overwrite)?;
-    let mut restored = Restored {
-        path: target.clone(),
-        bytes: 0,
-        files: 0,
-        left_out: Vec::new(),
-        damaged: false,
-    };
+    let mut restored =
+        Restored { path: target.clone(), bytes: 0, files: 0, left_out: Vec::new(), damaged: false };
     restore_tree(repository, source.data, &target, overwrite, &mut restored, run)?;
     let tablespaces = beside(&target, "tablespaces");
     if let Some(tree) = source.tablespaces {
