@@ -29,6 +29,10 @@ pub(crate) struct Cli {
 /// The nouns.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Show the whole loop on this machine: protect, destroy, recover, measure, report
+    #[command(after_help = "Needs no server, no account and no root, and takes about a minute. \
+                            Ctrl-C leaves nothing behind.")]
+    Demo(demo::show::Args),
     /// Write a starter plan, with what is found here; never overwrites
     Init(init::Args),
     /// Check, show and compare the plan

@@ -13,7 +13,7 @@
 //!   which are a promise.
 //! - [`password`]: where passwords come from. Never from an argument: other users of the
 //!   machine see those.
-//! - [`demo`]: the example service that `muster demo` protects, and the customers it serves.
+//! - [`demo`]: `muster demo`, the example service that it protects, and the customers it serves.
 //! - [`progress`] and [`interrupt`]: watch a running operation, and ask it to stop.
 
 mod app;
@@ -57,6 +57,7 @@ fn main() -> ExitCode {
     let output = Output::new(&cli.output);
     // A panic is a bug; locks are released while it unwinds, and the exit code keeps its word.
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| match cli.command {
+        Command::Demo(args) => demo::show::run(&args, &output),
         Command::Init(args) => init::run(&args, &cli.plan, &output),
         Command::Plan(args) => plan::run(&args, &cli.plan, &output),
         Command::Backup(args) => verbs::backup::run(&args, &cli.plan, &output),

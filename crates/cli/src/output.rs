@@ -143,6 +143,27 @@ impl Output {
         results.finish()
     }
 
+    /// Tells a line of a story that is the result itself: on standard output, or on standard
+    /// error where the result is JSON. Nothing with `--quiet`.
+    pub(crate) fn story(&self, line: impl fmt::Display) -> Result<(), Failure> {
+        match (self.verbosity, self.json) {
+            (Verbosity::Quiet, _) => Ok(()),
+            (_, true) => {
+                notice(line);
+                Ok(())
+            }
+            (_, false) => self.line(line),
+        }
+    }
+
+    /// Colours a part of a story, if the stream that it goes to is coloured.
+    pub(crate) fn paint_story(&self, text: &str, style: &str) -> String {
+        match if self.json { self.colored } else { self.results_colored } {
+            true => format!("\x1b[{style}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
+    }
+
     /// Tells what is going on, unless `--quiet` or `--json`.
     pub(crate) fn message(&self, text: impl fmt::Display) {
         self.tell_from(Verbosity::Normal, text);

@@ -110,7 +110,8 @@ impl Controls<'_> {
         )?;
         if matches!(item.source, DataSource::Postgres { .. }) {
             // Only a running server can be damaged: the runbook starts it first.
-            let world = World { damage: Some(item.name.clone()), ..world };
+            let mut world = world;
+            world.damage = Some(item.name.clone());
             return self.questions(world, item, &against).await;
         }
         let Some(damage) = Damage::inflict(&world, item)? else {

@@ -166,6 +166,7 @@ fn restore_tree(
     let report = restore(repository, tree, &options, run)?;
     restored.bytes += report.counts.bytes_restored;
     restored.files += report.counts.files_restored;
+    restored.damaged |= report.found_damage();
     restored.left_out.extend(left_out(&report));
     private(target)
 }
