@@ -39,6 +39,10 @@ pub struct Case<'a> {
     pub controls: &'a [NegativeControl],
     /// Data items that were restored; each needs a control that turned something red.
     pub data: &'a [String],
+    /// Data items that are protected and that the runbook does not restore.
+    pub unrestored: &'a [String],
+    /// The runbook starts a service, so a control must have noticed that it was stopped.
+    pub starts: bool,
     /// Completeness rules.
     pub completeness: &'a [Completeness],
     /// Isolation proofs.
@@ -148,10 +152,22 @@ fn doubts(case: &Case<'_>) -> Vec<String> {
         Some(_) => format!("probe {} was never seen red", probe.name),
         None => format!("probe {} was not held against an empty target", probe.name),
     }));
+    if case.starts && !notices(case, STOPPED_SERVICE) {
+        reasons.push(
+            "nothing turned red when the service was stopped: no probe asks the service itself"
+                .to_owned(),
+        );
+    }
     let unquestioned = case.data.iter().filter(|data| !notices_damage(case, data));
     reasons.extend(unquestioned.map(|data| {
         format!("nothing turned red when {data} was damaged: no probe questions its content")
     }));
+    let forgotten = case.unrestored.iter();
+    reasons.extend(
+        forgotten.map(|data| {
+            format!("{data} is protected and no step restores it: it was not rehearsed")
+        }),
+    );
     let unknown = case.completeness.iter().filter(|rule| rule.ok.is_none());
     reasons.extend(unknown.map(|rule| format!("{} of {} is not known", rule.name, rule.data)));
     reasons
@@ -171,9 +187,15 @@ fn loss_doubt(case: &Case<'_>) -> Option<String> {
     }
 }
 
+/// What a control is held against that stops what the runbook started, and leaves the data.
+pub const STOPPED_SERVICE: &str = "stopped-service";
+
 /// A control with a damaged copy of this item turned something red.
 fn notices_damage(case: &Case<'_>, data: &str) -> bool {
-    let against = format!("damaged:{data}");
+    notices(case, &format!("damaged:{data}"))
+}
+
+fn notices(case: &Case<'_>, against: &str) -> bool {
     case.controls.iter().any(|control| control.against == against && control.ok)
 }
 
@@ -192,6 +214,7 @@ mod tests {
         loss: RecoveryLoss,
         markers: Option<MarkerCounts>,
         probes: Vec<ProbeResult>,
+        unrestored: Vec<String>,
         controls: Vec<NegativeControl>,
         completeness: Vec<Completeness>,
         isolation: Vec<Proof>,
@@ -234,7 +257,12 @@ mod tests {
                 failures: 3,
                 seen_red: Some(true),
             }],
-            controls: vec![control("empty-target"), control("damaged:db")],
+            unrestored: Vec::new(),
+            controls: vec![
+                control("empty-target"),
+                control("damaged:db"),
+                control(STOPPED_SERVICE),
+            ],
             completeness: Vec::new(),
             isolation: vec![Proof { name: "paths".to_owned(), ok: true, detail: String::new() }],
             cleanup: Vec::new(),
@@ -257,6 +285,8 @@ mod tests {
             probes: &story.probes,
             controls: &story.controls,
             data: &["db".to_owned()],
+            unrestored: &story.unrestored,
+            starts: true,
             completeness: &story.completeness,
             isolation: &story.isolation,
             cleanup: &story.cleanup,
@@ -307,6 +337,9 @@ mod tests {
         check(|s| s.probes[0].seen_red = None, Inconclusive, "empty target");
         check(|s| s.controls[1].ok = false, Inconclusive, "db was damaged");
         check(|s| s.controls.truncate(1), Inconclusive, "db was damaged");
+        check(|s| s.controls.truncate(2), Inconclusive, "service was stopped");
+        check(|s| s.controls[2].ok = false, Inconclusive, "service was stopped");
+        check(|s| s.unrestored.push("uploads".into()), Inconclusive, "uploads is protected");
         check(|s| s.markers = None, Inconclusive, "no markers");
         check(|s| s.markers.as_mut().unwrap().written = 0, Inconclusive, "no marker");
         check(|s| s.loss.actual_s_max = Some(12.0), Inconclusive, "more often");

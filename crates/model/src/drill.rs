@@ -150,7 +150,7 @@ pub struct ProbeResult {
 pub struct NegativeControl {
     /// The probe or completeness rule.
     pub probe: String,
-    /// `empty-target`, or `damaged:DATA`.
+    /// `empty-target`, `damaged:DATA`, or `stopped-service`.
     pub against: String,
     /// `red`, `green` or `unknown`.
     pub observed: String,

@@ -109,11 +109,13 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     Ok(Duration::from_millis(total_ms))
 }
 
-/// Writes a duration for people with its two largest units: `1h 05m`, `3m 07s`, `12s`.
+/// Writes a duration for people with its two largest units: `1h 05m`, `3m 07s`, `12s`; below a
+/// second in milliseconds.
 #[must_use]
 pub fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
+        0 if !duration.is_zero() => format!("{}ms", duration.as_millis()),
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
         3600..86_400 => format!("{}h {:02}m", seconds / 3600, seconds % 3600 / 60),

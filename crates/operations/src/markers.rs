@@ -95,10 +95,12 @@ pub(crate) fn written(
     Ok(written)
 }
 
-/// Reads the markers of recovered data and measures what was lost.
+/// Reads the markers of recovered data and measures what was lost. Data that was not brought
+/// back, or cannot be read, has lost them all: that is a loss like any other and no fault of
+/// whoever counts.
 ///
 /// # Errors
-/// Fails when the ledger or the recovered data cannot be read.
+/// Fails when the ledger cannot be read.
 pub(crate) fn measure(
     state: &State,
     service: &str,
@@ -107,7 +109,7 @@ pub(crate) fn measure(
     impact: &Moment,
 ) -> Result<Loss, OperationError> {
     let written = written(state, service, data, impact)?;
-    let found = muster_sources::markers::read(recovered, None).map_err(OperationError::below)?;
+    let found = muster_sources::markers::read(recovered, None).unwrap_or_default();
     let ids: Vec<MarkerId> = found.iter().map(|m| (m.writer.as_u128(), m.n)).collect();
     Ok(loss::measure(&written, &ids))
 }

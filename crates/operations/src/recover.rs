@@ -124,14 +124,7 @@ fn unfinished<'h>(history: &'h [Logged], service: &str) -> Option<&'h RecoverySt
 fn resumption(service: &Service, started: RecoveryStarted) -> RecoveryProposal {
     let mut blockers = Vec::new();
     if lives(&started.process) {
-        blockers.push(Blocker {
-            code: "recovery-under-way",
-            message: format!(
-                "process {} is recovering {} right now",
-                started.process.pid, service.name
-            ),
-            help: "wait for it, or stop it".to_owned(),
-        });
+        blockers.push(under_way(service, Some(started.process.pid)));
     }
     RecoveryProposal {
         service: service.name.clone(),
@@ -144,6 +137,19 @@ fn resumption(service: &Service, started: RecoveryStarted) -> RecoveryProposal {
         warnings: Vec::new(),
         chosen: started.points.iter().map(|used| chosen_again(service, used)).collect(),
         started: Some(started),
+    }
+}
+
+fn lock_name(service: &Service) -> String {
+    format!("recover {}", service.name)
+}
+
+fn under_way(service: &Service, pid: Option<u32>) -> Blocker {
+    let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+    Blocker {
+        code: "recovery-under-way",
+        message: format!("{who} is recovering {} right now", service.name),
+        help: "wait for it, or stop it".to_owned(),
     }
 }
 
@@ -299,6 +305,13 @@ pub fn recover(
             blockers: proposal.blockers,
         });
     }
+    // Whoever resumes is not who started: the lock, unlike the record, names who is at work.
+    let Some(_lock) = workspace.state.lock(&lock_name(service))? else {
+        return Err(OperationError::Refused {
+            what: format!("recover {}", service.name),
+            blockers: vec![under_way(service, None)],
+        });
+    };
     let is_resumed = proposal.started.is_some();
     let started = match proposal.started {
         Some(started) => started,
@@ -459,6 +472,8 @@ impl Recovery<'_> {
             probes: &result.probes,
             controls: &[],
             data: &[],
+            unrestored: &[],
+            starts: false,
             completeness: &result.completeness,
             isolation: &[],
             cleanup: &[],
@@ -556,6 +571,12 @@ pub fn abandon(workspace: &Workspace, service: &str) -> Result<Vec<String>, Oper
             blockers: resumption(service, started.clone()).blockers,
         });
     }
+    let Some(_lock) = workspace.state.lock(&lock_name(service))? else {
+        return Err(OperationError::Refused {
+            what: format!("abandon the recovery of {}", service.name),
+            blockers: vec![under_way(service, None)],
+        });
+    };
     let mut done = crate::sweep::end_children(&workspace.state, &history, &started.run)?;
     let site = Path::new(&started.site);
     remove_folder(site).map_err(OperationError::io("remove the site", site))?;

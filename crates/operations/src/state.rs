@@ -26,6 +26,9 @@ pub struct State {
     pub ledger: Ledger,
     /// Who runs this, where.
     pub environment: Environment,
+    /// Called before and after each record is written, for tests that kill a run there.
+    #[cfg(feature = "testing")]
+    pub on_record: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// A record with its place in the log.
@@ -46,7 +49,13 @@ impl State {
     /// Fails when the folder or the ledger cannot be made or read.
     pub fn open(dir: &Path) -> Result<Self, OperationError> {
         let ledger = Ledger::open(dir).map_err(OperationError::below)?;
-        Ok(Self { dir: dir.to_owned(), ledger, environment: Environment::detect() })
+        Ok(Self {
+            dir: dir.to_owned(),
+            ledger,
+            environment: Environment::detect(),
+            #[cfg(feature = "testing")]
+            on_record: None,
+        })
     }
 
     /// Opens the state to read it; makes and changes nothing. `None` when there is none yet.
@@ -68,7 +77,9 @@ impl State {
     /// Fails when the ledger cannot be written.
     pub fn record(&self, record: &Record) -> Result<u64, OperationError> {
         let (kind, body) = record.parts().map_err(unserialisable)?;
+        self.pass_by();
         let appended = self.ledger.append(&kind, Timestamp::now(), &body);
+        self.pass_by();
         Ok(appended.map_err(OperationError::below)?.index)
     }
 
@@ -78,8 +89,18 @@ impl State {
     /// Fails when the ledger cannot be written.
     pub fn record_numbered(&self, record: &Record, field: &str) -> Result<u64, OperationError> {
         let (kind, body) = record.parts().map_err(unserialisable)?;
+        self.pass_by();
         let numbered = self.ledger.append_numbered(&kind, field, Timestamp::now(), &body);
+        self.pass_by();
         Ok(numbered.map_err(OperationError::below)?.1)
+    }
+
+    /// A place at which a test may kill this process.
+    fn pass_by(&self) {
+        #[cfg(feature = "testing")]
+        if let Some(on_record) = &self.on_record {
+            on_record();
+        }
     }
 
     /// Reads the records of some kinds, oldest first.

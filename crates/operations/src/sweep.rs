@@ -6,6 +6,7 @@
 
 use std::{collections::HashSet, fs, io, path::Path, time::Duration};
 
+use jiff::Timestamp;
 use muster_drivers::process::{self, Outcome};
 use muster_model::{
     Disruption, DrillResult, Verdict,
@@ -53,12 +54,12 @@ pub(crate) fn sweep(state: &State) -> Result<Vec<String>, OperationError> {
         ));
         state.record(&Record::BackupEnded(lost(started)))?;
     }
-    for started in lost_drills(&history) {
+    for (at, started) in lost_drills(&history) {
         let mut deeds = end_children(state, &history, &started.drill)?;
         deeds.extend(remove_targets(state, &history, &started.drill)?);
         deeds.push(format!("drill {} that was cut off is settled as aborted", started.number));
         state.record(&Record::Swept(Swept { run: started.drill.clone(), done: deeds.clone() }))?;
-        state.record(&Record::DrillEnded(Box::new(aborted(started, &deeds))))?;
+        state.record(&Record::DrillEnded(Box::new(aborted(started, at, &deeds))))?;
         done.extend(deeds);
     }
     Ok(done)
@@ -104,7 +105,8 @@ fn lost(started: &BackupStarted) -> BackupEnded {
     }
 }
 
-fn lost_drills(history: &[Logged]) -> Vec<&DrillStarted> {
+/// Drills that nobody runs any more, with when they started.
+fn lost_drills(history: &[Logged]) -> Vec<(Timestamp, &DrillStarted)> {
     let ended: HashSet<&str> = history
         .iter()
         .filter_map(|logged| match &logged.record {
@@ -113,10 +115,11 @@ fn lost_drills(history: &[Logged]) -> Vec<&DrillStarted> {
         })
         .collect();
     let started = history.iter().filter_map(|logged| match &logged.record {
-        Record::DrillStarted(started) => Some(started),
+        Record::DrillStarted(started) => Some((logged.at, started)),
         _ => None,
     });
-    started.filter(|s| !ended.contains(s.drill.as_str()) && !lives(&s.process)).collect()
+    let is_lost = |s: &DrillStarted| !ended.contains(s.drill.as_str()) && !lives(&s.process);
+    started.filter(|(_, started)| is_lost(started)).collect()
 }
 
 /// Ends the children of a run that the ledger knows and that still live.
@@ -191,14 +194,14 @@ pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
 }
 
 /// The result of a drill of which nothing is known but that it was cut off.
-fn aborted(started: &DrillStarted, deeds: &[String]) -> DrillResult {
-    let now = jiff::Timestamp::now();
+fn aborted(started: &DrillStarted, at: Timestamp, deeds: &[String]) -> DrillResult {
     let cleanup = Proof { name: "left behind".to_owned(), ok: true, detail: deeds.join("; ") };
     DrillResult {
         plan_revision: started.revision.clone(),
         verdict: Verdict::Aborted,
         reasons: vec!["the process that ran it died".to_owned()],
-        ended: now,
+        started: at,
+        ended: Timestamp::now(),
         cleanup: vec![cleanup],
         ..blank(&started.drill, started.number, &started.service, started.disruption)
     }
@@ -211,7 +214,7 @@ pub(crate) fn blank(
     service: &str,
     disruption: Disruption,
 ) -> DrillResult {
-    let now = jiff::Timestamp::now();
+    let now = Timestamp::now();
     DrillResult {
         drill: drill.to_owned(),
         number,

@@ -119,10 +119,10 @@ impl Workspace {
         })
     }
 
-    /// A path of the plan.
+    /// A path of the plan: absolute, without `.` in it, so that it can be found in texts.
     #[must_use]
     pub fn path_of(&self, text: &str) -> PathBuf {
-        self.folder.join(text)
+        self.folder.join(text).components().collect()
     }
 
     /// Folders and files of production that a data item lives in, as far as the plan says.

@@ -5,24 +5,36 @@
 //! is damaged in turn (the largest table emptied, the largest file flipped); a probe or a
 //! completeness rule must be red.
 //!
+//! A third one costs no wait: the *stopped service*. What the runbook started is ended, the data
+//! stays, and each probe is asked once; one must be red. Else a `start` that starts nothing
+//! would pass as long as the data alone answers.
+//!
 //! A service that has not started yet answers nobody, so red is believed only when it lasted
 //! for longer than the real recovery took to turn green, and not one green answer came.
 
 use std::time::Duration;
 
-use muster_control::hold::Tally;
+use muster_control::{hold::Tally, verdict::STOPPED_SERVICE};
 use muster_drivers::{
     isolation::{Monitor, free_port},
-    probe::Prober,
+    probe::{ProbeSecrets, Prober},
 };
-use muster_model::drill::{Completeness, NegativeControl, PointUsed};
-use muster_plan::document::{DataItem, DataSource};
+use muster_model::{
+    Light,
+    drill::{Completeness, NegativeControl, PointUsed},
+};
+use muster_plan::{
+    document::{DataItem, DataSource},
+    template::render_probe,
+};
 use muster_repository::run::Run;
 
 use super::completeness;
 use crate::{
     error::OperationError,
-    run::{Acceptance, Accepted, Companions, Ended, Place, RunClock, Runner, Supply, World},
+    run::{
+        Acceptance, Accepted, Companions, Ended, Member, Place, RunClock, Runner, Supply, World,
+    },
 };
 
 /// A control listens at least so long.
@@ -123,6 +135,39 @@ impl Controls<'_> {
         result
     }
 
+    /// Ends what the runbook started, leaves the data and its servers, and asks each probe once.
+    /// Tells of those that noticed, or of all when none did.
+    ///
+    /// # Errors
+    /// Fails when the harness fails.
+    pub(crate) async fn stopped_service(
+        &self,
+        runner: &mut Runner<'_>,
+    ) -> Result<Vec<NegativeControl>, OperationError> {
+        let left = runner.end_members(Member::is_started).await?;
+        if !left.is_empty() {
+            return Err(cannot_end(&left));
+        }
+        let world = &runner.world;
+        let mut controls = Vec::new();
+        for probe in &world.service.acceptance.probes {
+            let rendered = render_probe(probe, world.service, &world.names);
+            let rendered = rendered.map_err(OperationError::below)?;
+            let sample = self.prober.ask(&rendered, &ProbeSecrets::default()).await;
+            let red = sample.light == Light::Red;
+            controls.push(NegativeControl {
+                probe: probe.name.clone(),
+                against: STOPPED_SERVICE.to_owned(),
+                observed: light(red),
+                ok: red,
+            });
+        }
+        if controls.iter().any(|control| control.ok) {
+            controls.retain(|control| control.ok);
+        }
+        Ok(controls)
+    }
+
     async fn questions(
         &self,
         world: World<'_>,
@@ -155,9 +200,7 @@ impl Controls<'_> {
         let asked = self.ask_running(&mut runner, item).await;
         let left = runner.end_members(|_| true).await?;
         if !left.is_empty() {
-            return Err(OperationError::Bug {
-                what: format!("processes {left:?} cannot be ended"),
-            });
+            return Err(cannot_end(&left));
         }
         asked
     }
@@ -198,6 +241,10 @@ impl Controls<'_> {
         acceptance.stop().await;
         seen
     }
+}
+
+fn cannot_end(left: &[u32]) -> OperationError {
+    OperationError::Bug { what: format!("processes {left:?} cannot be ended") }
 }
 
 fn is_red(rule: &Completeness) -> bool {

@@ -54,8 +54,11 @@ pub(crate) fn blockers(
 
 /// Steps whose text names a path or an endpoint of production.
 fn named_in_runbook(service: &Service, production: &Production) -> Vec<(String, String)> {
-    let mut named: Vec<String> =
-        production.paths.iter().map(|path| path.display().to_string()).collect();
+    let real = production.paths.iter().filter_map(|path| std::fs::canonicalize(path).ok());
+    let mut paths: Vec<PathBuf> = production.paths.iter().cloned().chain(real).collect();
+    paths.sort();
+    paths.dedup();
+    let mut named: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     named.extend(production.endpoints.iter().map(|(host, port)| format!("{host}:{port}")));
     let mut found = Vec::new();
     for step in &service.recover {

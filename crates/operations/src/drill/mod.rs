@@ -28,10 +28,11 @@ use muster_control::{
 use muster_drivers::{
     isolation::{Monitor, free_port},
     probe::Prober,
+    process::lives,
 };
 use muster_model::{
-    Disruption, DrillResult,
-    drill::{ProbeResult, Proof},
+    Disruption, DrillResult, Step,
+    drill::{PointUsed, ProbeResult, Proof},
 };
 use muster_plan::document::Service;
 use muster_repository::run::Run;
@@ -54,6 +55,7 @@ use crate::{
     records::{DrillRefused, DrillStarted, Record, Target},
     run::{Accepted, Companions, Ended, Place, RunClock, Runner, Supply, World, is_empty},
     runtime,
+    state::Logged,
     story::{Chapter, Listener},
     sweep::{blank, remove_folder},
     workspace::Workspace,
@@ -207,6 +209,9 @@ impl<'w> Drill<'w> {
         if done.is_ok() {
             done = self.question(&runner);
         }
+        if done.is_ok() {
+            done = self.stop_service(&mut runner, prober, monitor).await;
+        }
         self.end(&mut runner).await?;
         done?;
         self.negative_controls(&runner.world, prober, monitor).await
@@ -331,19 +336,54 @@ impl<'w> Drill<'w> {
         Ok(())
     }
 
+    /// The control that costs least comes first, while the data's servers still run.
+    async fn stop_service(
+        &mut self,
+        runner: &mut Runner<'_>,
+        prober: &Prober,
+        monitor: &Monitor,
+    ) -> Result<(), OperationError> {
+        if !self.is_recovered() || !starts(self.service) {
+            return Ok(());
+        }
+        self.listener.hear(&Chapter::Controls);
+        let used = self.result.points.clone();
+        let controls = self.controls(prober, monitor, &used);
+        let noticed = controls.stopped_service(runner).await?;
+        self.result.negative_controls.extend(noticed);
+        Ok(())
+    }
+
+    fn is_recovered(&self) -> bool {
+        self.failed_step.is_none() && self.result.recovery_time.actual_s.is_some()
+    }
+
+    fn controls<'c>(
+        &self,
+        prober: &'c Prober,
+        monitor: &'c Monitor,
+        used: &'c [PointUsed],
+    ) -> Controls<'c>
+    where
+        'w: 'c,
+    {
+        Controls { prober, monitor, startup: self.startup, used, run: self.run }
+    }
+
     async fn negative_controls(
         &mut self,
         target: &World<'_>,
         prober: &Prober,
         monitor: &Monitor,
     ) -> Result<(), OperationError> {
-        if self.failed_step.is_some() || self.result.recovery_time.actual_s.is_none() {
+        if !self.is_recovered() {
             return Ok(());
         }
         let used = self.result.points.clone();
-        let (startup, run) = (self.startup, self.run);
-        let controls = Controls { prober, monitor, startup, used: &used, run };
-        self.listener.hear(&Chapter::Controls);
+        let controls = self.controls(prober, monitor, &used);
+        if !starts(self.service) {
+            self.listener.hear(&Chapter::Controls);
+        }
         let empty = self.make_target("empty-target")?;
         let mut all = controls.empty_target(target, &empty).await?;
         for probe in &mut self.result.probes {
@@ -353,7 +393,7 @@ impl<'w> Drill<'w> {
             let item = target.item(&name)?;
             all.extend(controls.damaged_copy(target, item).await?);
         }
-        self.result.negative_controls = all;
+        self.result.negative_controls.extend(all);
         Ok(())
     }
 
@@ -377,13 +417,8 @@ impl<'w> Drill<'w> {
                 self.workspace.state.record(&Record::TargetRemoved(target))?;
             }
         }
-        let history = self.workspace.state.history(&["child-started", "child-ended"])?;
-        let open = crate::sweep::open_children(&history, &self.result.drill);
-        let left: Vec<u32> = open
-            .iter()
-            .filter(|child| muster_drivers::process::lives(&child.child))
-            .map(|child| child.child.pid)
-            .collect();
+        let history = self.workspace.state.history(&["child-started"])?;
+        let left: Vec<u32> = history.iter().filter_map(|l| self.living_child(l)).collect();
         self.result.cleanup.push(Proof {
             name: "processes ended".to_owned(),
             ok: left.is_empty(),
@@ -393,6 +428,18 @@ impl<'w> Drill<'w> {
             },
         });
         Ok(())
+    }
+
+    /// The number of a process of this drill that lives, whatever was written down of its end.
+    fn living_child(&self, logged: &Logged) -> Option<u32> {
+        match &logged.record {
+            Record::ChildStarted(started)
+                if started.run == self.result.drill && lives(&started.child) =>
+            {
+                Some(started.child.pid)
+            }
+            _ => None,
+        }
     }
 
     fn judge(&mut self) {
@@ -410,6 +457,8 @@ impl<'w> Drill<'w> {
             probes: &result.probes,
             controls: &result.negative_controls,
             data: &data,
+            unrestored: &unrestored(self.service),
+            starts: starts(self.service),
             completeness: &result.completeness,
             isolation: &result.isolation,
             cleanup: &result.cleanup,
@@ -425,11 +474,24 @@ impl<'w> Drill<'w> {
 pub(crate) fn restored_data(service: &Service) -> Vec<String> {
     let mut all = Vec::new();
     for step in &service.recover {
-        if let muster_model::Step::Restore { data } = step {
+        if let Step::Restore { data } = step {
             all.extend(data.iter().cloned());
         }
     }
     all
+}
+
+/// Data items that are protected and that no step of the runbook restores.
+fn unrestored(service: &Service) -> Vec<String> {
+    let restored = restored_data(service);
+    let is_protected = |name: &String| service.protect.iter().any(|line| line.data.contains(name));
+    let names = service.data.iter().map(|item| item.name.clone());
+    names.filter(|name| is_protected(name) && !restored.contains(name)).collect()
+}
+
+/// Whether the runbook starts anything of its own.
+fn starts(service: &Service) -> bool {
+    service.recover.iter().any(|step| matches!(step, Step::Start { .. }))
 }
 
 /// Items whose damage cannot be undone come last.

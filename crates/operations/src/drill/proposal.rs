@@ -3,7 +3,8 @@
 
 use jiff::Timestamp;
 use muster_control::choice::{Blocker, Chosen, choose};
-use muster_model::Disruption;
+use muster_model::{Disruption, ProbeCheck};
+use muster_plan::document::Service;
 use serde::Serialize;
 
 use super::{DrillRequest, isolation, restored_data};
@@ -70,6 +71,7 @@ pub fn propose(
             help: "add `recover:` to the service".to_owned(),
         });
     }
+    blockers.extend(not_restored(service, &data));
     let wish = request.wish(now);
     let chosen = choose(&listed.points, &service.name, &service.place, &data, &wish);
     let points = match chosen {
@@ -101,6 +103,27 @@ pub fn propose(
         blockers,
         warnings: listed.unreachable.iter().map(unreachable).collect(),
     })
+}
+
+/// Data that the service is judged by, and that its runbook does not bring back.
+fn not_restored(service: &Service, restored: &[String]) -> Vec<Blocker> {
+    let acceptance = &service.acceptance;
+    let probes = acceptance.probes.iter().filter_map(|probe| {
+        let sql = matches!(probe.check, ProbeCheck::Sql { .. });
+        probe.on.as_ref().filter(|_| sql).map(|on| (on, format!("the probe {}", probe.name)))
+    });
+    let rows = acceptance.rows.iter().map(|(data, _)| (data, "a rule about rows".to_owned()));
+    let sums = acceptance.checksums.iter().map(|data| (data, "a rule about checksums".to_owned()));
+    let markers = service.markers.iter().map(|m| (&m.data, "the counting of markers".to_owned()));
+    let asked = probes.chain(rows).chain(sums).chain(markers);
+    asked
+        .filter(|(data, _)| !restored.contains(data))
+        .map(|(data, who)| Blocker {
+            code: "data-not-restored",
+            message: format!("no step restores {data}, which {who} needs"),
+            help: format!("add `{{restore: [{data}]}}` to `recover:`"),
+        })
+        .collect()
 }
 
 fn proposed(chosen: &Chosen) -> Option<ProposedPoint> {

@@ -14,7 +14,7 @@ use muster_control::journal::{self, Event, Next, Outcome};
 use muster_drivers::{
     isolation::Monitor,
     probe::Prober,
-    process::{Child, ChildIdentity, Launch, RunEnd, launch, tail},
+    process::{Child, ChildIdentity, Launch, RunEnd, end_recorded, launch, lives, tail},
 };
 use muster_model::Step;
 use muster_plan::template::render_step;
@@ -152,18 +152,28 @@ impl<'w> Runner<'w> {
         runner.stretches = stretches_of(runner.steps, &journal);
         runner.events = journal.into_iter().map(|(event, _)| event).collect();
         for child in children {
-            if muster_drivers::process::lives(&child.child) {
+            if lives(&child.child) {
                 runner.members.push(Member {
                     role: child.role.clone(),
                     step: child.step,
                     kind: MemberKind::Adopted(child.child.clone()),
                 });
+            } else {
+                runner.end_remains(&child.child).await?;
             }
         }
         runner.settle().await?;
         runner.log(Event::Resumed)?;
         runner.name_what_is_there()?;
         Ok(runner)
+    }
+
+    /// A child that is gone may have left others behind. Its step will be done again, and what
+    /// is left of the first time must not be in the way of the second.
+    async fn end_remains(&self, child: &ChildIdentity) -> Result<(), OperationError> {
+        let ended = end_recorded(child, GRACE).await;
+        let ended = ended.map_err(OperationError::io("end the process", child.pid.to_string()))?;
+        self.note_end(child, &format!("{ended:?}"))
     }
 
     /// Tells templates of the data that earlier steps brought back.
@@ -446,7 +456,11 @@ impl<'w> Runner<'w> {
     /// A `start`ed process that has ended by itself, if any, with its last words.
     pub(crate) fn fallen(&mut self) -> Option<String> {
         for member in &mut self.members {
-            let MemberKind::Ours(child) = &mut member.kind else { continue };
+            let child = match &mut member.kind {
+                MemberKind::Ours(child) => child,
+                MemberKind::Adopted(identity) if lives(identity) => continue,
+                MemberKind::Adopted(_) => return Some(format!("{} is gone", member.role)),
+            };
             // One that ends well has put itself into the background.
             if let Ok(Some(status)) = child.try_wait()
                 && !status.success()
@@ -485,14 +499,19 @@ impl<'w> Runner<'w> {
 }
 
 impl Member {
+    /// It is what a step `start`ed, and no data item's server.
+    pub(crate) fn is_started(&self) -> bool {
+        self.role == "start"
+    }
+
     /// The name of its log.
     fn log_name(&self) -> String {
-        if self.role == "start" { self.step.to_string() } else { self.role.clone() }
+        if self.is_started() { self.step.to_string() } else { self.role.clone() }
     }
 }
 
 async fn end_member(member: Member) -> Result<(String, Vec<u32>), OperationError> {
-    use muster_drivers::process::{Outcome, end_recorded};
+    use muster_drivers::process::Outcome;
     let failed = |pid: u32| OperationError::io("end the process", pid.to_string());
     match member.kind {
         MemberKind::Ours(mut child) => {

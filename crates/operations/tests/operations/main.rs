@@ -2,5 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod child;
+mod clock;
 mod common;
 mod drills;
+mod markers;
+mod stubs;
