@@ -7,6 +7,7 @@
 
 mod backup;
 mod check;
+mod demo;
 mod demo_service;
 mod full_disk;
 mod init;
