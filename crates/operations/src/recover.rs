@@ -368,6 +368,8 @@ impl Recovery<'_> {
     async fn perform(self, is_resumed: bool) -> Result<DrillResult, OperationError> {
         let prober = Prober::new().map_err(OperationError::below)?;
         let mut runner = self.runner(&prober, is_resumed).await?;
+        // The clock may have begun hours ago; the service's time to come back begins now.
+        runner.deadline += runner.world.clock.elapsed();
         let recovered = self.run_steps(&mut runner).await;
         // Whatever happened, what runs goes on running: it may be all that the users have.
         let judged = match recovered {

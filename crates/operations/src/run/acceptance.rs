@@ -81,7 +81,7 @@ impl Acceptance {
         runner: &mut Runner<'_>,
         run: &Run,
     ) -> Result<Accepted, OperationError> {
-        let within = runner.world.service.acceptance.within;
+        let within = runner.deadline;
         let mut fallen = None;
         while self.hold.held_since().is_none() && !self.names.is_empty() {
             self.listen(&runner.world, LOOK).await?;

@@ -101,6 +101,8 @@ pub(crate) struct Runner<'w> {
     pub(crate) supplied: Vec<Supplied>,
     /// The probes, from the moment at which all data is back.
     pub(crate) acceptance: Option<Acceptance>,
+    /// Until when the service may come back, since the run's clock.
+    pub(crate) deadline: Duration,
     companions: Companions<'w>,
     run: Run,
 }
@@ -126,9 +128,11 @@ impl<'w> Runner<'w> {
     /// A run that begins anew.
     pub(crate) fn new(world: World<'w>, run: Run, companions: Companions<'w>) -> Self {
         let steps = &world.service.recover;
+        let deadline = world.service.acceptance.within;
         Self {
             world,
             steps,
+            deadline,
             events: Vec::new(),
             members: Vec::new(),
             stretches: Vec::new(),

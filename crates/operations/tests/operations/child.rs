@@ -6,12 +6,28 @@ use std::{
     fs::File,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    path::Path,
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
+use muster_model::{Disruption, DrillResult};
+use muster_operations::{
+    drill::{self, DrillRequest},
+    error::OperationError,
+    protect::{self, Selection, Tools},
+    recover::{self, RecoverRequest},
+    story::Silence,
+    workspace::Workspace,
+};
+use muster_repository::run::Run;
 use muster_testkit::wait_for;
+use nix::sys::signal::{Signal, raise};
 use rusqlite::{Connection, OpenFlags};
+
+use crate::common::{Shop, request};
 
 /// The shop's service: `GET /health` is 200 when the database has entries.
 ///
@@ -51,4 +67,79 @@ fn is_well(database: &Path) -> rusqlite::Result<bool> {
         None => "SELECT count(*) > 0 FROM entry",
     };
     connection.query_row(question, [], |row| row.get(0))
+}
+
+/// Somebody who works on a shop and kills itself at the `SHOP_KILL_AT`th passage by the ledger,
+/// of which each record has two: before it is written and after.
+#[test]
+fn victim() {
+    let Ok(deed) = env::var("SHOP_VICTIM") else { return };
+    let folder = PathBuf::from(env::var_os("SHOP_FOLDER").unwrap());
+    let kill_at: u64 = env::var("SHOP_KILL_AT").unwrap().parse().unwrap();
+    let mut workspace =
+        Workspace::open(&folder.join("muster.yaml"), &folder.join(".muster")).unwrap();
+    let passed = AtomicU64::new(0);
+    workspace.state.on_record = Some(Box::new(move || {
+        if passed.fetch_add(1, Ordering::SeqCst) + 1 == kill_at {
+            raise(Signal::SIGKILL).unwrap();
+        }
+    }));
+    match deed.as_str() {
+        "drill" => drop(drill::run(&workspace, &quick(), &Silence, &Run::new()).unwrap()),
+        "backup" => {
+            let jobs = protect::jobs(&workspace, &Selection::default()).unwrap();
+            let report = protect::run_job(&workspace, &Tools::new(), &jobs[0], &Run::new());
+            assert!(report.unwrap().is_complete());
+        }
+        site => drop(recover_to(&workspace, Path::new(site)).unwrap()),
+    }
+}
+
+fn quick() -> DrillRequest {
+    DrillRequest { marking: Duration::ZERO, ..request(Disruption::RegionLoss) }
+}
+
+/// Recovers the shop, or goes on with that.
+pub(crate) fn recover_to(
+    workspace: &Workspace,
+    site: &Path,
+) -> Result<DrillResult, OperationError> {
+    let request = recovery(site);
+    let proposal = recover::propose(workspace, &request)?;
+    recover::recover(workspace, &request, proposal, &Silence, &Run::new())
+}
+
+/// A recovery after the loss of the region.
+pub(crate) fn recovery(site: &Path) -> RecoverRequest {
+    RecoverRequest {
+        service: "orders".to_owned(),
+        disruption: Some(Disruption::RegionLoss),
+        at: None,
+        point: None,
+        site: Some(site.to_owned()),
+        impact: None,
+    }
+}
+
+/// This binary again, as somebody who works on a shop; `deed` is `drill`, `backup`, or the site
+/// of a recovery.
+pub(crate) fn start_victim(shop: &Shop, deed: &str, kill_at: u64) -> Child {
+    Command::new(env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", "child::victim"])
+        .env("SHOP_VICTIM", deed)
+        .env("SHOP_FOLDER", shop.scratch.path())
+        .env("SHOP_KILL_AT", kill_at.to_string())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits for a victim; whether it was killed. One that ended otherwise must have done well.
+pub(crate) fn was_killed(victim: Child) -> bool {
+    let output = victim.wait_with_output().unwrap();
+    let killed = output.status.signal() == Some(9);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(killed || output.status.success(), "{}: {said}", output.status);
+    killed
 }

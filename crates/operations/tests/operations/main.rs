@@ -5,6 +5,7 @@
 mod child;
 mod clock;
 mod common;
+mod crash;
 mod drills;
 mod markers;
 mod stubs;
