@@ -59,7 +59,7 @@ pub struct MarkerWriter(Writing);
 /// A server numbers by itself, since it connects again after an error.
 enum Writing {
     Store { writer: Uuid, next: u64, store: Box<dyn MarkerStore> },
-    Server(postgres::MarkerWriter),
+    Server(Box<postgres::MarkerWriter>),
 }
 
 impl std::fmt::Debug for MarkerWriter {
@@ -79,7 +79,8 @@ impl MarkerWriter {
             MarkerTarget::Sqlite(path) => Box::new(sqlite::SqliteMarkers::open(path)?),
             MarkerTarget::Files(folder) => Box::new(file::FileMarkers::open(folder)?),
             MarkerTarget::Postgres(source) => {
-                return Ok(Self(Writing::Server(postgres::MarkerWriter::new(source)?)));
+                let server = postgres::MarkerWriter::new(source)?;
+                return Ok(Self(Writing::Server(Box::new(server))));
             }
         };
         Ok(Self(Writing::Store { writer: Uuid::new_v4(), next: 1, store }))
