@@ -68,7 +68,13 @@ impl State {
             Err(LedgerError::Missing { .. }) => return Ok(None),
             Err(error) => return Err(OperationError::below(error)),
         };
-        Ok(Some(Self { dir: dir.to_owned(), ledger, environment: Environment::detect() }))
+        Ok(Some(Self {
+            dir: dir.to_owned(),
+            ledger,
+            environment: Environment::detect(),
+            #[cfg(feature = "testing")]
+            on_record: None,
+        }))
     }
 
     /// Writes a record down; it is durable when this returns. Returns its index.
