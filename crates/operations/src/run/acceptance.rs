@@ -20,6 +20,7 @@ use crate::{
     error::OperationError,
     pause::interrupted,
     records::{ProbeTurned, Record},
+    story::Chapter,
 };
 
 /// How soon a probe that is not green asks again: the start of the held window is known as
@@ -84,7 +85,14 @@ impl Acceptance {
         let within = runner.deadline;
         let mut fallen = None;
         while self.hold.held_since().is_none() && !self.names.is_empty() {
-            self.listen(&runner.world, LOOK).await?;
+            if let Some(turned) = self.listen(&runner.world, LOOK).await? {
+                runner.tell(&Chapter::Probe {
+                    name: &turned.probe,
+                    green: turned.light == Light::Green,
+                    at: Duration::try_from_secs_f64(turned.at_s).unwrap_or_default(),
+                    detail: &turned.detail,
+                });
+            }
             interrupted(run)?;
             fallen = runner.fallen();
             let is_late = runner.world.clock.elapsed() > within;
@@ -106,7 +114,7 @@ impl Acceptance {
     ) -> Result<Accepted, OperationError> {
         let end = Instant::now() + long;
         while let Some(left) = end.checked_duration_since(Instant::now()) {
-            self.listen(world, left.min(LOOK)).await?;
+            drop(self.listen(world, left.min(LOOK)).await?);
             interrupted(run)?;
         }
         Ok(self.seen())
@@ -127,15 +135,23 @@ impl Acceptance {
         }
     }
 
-    /// Takes in what arrives within `long`.
-    async fn listen(&mut self, world: &World<'_>, long: Duration) -> Result<(), OperationError> {
-        if let Ok(Some(seen)) = tokio::time::timeout(long, self.observations.recv()).await {
-            self.see(world, seen)?;
+    /// Takes in what arrives within `long`; tells of a probe that turned.
+    async fn listen(
+        &mut self,
+        world: &World<'_>,
+        long: Duration,
+    ) -> Result<Option<ProbeTurned>, OperationError> {
+        match tokio::time::timeout(long, self.observations.recv()).await {
+            Ok(Some(seen)) => self.see(world, seen),
+            _ => Ok(None),
         }
-        Ok(())
     }
 
-    fn see(&mut self, world: &World<'_>, seen: Observation) -> Result<(), OperationError> {
+    fn see(
+        &mut self,
+        world: &World<'_>,
+        seen: Observation,
+    ) -> Result<Option<ProbeTurned>, OperationError> {
         self.hold.see(&Sighting {
             probe: seen.probe_index,
             began: seen.at,
@@ -144,7 +160,7 @@ impl Acceptance {
         });
         let before = self.lights.insert(seen.probe_index, (seen.light, seen.detail.clone()));
         if before.map(|(light, _)| light) == Some(seen.light) {
-            return Ok(());
+            return Ok(None);
         }
         let turned = ProbeTurned {
             run: world.run_id.clone(),
@@ -154,7 +170,8 @@ impl Acceptance {
             at_s: seen.end.as_secs_f64(),
             detail: seen.detail,
         };
-        world.workspace.state.record(&Record::ProbeTurned(turned)).map(drop)
+        world.workspace.state.record(&Record::ProbeTurned(turned.clone()))?;
+        Ok(Some(turned))
     }
 
     /// Asks no more.
