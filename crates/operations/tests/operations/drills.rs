@@ -266,16 +266,8 @@ impl Listener for Stopper {
 fn a_drill_that_is_stopped_is_cleaned_up_and_recorded() {
     let shop = Shop::open("stopped");
     let workspace = shop.protected();
-    let chapters = [
-        "DrillStarted",
-        "Marking",
-        "CutOff",
-        "StepStarted",
-        "StepEnded",
-        "Probe",
-        "Recovered",
-        "Controls",
-    ];
+    let chapters =
+        ["DrillStarted", "Marking", "CutOff", "StepStarted", "StepEnded", "Recovered", "Controls"];
     for chapter in chapters {
         let run = Run::new();
         let stopper = Stopper { cancel: run.cancel.clone(), chapter };
@@ -372,6 +364,19 @@ fn a_repository_that_is_damaged_is_passed_over_for_another_copy() {
 }
 
 #[test]
+fn a_restore_that_fails_is_the_systems_failure() {
+    let shop = Shop::open("no-restore-possible");
+    let workspace = shop.protected();
+    for repository in ["near", "far"] {
+        let data = shop.path(repository).join("data");
+        fs::remove_dir_all(&data).unwrap();
+        fs::create_dir(&data).unwrap();
+    }
+    let result = shop.check(&workspace, Verdict::Fail, "the runbook failed: restore db");
+    assert!(result.recovery_time.actual_s.is_none() && result.points.is_empty());
+}
+
+#[test]
 fn drills_of_the_calendar_are_in_the_log_before_they_are_due() {
     let shop = Shop::open("calendar");
     let text = fs::read_to_string(shop.path("muster.yaml")).unwrap();
@@ -399,7 +404,7 @@ fn drills_of_the_calendar_are_in_the_log_before_they_are_due() {
         assert!((2..=3).contains(&expired), "{expired}");
         assert_eq!(scheduled, expired + 2, "one is open, one is to come");
     }
-    let workspace = shop.workspace();
+    let workspace = shop.protected();
     let result = shop.check(&workspace, Verdict::Pass, "");
     let started = records(&workspace, &["drill-started"]);
     let [Record::DrillStarted(started)] = &started[..] else { panic!("{started:?}") };

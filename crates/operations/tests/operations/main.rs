@@ -9,4 +9,5 @@ mod common;
 mod crash;
 mod drills;
 mod markers;
+mod recover;
 mod stubs;
