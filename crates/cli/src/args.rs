@@ -9,7 +9,7 @@ use muster_repository::{
     packer::{PACK_BYTES_MAX, PACK_BYTES_MIN},
 };
 
-use crate::{demo, exit, init, location, output::Color, password, plan, repo, workspace};
+use crate::{demo, exit, init, location, output::Color, password, plan, repo, verbs, workspace};
 
 /// Disaster recovery as code: recovery is measured, not declared.
 #[derive(Debug, Parser)]
@@ -29,10 +29,32 @@ pub(crate) struct Cli {
 /// The nouns.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Show the whole loop on this machine: protect, destroy, recover, measure, report
+    #[command(after_help = "Needs no server, no account and no root, and takes about a minute. \
+                            Ctrl-C leaves nothing behind.")]
+    Demo(demo::show::Args),
     /// Write a starter plan, with what is found here; never overwrites
     Init(init::Args),
     /// Check, show and compare the plan
     Plan(plan::Args),
+    /// Protect now, or loop: snapshots, copies, markers
+    Backup(verbs::backup::Args),
+    /// List recovery points: what can be brought back, from where, proven or not
+    Points(verbs::points::Args),
+    /// Bring data back into a folder
+    Restore(verbs::restore::Args),
+    /// Rehearse a recovery in isolation, and measure it
+    Drill(verbs::drill::Args),
+    /// Recover a service for real, by the runbook that drills rehearse
+    Recover(verbs::recover::Args),
+    /// Show what is proven: service by disruption, objective, measured, now
+    Status(verbs::status::Args),
+    /// List, export and verify the evidence
+    Evidence(verbs::evidence::Args),
+    /// Write a report: HTML, Markdown or JSON
+    Report(verbs::report::Args),
+    /// Let a change through only when everything is proven (for CI)
+    Gate(verbs::gate::Args),
     /// Work with a backup repository (restic's format), in the manner of restic
     Repo(Box<repo::Args>),
     /// Print a script that completes this command line, for a shell to read

@@ -17,6 +17,8 @@ pub(crate) type Outcome = Result<crate::exit::Exit, Failure>;
 pub(crate) enum Problem {
     /// The arguments make no sense together.
     Usage,
+    /// What was named does not exist.
+    NotFound,
     /// A store that this version cannot open.
     StoreUnsupported,
     /// The file that should hold the repository's path cannot be read.
@@ -33,6 +35,10 @@ pub(crate) enum Problem {
     ListFile,
     /// The command whose output is to be backed up failed.
     SourceCommand,
+    /// There is a plan where one should be written.
+    PlanExists,
+    /// The plan cannot be written.
+    PlanUnwritable,
     /// A file of the repository is not what it should be.
     FileDamaged,
     /// The result cannot be written.
@@ -50,6 +56,7 @@ impl Problem {
     pub(crate) fn code(self) -> &'static str {
         match self {
             Self::Usage => "usage",
+            Self::NotFound => "not-found",
             Self::StoreUnsupported => "store-unsupported",
             Self::RepositoryFile => "repository-file",
             Self::PasswordMissing => "password-missing",
@@ -58,6 +65,8 @@ impl Problem {
             Self::PasswordCommand => "password-command",
             Self::ListFile => "list-file",
             Self::SourceCommand => "source-command",
+            Self::PlanExists => "plan-exists",
+            Self::PlanUnwritable => "plan-unwritable",
             Self::FileDamaged => "file-damaged",
             Self::OutputFailed => "output-failed",
             Self::OutputClosed => "output-closed",
@@ -68,6 +77,7 @@ impl Problem {
 
     fn class(self) -> Class {
         match self {
+            Self::NotFound => Class::NotFound,
             Self::Usage
             | Self::StoreUnsupported
             | Self::RepositoryFile
@@ -76,7 +86,9 @@ impl Problem {
             | Self::PasswordFile
             | Self::PasswordCommand
             | Self::ListFile => Class::Input,
+            Self::PlanExists => Class::Conflict,
             Self::SourceCommand
+            | Self::PlanUnwritable
             | Self::OutputFailed
             | Self::OutputClosed
             | Self::SignalsUnavailable => Class::Transient,

@@ -19,6 +19,10 @@ pub(crate) enum Exit {
     Refused = 4,
     /// Done in part; what was left out is listed.
     Partial = 5,
+    /// A gate is shut: a proof is stale or was never made.
+    Unproven = 6,
+    /// A gate cannot tell.
+    Unknown = 7,
     /// Stopped on request (128 + SIGINT, as shells say it).
     Interrupted = 130,
 }
@@ -26,11 +30,13 @@ pub(crate) enum Exit {
 /// The codes as `muster --help` explains them.
 pub(crate) const HELP: &str = "Exit codes:
   0    done
-  1    failed (also: not found, a transient fault, a bug)
-  2    wrong usage
-  3    data damaged
+  1    failed, or an objective was missed (also: not found, a transient fault, a bug)
+  2    wrong usage, or an invalid plan
+  3    data damaged, evidence tampered
   4    refused: wrong password, locked, a target that is not empty
   5    done in part; what was left out is listed
+  6    gate: a proof is stale or was never made
+  7    gate: it could not be told
   130  interrupted";
 
 impl From<Class> for Exit {
@@ -64,6 +70,8 @@ mod tests {
             (Exit::Damaged, 3),
             (Exit::Refused, 4),
             (Exit::Partial, 5),
+            (Exit::Unproven, 6),
+            (Exit::Unknown, 7),
             (Exit::Interrupted, 130),
         ];
         for (exit, code) in codes {

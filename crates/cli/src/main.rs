@@ -5,6 +5,7 @@
 //!
 //! - [`args`]: what is common to many commands; each verb's own arguments stand beside it
 //!   under [`plan`] and [`repo`].
+//! - [`verbs`]: the verbs that work with a plan, one file each.
 //! - [`workspace`]: which plan, and where its state is.
 //! - [`output`]: the only place that prints. Results go to standard output; progress,
 //!   messages and errors go to standard error.
@@ -12,7 +13,7 @@
 //!   which are a promise.
 //! - [`password`]: where passwords come from. Never from an argument: other users of the
 //!   machine see those.
-//! - [`demo`]: the example service that `muster demo` protects, and the customers it serves.
+//! - [`demo`]: `muster demo`, the example service that it protects, and the customers it serves.
 //! - [`progress`] and [`interrupt`]: watch a running operation, and ask it to stop.
 
 mod app;
@@ -30,6 +31,7 @@ mod plan;
 mod progress;
 mod repo;
 mod time;
+mod verbs;
 mod workspace;
 
 use std::{
@@ -55,8 +57,18 @@ fn main() -> ExitCode {
     let output = Output::new(&cli.output);
     // A panic is a bug; locks are released while it unwinds, and the exit code keeps its word.
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| match cli.command {
+        Command::Demo(args) => demo::show::run(&args, &output),
         Command::Init(args) => init::run(&args, &cli.plan, &output),
         Command::Plan(args) => plan::run(&args, &cli.plan, &output),
+        Command::Backup(args) => verbs::backup::run(&args, &cli.plan, &output),
+        Command::Points(args) => verbs::points::run(&args, &cli.plan, &output),
+        Command::Restore(args) => verbs::restore::run(&args, &cli.plan, &output),
+        Command::Drill(args) => verbs::drill::run(&args, &cli.plan, &output),
+        Command::Recover(args) => verbs::recover::run(&args, &cli.plan, &output),
+        Command::Status(args) => verbs::status::run(&args, &cli.plan, &output),
+        Command::Evidence(args) => verbs::evidence::run(&args, &cli.plan, &output),
+        Command::Report(args) => verbs::report::run(&args, &cli.plan, &output),
+        Command::Gate(args) => verbs::gate::run(&args, &cli.plan, &output),
         Command::Repo(args) => repo::run(*args, &output),
         Command::Completions { shell } => complete(shell, &output),
         Command::DemoService(args) => demo::service::run(&args, &output),

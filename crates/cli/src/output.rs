@@ -52,7 +52,10 @@ pub(crate) enum Verbosity {
 pub(crate) struct Output {
     json: bool,
     verbosity: Verbosity,
+    /// Whether messages are coloured.
     colored: bool,
+    /// Whether results are coloured.
+    results_colored: bool,
 }
 
 impl Output {
@@ -63,12 +66,17 @@ impl Output {
             (false, 0) => Verbosity::Normal,
             (false, _) => Verbosity::Verbose,
         };
-        let colored = match args.color {
+        let colored = |is_terminal: bool| match args.color {
             Color::Always => true,
             Color::Never => false,
-            Color::Auto => io::stderr().is_terminal() && variable_set("NO_COLOR").is_none(),
+            Color::Auto => is_terminal && variable_set("NO_COLOR").is_none(),
         };
-        Self { json: args.json, verbosity, colored }
+        Self {
+            json: args.json,
+            verbosity,
+            colored: colored(io::stderr().is_terminal()),
+            results_colored: colored(io::stdout().is_terminal()),
+        }
     }
 
     /// Whether results are JSON.
@@ -86,6 +94,17 @@ impl Output {
         self.verbosity
     }
 
+    /// Whether results are coloured.
+    pub(crate) fn colors_results(&self) -> bool {
+        self.results_colored
+    }
+
+    /// A piece of a result in a style (the numbers of an escape sequence), where results are
+    /// coloured.
+    pub(crate) fn styled(&self, text: &str, style: &str) -> String {
+        painted(text, style, self.results_colored)
+    }
+
     /// Standard output, for results that are bytes or many lines.
     pub(crate) fn results(&self) -> Results {
         Results {
@@ -93,6 +112,13 @@ impl Output {
             escape: io::stdout().is_terminal(),
             json: self.json,
         }
+    }
+
+    /// Prints text as it is: a document.
+    pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
+        let mut results = self.results();
+        results.text(text)?;
+        results.finish()
     }
 
     /// Writes one line of a result.
@@ -115,6 +141,27 @@ impl Output {
         let mut results = self.results();
         results.json(value)?;
         results.finish()
+    }
+
+    /// Tells a line of a story that is the result itself: on standard output, or on standard
+    /// error where the result is JSON. Nothing with `--quiet`.
+    pub(crate) fn story(&self, line: impl fmt::Display) -> Result<(), Failure> {
+        match (self.verbosity, self.json) {
+            (Verbosity::Quiet, _) => Ok(()),
+            (_, true) => {
+                notice(line);
+                Ok(())
+            }
+            (_, false) => self.line(line),
+        }
+    }
+
+    /// Colours a part of a story, if the stream that it goes to is coloured.
+    pub(crate) fn paint_story(&self, text: &str, style: &str) -> String {
+        match if self.json { self.colored } else { self.results_colored } {
+            true => format!("\x1b[{style}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
     }
 
     /// Tells what is going on, unless `--quiet` or `--json`.
@@ -191,10 +238,14 @@ impl Output {
     }
 
     fn paint(&self, text: &str, style: &str) -> String {
-        match self.colored {
-            true => format!("\x1b[{style}m{text}\x1b[0m"),
-            false => text.to_owned(),
-        }
+        painted(text, style, self.colored)
+    }
+}
+
+fn painted(text: &str, style: &str, colored: bool) -> String {
+    match colored {
+        true => format!("\x1b[{style}m{text}\x1b[0m"),
+        false => text.to_owned(),
     }
 }
 
@@ -216,7 +267,8 @@ pub(crate) fn usage_error(error: &clap::Error) -> Exit {
     if json {
         let text = error.render().to_string();
         let message = text.trim_start_matches("error: ").trim_end();
-        let output = Output { json, verbosity: Verbosity::Normal, colored: false };
+        let verbosity = Verbosity::Normal;
+        let output = Output { json, verbosity, colored: false, results_colored: false };
         output.error_json(&serde_json::json!({"error": {
             "code": Problem::Usage.code(),
             "class": muster_model::Class::Input.as_str(),
@@ -379,7 +431,7 @@ pub(crate) fn table(header: &[&str]) -> Table {
 }
 
 /// Columns of the terminal that standard output is, if it is one.
-fn terminal_width() -> Option<u16> {
+pub(crate) fn terminal_width() -> Option<u16> {
     let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok()?;
     (size.ws_col > 0).then_some(size.ws_col)
 }
@@ -397,7 +449,8 @@ mod tests {
 
     #[test]
     fn failures_are_told_with_causes_and_help() {
-        let output = Output { json: false, verbosity: Verbosity::Quiet, colored: false };
+        let verbosity = Verbosity::Quiet;
+        let output = Output { json: false, verbosity, colored: false, results_colored: false };
         let failure = Failure::usage("open the repository")
             .caused_by(&io::Error::other("the disk is on fire"))
             .help("put it out");

@@ -160,10 +160,6 @@ impl fmt::Display for CronSchedule {
 }
 
 /// When a job runs.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a plan has few, and a box would be in everyone's way"
-)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cadence {
     /// So long after the start of the run before.

@@ -1,8 +1,10 @@
 //! From the plan's words to the hands that act: sources, marker targets.
 
+use std::path::PathBuf;
+
 use muster_plan::document::{DataItem, DataSource};
 use muster_repository::id::SnapshotId;
-use muster_sources::{Source, markers::MarkerTarget};
+use muster_sources::{Source, markers::MarkerTarget, postgres::PostgresSource};
 use zeroize::Zeroizing;
 
 use crate::{error::OperationError, run::World, secrets, workspace::Workspace};
@@ -21,7 +23,7 @@ pub(crate) fn source(workspace: &Workspace, item: &DataItem) -> Result<Source, O
         DataSource::Command { argv, file } => {
             Source::Command { argv: argv.clone(), file: file.clone(), env: Vec::new() }
         }
-        DataSource::Postgres { .. } => return Err(unmarked(item)),
+        DataSource::Postgres { .. } => Source::Postgres(server(workspace, item)?),
     })
 }
 
@@ -39,7 +41,8 @@ pub(crate) fn marker_target(
             None => Err(unmarked(item)),
         },
         DataSource::Sqlite { path } => Ok(MarkerTarget::Sqlite(workspace.path_of(path))),
-        DataSource::Postgres { .. } | DataSource::Command { .. } => Err(unmarked(item)),
+        DataSource::Postgres { .. } => Ok(MarkerTarget::Postgres(server(workspace, item)?)),
+        DataSource::Command { .. } => Err(unmarked(item)),
     }
 }
 
@@ -54,7 +57,10 @@ pub(crate) fn restored_marker_target(
     match &item.source {
         DataSource::Files { .. } => Ok(MarkerTarget::Files(world.data_path(item))),
         DataSource::Sqlite { .. } => Ok(MarkerTarget::Sqlite(world.data_path(item))),
-        DataSource::Postgres { .. } | DataSource::Command { .. } => Err(unmarked(item)),
+        DataSource::Postgres { .. } => {
+            Ok(MarkerTarget::Postgres(crate::postgres::restored(world, item)?))
+        }
+        DataSource::Command { .. } => Err(unmarked(item)),
     }
 }
 
@@ -67,9 +73,37 @@ pub(crate) fn snapshot_id(text: &str) -> Result<SnapshotId, OperationError> {
     SnapshotId::parse(text).ok_or_else(bug)
 }
 
-/// Where production answers for a data item.
-pub(crate) fn endpoint(_item: &DataItem) -> Option<(String, u16)> {
-    None
+/// Production's server, with the password to ask it.
+///
+/// # Errors
+/// Fails when the item is no server, or its password cannot be had.
+pub(crate) fn server(
+    workspace: &Workspace,
+    item: &DataItem,
+) -> Result<PostgresSource, OperationError> {
+    match &item.source {
+        DataSource::Postgres { url, .. } => {
+            let password = password(workspace, item)?;
+            Ok(PostgresSource { url: url.clone(), password })
+        }
+        _ => Err(unmarked(item)),
+    }
+}
+
+/// Where production answers for a data item, as far as the plan says.
+pub(crate) fn endpoints(item: &DataItem) -> Vec<(String, u16)> {
+    match &item.source {
+        DataSource::Postgres { url, .. } => {
+            PostgresSource::new(url).endpoints().unwrap_or_default()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The folder of production's server, when it runs on this machine and tells.
+pub(crate) fn server_folder(workspace: &Workspace, item: &DataItem) -> Option<PathBuf> {
+    let source = server(workspace, item).ok()?;
+    tokio::task::block_in_place(|| source.data_directory())
 }
 
 /// The password of a data item.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use muster_control::{choice::Blocker, journal};
 use muster_drivers::process::ChildIdentity;
-use muster_model::{BackupKind, Disruption, DrillResult, Light};
+use muster_model::{BackupKind, Disruption, DrillResult, Finding, Light};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -73,6 +73,9 @@ pub struct PlanSeen {
     pub name: String,
     /// SHA-256 of its text in hex.
     pub revision: String,
+    /// What was found in it then.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
 }
 
 /// A backup of a data item starts.

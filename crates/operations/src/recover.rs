@@ -35,6 +35,7 @@ use crate::{
     error::OperationError,
     hands, markers,
     moment::Moment,
+    pause::interrupted,
     points,
     process::this_process,
     records::{ChildStarted, Record, RecoveryStarted, Target},
@@ -413,6 +414,8 @@ impl Recovery<'_> {
 
     async fn run_steps(&self, runner: &mut Runner<'_>) -> Result<Option<Accepted>, OperationError> {
         if let Ended::Failed { summary, why } = runner.perform().await? {
+            // A step that was cut off on request has not failed: the command was stopped.
+            interrupted(self.run)?;
             return Err(OperationError::StepFailed {
                 summary,
                 why,

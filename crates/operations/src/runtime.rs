@@ -18,5 +18,5 @@ fn runtime() -> Result<Runtime, OperationError> {
 /// Runs a future to its end. Blocking calls in it go through
 /// [`tokio::task::block_in_place`].
 pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, OperationError> {
-    Ok(runtime()?.block_on(async { future.await }))
+    Ok(runtime()?.block_on(future))
 }

@@ -1,6 +1,6 @@
 //! The state beside the plan: the ledger, the locks of jobs, the folders of drills.
 //!
-//! Whoever opens it first puts in order what a killed process left behind ([`crate::sweep`]),
+//! Whoever opens it first puts in order what a killed process left behind (`sweep.rs`),
 //! so a crash needs no other treatment than the next command.
 
 use std::{
@@ -11,11 +11,12 @@ use std::{
 };
 
 use jiff::Timestamp;
-use muster_ledger::{Filter, Ledger};
+use muster_ledger::{Filter, Ledger, LedgerError};
+use muster_plan::document::Service;
 use muster_repository::environment::Environment;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::{error::OperationError, records::Record};
+use crate::{error::OperationError, records::Record, run::needs_passage};
 
 /// The state: one folder, mode 0700.
 pub struct State {
@@ -55,6 +56,25 @@ impl State {
             #[cfg(feature = "testing")]
             on_record: None,
         })
+    }
+
+    /// Opens the state to read it; makes and changes nothing. `None` when there is none yet.
+    ///
+    /// # Errors
+    /// Fails when there is a ledger and it cannot be read.
+    pub fn open_read_only(dir: &Path) -> Result<Option<Self>, OperationError> {
+        let ledger = match Ledger::open_read_only(dir) {
+            Ok(ledger) => ledger,
+            Err(LedgerError::Missing { .. }) => return Ok(None),
+            Err(error) => return Err(OperationError::below(error)),
+        };
+        Ok(Some(Self {
+            dir: dir.to_owned(),
+            ledger,
+            environment: Environment::detect(),
+            #[cfg(feature = "testing")]
+            on_record: None,
+        }))
     }
 
     /// Writes a record down; it is durable when this returns. Returns its index.
@@ -122,6 +142,23 @@ impl State {
         }
     }
 
+    /// The folder in which the drills of a service make their targets, absolute: in the state,
+    /// or where `MUSTER_RUNS` says, or in `/var/tmp` when a server must run as another user.
+    ///
+    /// # Errors
+    /// Fails when it cannot be made.
+    pub fn runs_folder(&self, service: &Service) -> Result<PathBuf, OperationError> {
+        let passable = needs_passage(service);
+        let folder = match std::env::var_os(RUNS_VARIABLE) {
+            Some(named) if !named.is_empty() => PathBuf::from(named),
+            _ if passable => PathBuf::from(PASSABLE_RUNS),
+            _ => self.dir.join("runs"),
+        };
+        let make = if passable { make_passable } else { make_private };
+        make(&folder).map_err(OperationError::io("make the folder", &folder))?;
+        fs::canonicalize(&folder).map_err(OperationError::io("find the folder", &folder))
+    }
+
     /// A folder of mode 0700 in the state, made when it does not exist.
     ///
     /// # Errors
@@ -141,6 +178,18 @@ pub(crate) fn make_private(path: &Path) -> io::Result<()> {
         false => Err(io::Error::from(io::ErrorKind::NotADirectory)),
     })
 }
+
+/// Makes a folder of mode 0711, with its parents: others may pass and not look.
+pub(crate) fn make_passable(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o711).create(path)
+}
+
+/// Where drills make their targets when a server of another user must reach them and no one
+/// says otherwise: below a state of mode 0700 it could not.
+const PASSABLE_RUNS: &str = "/var/tmp/muster-runs";
+
+/// The variable that names the folder in which drills make their targets.
+const RUNS_VARIABLE: &str = "MUSTER_RUNS";
 
 fn unserialisable(error: serde_json::Error) -> OperationError {
     OperationError::Bug { what: format!("a record cannot be written as JSON: {error}") }

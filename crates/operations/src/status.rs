@@ -9,7 +9,12 @@ use muster_plan::document::{Objective, Service};
 use serde::Serialize;
 
 use crate::{
-    drill::restored_data, error::OperationError, points, records::Record, workspace::Workspace,
+    drill::restored_data,
+    error::OperationError,
+    points,
+    records::{Appointment, Record},
+    state::Logged,
+    workspace::Workspace,
 };
 
 /// The object of `status --json`.
@@ -86,6 +91,64 @@ pub fn drills(workspace: &Workspace) -> Result<Vec<DrillResult>, OperationError>
             _ => None,
         })
         .collect())
+}
+
+/// An appointment of the calendar, and what became of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct AppointmentState {
+    /// The service.
+    pub service: String,
+    /// What is rehearsed.
+    pub disruption: Disruption,
+    /// When it is due.
+    pub due: Timestamp,
+    /// When it is too late.
+    pub until: Timestamp,
+    /// `to come`, `due`, `held` or `expired`.
+    pub state: &'static str,
+}
+
+/// Appointments shown: the newest.
+const APPOINTMENTS_SHOWN: usize = 20;
+
+/// The newest appointments of the calendar, oldest first.
+///
+/// # Errors
+/// Fails when the ledger cannot be read.
+pub fn appointments(workspace: &Workspace) -> Result<Vec<AppointmentState>, OperationError> {
+    let history =
+        workspace.state.history(&["drill-scheduled", "drill-started", "drill-expired"])?;
+    let now = Timestamp::now();
+    let mut all: Vec<AppointmentState> = history
+        .iter()
+        .filter_map(|logged| match &logged.record {
+            Record::DrillScheduled(planned) => Some(AppointmentState {
+                service: planned.service.clone(),
+                disruption: planned.disruption,
+                due: planned.due,
+                until: planned.until,
+                state: state_of(&history, planned, now),
+            }),
+            _ => None,
+        })
+        .collect();
+    all.sort_by_key(|appointment| appointment.due);
+    let surplus = all.len().saturating_sub(APPOINTMENTS_SHOWN);
+    Ok(all.split_off(surplus))
+}
+
+fn state_of(history: &[Logged], planned: &Appointment, now: Timestamp) -> &'static str {
+    let is_held = history.iter().any(|logged| {
+        matches!(&logged.record, Record::DrillStarted(started)
+            if started.service == planned.service && started.disruption == planned.disruption
+                && started.due == Some(planned.due))
+    });
+    match () {
+        () if is_held => "held",
+        () if planned.due > now => "to come",
+        () if planned.until < now => "expired",
+        () => "due",
+    }
 }
 
 /// Every service × disruption that has an objective, in the plan's order.

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use muster_model::{Finding, Severity};
 use muster_plan::{
-    Plan,
+    Facts, Plan,
     document::{DataItem, DataSource, Service},
 };
 
@@ -54,14 +54,19 @@ pub fn findings(
 ) -> Result<Vec<Finding>, OperationError> {
     let mut all = read.parsed.findings.clone();
     if let Some(plan) = &read.parsed.plan {
-        let facts = match state {
-            Some(state) => facts::gather(state)?,
-            None => muster_plan::document::Facts::default(),
-        };
+        let facts = facts(state)?;
         all.extend(muster_plan::assess(plan, &read.parsed.positions, &facts, now));
     }
     all.sort_by_key(|finding| (finding.line, finding.column));
     Ok(all)
+}
+
+/// What was measured; nothing, where there is no state.
+///
+/// # Errors
+/// Fails when the state cannot be read.
+pub fn facts(state: Option<&State>) -> Result<Facts, OperationError> {
+    state.map_or_else(|| Ok(Facts::default()), facts::gather)
 }
 
 /// The plan and the state, ready to work.
@@ -87,17 +92,19 @@ impl Workspace {
     pub fn open(plan: &Path, state: &Path) -> Result<Self, OperationError> {
         let read = read_plan(plan)?;
         let is_error = |finding: &Finding| finding.severity == Severity::Error;
-        let ReadPlan { path, parsed, .. } = read;
-        let plan = match parsed.plan {
-            Some(plan) if !parsed.findings.iter().any(is_error) => plan,
-            _ => return Err(OperationError::PlanInvalid { path, findings: parsed.findings }),
+        let plan = match &read.parsed.plan {
+            Some(plan) if !read.parsed.findings.iter().any(is_error) => plan.clone(),
+            _ => {
+                let (path, findings) = (read.path, read.parsed.findings);
+                return Err(OperationError::PlanInvalid { path, findings });
+            }
         };
-        let folder = folder_of(&path)?;
+        let folder = folder_of(&read.path)?;
         let state = State::open(state)?;
         let swept = sweep::sweep(&state)?;
-        note_revision(&state, &plan)?;
+        note_revision(&state, &read, &plan)?;
         calendar::note(&state, &plan, Timestamp::now())?;
-        Ok(Self { path, folder, plan, state, swept })
+        Ok(Self { path: read.path, folder, plan, state, swept })
     }
 
     /// A service of the plan.
@@ -137,13 +144,17 @@ fn folder_of(path: &Path) -> Result<PathBuf, OperationError> {
     Ok(absolute.parent().unwrap_or(Path::new("/")).to_owned())
 }
 
-fn note_revision(state: &State, plan: &Plan) -> Result<(), OperationError> {
+/// Writes a new revision down, with what is wrong or weak in it.
+fn note_revision(state: &State, read: &ReadPlan, plan: &Plan) -> Result<(), OperationError> {
     let seen = state.history(&["plan-seen"])?.into_iter().next_back();
     let is_new = !matches!(seen.map(|logged| logged.record),
         Some(Record::PlanSeen(seen)) if seen.revision == plan.revision);
     if is_new {
-        let seen = PlanSeen { name: plan.name.clone(), revision: plan.revision.clone() };
-        state.record(&Record::PlanSeen(seen))?;
+        state.record(&Record::PlanSeen(PlanSeen {
+            name: plan.name.clone(),
+            revision: plan.revision.clone(),
+            findings: findings(read, Some(state), Timestamp::now())?,
+        }))?;
     }
     Ok(())
 }

@@ -83,5 +83,5 @@ pub use show::{
     Origin, Shown, ShownCopy, ShownObjective, ShownSchedule, ShownService, Term, TermSource, show,
     show_for,
 };
-pub use starter::{Detected, starter};
+pub use starter::{Detected, starter, without_password};
 pub use tree::Position;

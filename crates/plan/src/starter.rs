@@ -189,8 +189,10 @@ fn identifier(text: &str, fallback: &str) -> String {
     }
 }
 
-/// What is no address with a user part, and a parameter that could hold a password, is cut off.
-fn without_password(url: &str) -> String {
+/// The address of a PostgreSQL server without what could hold a password: what follows the user's
+/// name, and all parameters.
+#[must_use]
+pub fn without_password(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("postgresql", url));
     let scheme = if scheme == "postgres" { "postgres" } else { "postgresql" };
     let (user, host) = rest.rsplit_once('@').unwrap_or(("", rest));

@@ -9,7 +9,7 @@ use muster_repository::{
 };
 use thiserror::Error;
 
-use crate::{command::CommandError, sqlite::SqliteError};
+use crate::{command::CommandError, postgres::PostgresError, sqlite::SqliteError};
 
 /// A source could not be backed up; there is no snapshot.
 #[derive(Debug, Error)]
@@ -47,6 +47,9 @@ pub enum SourceError {
     /// The database cannot be copied.
     #[error(transparent)]
     Sqlite(#[from] SqliteError),
+    /// The server cannot be backed up.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
     /// The command failed.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -60,6 +63,7 @@ impl SourceError {
         match self {
             Self::Ambiguous(error) => Some(error),
             Self::Sqlite(error) => Some(error),
+            Self::Postgres(error) => Some(error),
             Self::Command(error) => Some(error),
             Self::Backup(error) => Some(error),
             _ => None,
@@ -144,6 +148,9 @@ pub enum RestoreDataError {
     /// What the snapshot is said to hold is not in it.
     #[error(transparent)]
     Place(#[from] PlaceError),
+    /// The server's data cannot be brought back.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
     /// The engine failed.
     #[error(transparent)]
     Restore(#[from] RestoreError),
@@ -166,6 +173,7 @@ impl RestoreDataError {
             Self::Read(error) => Some(error),
             Self::Ambiguous(error) => Some(error),
             Self::Place(error) => Some(error),
+            Self::Postgres(error) => Some(error),
             Self::Restore(error) => Some(error),
             Self::UnknownSource { .. } | Self::Target { .. } => None,
         }

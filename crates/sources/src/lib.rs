@@ -89,6 +89,7 @@ pub mod error;
 pub mod files;
 mod layout;
 pub mod markers;
+pub mod postgres;
 mod record;
 mod restore;
 mod source;

@@ -29,6 +29,7 @@ use crate::{
     capture::Restored,
     error::RestoreDataError,
     layout::{Layout, Named},
+    postgres,
     record::{SOURCE_TAG, tag_value},
     source::SourceKind,
     sqlite,
@@ -64,6 +65,10 @@ pub fn restore_data(
             restore_paths(repository, &found, target, settings, run)
         }
         SourceKind::Sqlite => sqlite::restore_found(repository, &found, target, settings, run),
+        SourceKind::Postgres => {
+            let overwrite = settings.overwrite;
+            Ok(postgres::restore_into(repository, snapshot, target, overwrite, None, run)?)
+        }
     }
 }
 

@@ -8,11 +8,13 @@ use crate::{
     capture::{Captured, Request},
     command,
     error::SourceError,
-    files, sqlite,
+    files,
+    postgres::{self, PostgresSource},
+    sqlite,
 };
 
 /// Living data, and how it is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Source {
     /// Files and folders.
     Files {
@@ -26,6 +28,8 @@ pub enum Source {
         /// The absolute path of its file.
         path: PathBuf,
     },
+    /// A PostgreSQL server.
+    Postgres(PostgresSource),
     /// What a command prints.
     Command {
         /// Program and arguments; `|` stands between the stages of a pipeline.
@@ -44,6 +48,7 @@ impl Source {
         match self {
             Self::Files { .. } => SourceKind::Files,
             Self::Sqlite { .. } => SourceKind::Sqlite,
+            Self::Postgres(_) => SourceKind::Postgres,
             Self::Command { .. } => SourceKind::Command,
         }
     }
@@ -65,6 +70,9 @@ impl Source {
                 files::back_up(repository, paths, exclude, request, environment, run)
             }
             Self::Sqlite { path } => sqlite::back_up(repository, path, request, environment, run),
+            Self::Postgres(source) => {
+                Ok(postgres::back_up(repository, source, request, environment, run)?)
+            }
             Self::Command { argv, file, env } => {
                 command::back_up(repository, argv, file, request, env, environment, run)
             }
@@ -79,13 +87,15 @@ pub enum SourceKind {
     Files,
     /// An SQLite database.
     Sqlite,
+    /// A PostgreSQL server.
+    Postgres,
     /// What a command prints.
     Command,
 }
 
 impl SourceKind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Files, Self::Sqlite, Self::Command];
+    pub const ALL: [Self; 4] = [Self::Files, Self::Sqlite, Self::Postgres, Self::Command];
 
     /// The name in plans and tags.
     #[must_use]
@@ -93,6 +103,7 @@ impl SourceKind {
         match self {
             Self::Files => "files",
             Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
             Self::Command => "command",
         }
     }

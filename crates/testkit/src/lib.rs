@@ -6,6 +6,7 @@
 //! - [`peers`] finds and runs the real tools (restic, rustic, …) that we promise to agree with.
 //! - [`fixtures`] unpacks the repositories that those tools made and that we keep in `fixtures/`.
 //! - [`golden`] compares pages of the documentation with the code that they are written from.
+//! - [`postgres`] starts real servers of each version, one for each test.
 //! - [`Scratch`] is a temporary folder which outlives a failed test.
 //! - [`wait_for`] polls a condition: the only place where a test may sleep.
 //!
@@ -41,6 +42,7 @@ pub mod fixtures;
 pub mod golden;
 pub mod odd_tree;
 pub mod peers;
+pub mod postgres;
 pub mod walker;
 
 mod scratch;

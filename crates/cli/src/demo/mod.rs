@@ -1,6 +1,6 @@
-//! The example that `muster demo` protects, destroys and recovers: a small shop.
+//! `muster demo`, and the example that it protects, destroys and recovers: a small shop.
 //!
-//! It is a real service, so that what the demo measures is real:
+//! The shop is a real service, so that what the demo measures is real:
 //!
 //! - [`orders`]: the data. A SQLite database with customers, orders and a ledger that balances.
 //! - [`service`]: the service, `muster demo-service`. HTTP on top of the data, a process of its
@@ -10,12 +10,23 @@
 //! - [`prober`]: somebody outside who only looks whether the service answers.
 //! - [`client`]: what the last two share.
 //!
+//! The demo itself:
+//!
+//! - [`show`]: the verb, act by act.
+//! - [`stage`]: its folder, with two regions and a plan. [`production`]: the service in one.
+//! - [`story`]: what happens, told with its times. [`outcome`]: the figures at the end.
+//! - [`error`]: what can go wrong in the demo itself.
+//!
 //! **Invariant**: an order is acknowledged only when it would survive `kill -9` and a power cut.
 
 mod client;
-#[expect(dead_code, reason = "only `muster demo` and the tests are customers")]
+mod error;
 pub(crate) mod load;
 mod orders;
-#[expect(dead_code, reason = "only `muster demo` and the tests look from outside")]
+mod outcome;
 pub(crate) mod prober;
+mod production;
 pub(crate) mod service;
+pub(crate) mod show;
+mod stage;
+mod story;

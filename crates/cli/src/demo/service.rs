@@ -4,9 +4,11 @@
 //! writer anyway. SQLite blocks, so all work on the data runs on threads made for that.
 
 use std::{
+    future::pending,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -24,6 +26,7 @@ use tokio::{
     net::TcpListener,
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
+    sync::oneshot,
     task::spawn_blocking,
     time::sleep,
 };
@@ -53,6 +56,9 @@ pub(crate) struct Args {
     /// Make the database and the folder if they are missing; without this, that is an error
     #[arg(long)]
     create: bool,
+    /// Stop when standard input ends: whoever holds it has died
+    #[arg(long, hide = true)]
+    until_stdin_closes: bool,
 }
 
 /// Why the service does not run.
@@ -106,11 +112,13 @@ pub(crate) fn run(args: &Args, output: &Output) -> Outcome {
         let listener = TcpListener::bind(("127.0.0.1", args.port)).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (stop, give_up) = (terminated().map_err(failed)?, terminated().map_err(failed)?);
+        let orphaned = orphaned(args.until_stdin_closes).map_err(failed)?;
         output.line(format_args!("listening on http://{address}"))?;
         let serve = axum::serve(listener, router(orders)).with_graceful_shutdown(stop);
         tokio::select! {
             served = async { serve.await } => Ok(served.map_err(failed)?),
             () = async { give_up.await; sleep(GRACE).await } => Ok(()),
+            () = orphaned => Ok(()),
         }
     });
     // Does not wait for a query that waits for the database: nothing of it was acknowledged.
@@ -123,6 +131,25 @@ fn terminated() -> io::Result<impl Future<Output = ()>> {
     let mut signals = signal(SignalKind::terminate())?;
     Ok(async move {
         signals.recv().await;
+    })
+}
+
+/// Ends when standard input does, if asked to look at it.
+fn orphaned(asked: bool) -> io::Result<impl Future<Output = ()>> {
+    let (sender, receiver) = oneshot::channel::<()>();
+    let watch = move || {
+        // Also an error ends the watch.
+        io::copy(&mut io::stdin().lock(), &mut io::sink()).ok();
+        drop(sender);
+    };
+    if asked {
+        thread::Builder::new().name("parent".to_owned()).spawn(watch)?;
+    }
+    Ok(async move {
+        match asked {
+            true => drop(receiver.await),
+            false => pending().await,
+        }
     })
 }
 

@@ -7,12 +7,15 @@
 
 mod backup;
 mod check;
+mod demo;
 mod demo_service;
 mod full_disk;
+mod init;
 mod interrupt;
 mod kill;
 mod metadata;
 mod passwords;
+mod plan;
 mod reading;
 mod repository;
 mod restore;

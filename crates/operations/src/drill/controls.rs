@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use muster_control::verdict::STOPPED_SERVICE;
+use muster_control::{hold::Tally, verdict::STOPPED_SERVICE};
 use muster_drivers::{
     isolation::{Monitor, free_port},
     probe::{ProbeSecrets, Prober},
@@ -32,7 +32,6 @@ use muster_repository::run::Run;
 use super::completeness;
 use crate::{
     error::OperationError,
-    postgres,
     run::{
         Acceptance, Accepted, Companions, Ended, Member, Place, RunClock, Runner, Supply, World,
     },
@@ -82,9 +81,9 @@ impl Controls<'_> {
             part,
             place,
             clock,
-            Supply::Empty,
+            Supply::Empty(self.used.to_vec()),
         )?;
-        let seen = self.ask(world).await?;
+        let (seen, _) = self.ask(world, None).await?;
         let probes = &target.service.acceptance.probes;
         let control = |(probe, red): (&muster_model::Probe, bool)| NegativeControl {
             probe: probe.name.clone(),
@@ -121,6 +120,12 @@ impl Controls<'_> {
             clock,
             Supply::InPlace,
         )?;
+        if matches!(item.source, DataSource::Postgres { .. }) {
+            // Only a running server can be damaged: the runbook starts it first.
+            let mut world = world;
+            world.damage = Some(item.name.clone());
+            return self.questions(world, item, &against).await;
+        }
         let Some(damage) = Damage::inflict(&world, item)? else {
             // Nothing is there that could be damaged: then nothing was recovered either.
             return Ok(Vec::new());
@@ -169,49 +174,65 @@ impl Controls<'_> {
         item: &DataItem,
         against: &str,
     ) -> Result<Vec<NegativeControl>, OperationError> {
-        let probes = &world.service.acceptance.probes;
         let control = |probe: String, red: bool| NegativeControl {
             probe,
             against: against.to_owned(),
             observed: light(red),
             ok: red,
         };
-        let mut controls = Vec::new();
-        if !matches!(item.source, DataSource::Postgres { .. }) {
-            let rules = completeness::ask(&world, self.used, self.run)?;
-            let ours =
-                rules.iter().filter(|rule| rule.data == item.name && rule.name != "integrity");
-            controls.extend(ours.map(|rule| control(rule.name.clone(), is_red(rule))));
-        }
-        if controls.iter().any(|control| control.ok) {
-            return Ok(controls);
-        }
-        let seen = self.ask(world).await?;
-        controls
-            .extend(probes.iter().zip(seen).map(|(probe, red)| control(probe.name.clone(), red)));
-        Ok(controls)
+        let probes = &world.service.acceptance.probes;
+        let (seen, rules) = self.ask(world, Some(item)).await?;
+        let rules = rules.into_iter().map(|(name, red)| control(name, red));
+        let probes = probes.iter().zip(seen).map(|(probe, red)| control(probe.name.clone(), red));
+        Ok(rules.chain(probes).collect())
     }
 
-    /// Runs the runbook and tells of every probe whether it stayed red.
-    async fn ask(&self, world: World<'_>) -> Result<Vec<bool>, OperationError> {
+    /// Runs the runbook. Tells of each rule about `item` whether it is red, and of every probe
+    /// whether it stayed red; where a rule is red already, probes need not be asked.
+    async fn ask(
+        &self,
+        world: World<'_>,
+        item: Option<&DataItem>,
+    ) -> Result<(Vec<bool>, Vec<(String, bool)>), OperationError> {
         let monitor = Some(self.monitor);
         let companions = Companions { monitor, ..Companions::NONE };
         let mut runner = Runner::new(world, self.run.clone(), companions);
-        let seen = match runner.perform().await {
-            // A runbook that stops leaves no service: every probe that asks it is red. Those
-            // that ask nothing of the target are found out by asking them all the same.
-            Ok(Ended::Finished | Ended::Failed { .. }) => self.listen_to(&runner).await,
-            Err(error) => Err(error),
-        };
+        let asked = self.ask_running(&mut runner, item).await;
         let left = runner.end_members(|_| true).await?;
         if !left.is_empty() {
             return Err(cannot_end(&left));
         }
-        Ok(seen?
-            .tallies
-            .iter()
-            .map(|tally| tally.first_green.is_none() && tally.failures > 0)
-            .collect())
+        asked
+    }
+
+    async fn ask_running(
+        &self,
+        runner: &mut Runner<'_>,
+        item: Option<&DataItem>,
+    ) -> Result<(Vec<bool>, Vec<(String, bool)>), OperationError> {
+        // A runbook that stops leaves no service: every probe that asks it is red. Those that
+        // ask nothing of the target are found out by asking them all the same.
+        let ended = runner.perform().await?;
+        let mut reds = Vec::new();
+        if let Some(item) = item
+            && ended == Ended::Finished
+        {
+            let rules = completeness::ask(&runner.world, self.used, self.run)?;
+            let ours = rules.iter().filter(|r| r.data == item.name && r.name != "integrity");
+            reds.extend(ours.map(|rule| (rule.name.clone(), is_red(rule))));
+        }
+        if reds.iter().any(|(_, red)| *red) {
+            return Ok((Vec::new(), reds));
+        }
+        let seen = match (self.listen_to(runner).await, ended) {
+            (Err(OperationError::Below(_)), Ended::Failed { summary, why }) => {
+                let help = "a control could not be made: mend the cause".to_owned();
+                return Err(OperationError::StepFailed { summary, why, help });
+            }
+            (seen, _) => seen?,
+        };
+        let stayed_red = |tally: &Tally| tally.first_green.is_none() && tally.failures > 0;
+        Ok((seen.tallies.iter().map(stayed_red).collect(), reds))
     }
 
     async fn listen_to(&self, runner: &Runner<'_>) -> Result<Accepted, OperationError> {
@@ -238,8 +259,6 @@ fn light(red: bool) -> String {
 enum Damage {
     Sqlite(muster_sources::sqlite::Damaged),
     Files(muster_sources::files::Damaged),
-    /// Not to be undone: the target is thrown away.
-    Lasting,
 }
 
 impl Damage {
@@ -260,10 +279,7 @@ impl Damage {
                     Err(error) => Err(OperationError::below(error)),
                 }
             }
-            DataSource::Postgres { .. } => {
-                postgres::damage(world, item)?;
-                Ok(Some(Self::Lasting))
-            }
+            DataSource::Postgres { .. } => Ok(None),
         }
     }
 
@@ -271,7 +287,6 @@ impl Damage {
         match self {
             Self::Sqlite(damaged) => damaged.undo().map_err(OperationError::below),
             Self::Files(damaged) => damaged.undo().map_err(OperationError::below),
-            Self::Lasting => Ok(()),
         }
     }
 }

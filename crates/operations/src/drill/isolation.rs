@@ -19,9 +19,11 @@ use crate::{hands, workspace::Workspace};
 /// count, not only the one that is rehearsed.
 pub(crate) fn production(workspace: &Workspace) -> Production {
     let items = || workspace.plan.services.iter().flat_map(|service| &service.data);
+    let named = items().flat_map(|item| workspace.production_paths(item));
+    let told = items().filter_map(|item| hands::server_folder(workspace, item));
     Production {
-        paths: items().flat_map(|item| workspace.production_paths(item)).collect(),
-        endpoints: items().filter_map(hands::endpoint).collect(),
+        paths: named.chain(told).collect(),
+        endpoints: items().flat_map(hands::endpoints).collect(),
     }
 }
 

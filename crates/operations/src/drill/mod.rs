@@ -147,7 +147,7 @@ impl<'w> Drill<'w> {
         let objective = service.objectives.get(&request.disruption).copied().unwrap_or_default();
         result.recovery_time.objective_s = objective.rto.map(|rto| rto.as_secs_f64());
         result.recovery_point.objective_s = objective.rpo.map(|rpo| rpo.as_secs_f64());
-        let folder = workspace.state.private_folder("runs")?.join(&id);
+        let folder = workspace.state.runs_folder(service)?.join(&id);
         Ok(Self {
             workspace,
             service,
@@ -182,7 +182,7 @@ impl<'w> Drill<'w> {
         let prober = Prober::new().map_err(OperationError::below)?;
         let before = isolation::steady_state(self.workspace, self.service, &prober).await;
         let monitor = isolation::monitor(self.workspace).await;
-        self.write_markers()?;
+        tokio::task::block_in_place(|| self.write_markers())?;
         let clock = RunClock::start();
         self.result.started = clock.moment.wall;
         self.listener.hear(&Chapter::CutOff { at: clock.moment.wall });

@@ -62,7 +62,7 @@ pub fn propose(
     let now = Timestamp::now();
     let listed = points::list(workspace, Some(&service.name))?;
     let data = restored_data(service);
-    let target = workspace.state.private_folder("runs")?;
+    let target = workspace.state.runs_folder(service)?;
     let mut blockers = isolation::blockers(workspace, service, &target);
     if service.recover.is_empty() {
         blockers.push(Blocker {

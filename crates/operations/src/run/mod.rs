@@ -22,12 +22,13 @@ use muster_repository::run::Run;
 
 pub(crate) use acceptance::{Acceptance, Accepted};
 pub(crate) use supply::{Supplied, Supply};
-pub(crate) use world::{Place, World, is_empty};
+pub(crate) use world::{Place, World, is_empty, needs_passage};
 
 use crate::{
     error::OperationError,
     moment::Moment,
     pause::interrupted,
+    postgres,
     records::{ChildEnded, ChildStarted, JournalLine, Record},
     story::{Chapter, Listener, Silence},
     sweep::GRACE,
@@ -311,14 +312,23 @@ impl<'w> Runner<'w> {
                 let began = self.world.clock.elapsed();
                 let launched = self.launch(step, name, &server.launch).await?;
                 self.members.push(launched);
-                server.wait_until_ready(&self.world, name)?;
+                server.wait_until_ready(&self.world, &self.run)?;
                 self.world.names.data.entry(name.clone()).or_default().url = Some(server.url);
+                self.damage(name)?;
                 let ended = self.world.clock.elapsed();
                 self.stretches.push(Stretch { what: "replay", began, ended });
             }
             self.supplied.push(supplied);
         }
         Ok(Outcome::Done)
+    }
+
+    /// Damages what a control wants to see damaged, before anything asks for it.
+    fn damage(&self, name: &str) -> Result<(), OperationError> {
+        match &self.world.damage {
+            Some(wanted) if wanted == name => postgres::damage(&self.world, self.world.item(name)?),
+            _ => Ok(()),
+        }
     }
 
     async fn start(&mut self, step: usize) -> Result<Outcome, OperationError> {

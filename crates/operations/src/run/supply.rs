@@ -13,7 +13,7 @@ use muster_repository::{
 use muster_sources::{RestoreSettings, capture::Restored, restore_data};
 
 use super::World;
-use crate::{error::OperationError, hands, postgres, stores};
+use crate::{error::OperationError, hands, pause::interrupted, postgres, stores};
 
 /// How long a restore waits for a repository that somebody has locked exclusively.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -23,8 +23,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) enum Supply {
     /// From recovery points, one for each data item.
     Points(Vec<Chosen>),
-    /// Nothing: an empty folder, an empty database. For the control that must turn red.
-    Empty,
+    /// Nothing: an empty folder, an empty database. For the control that must turn red. The
+    /// points tell what an empty server must look like.
+    Empty(Vec<PointUsed>),
     /// It is there already.
     InPlace,
 }
@@ -53,7 +54,7 @@ pub(crate) fn supply(
             })?;
             Some(tokio::task::block_in_place(|| from_copies(world, &chosen, run))?)
         }
-        Supply::Empty => {
+        Supply::Empty(_) => {
             empty(world, name)?;
             None
         }
@@ -104,10 +105,15 @@ fn from_copy(
     let lock = lock.map_err(OperationError::below)?;
     let indexed = repository.load_index(run).map_err(OperationError::below)?;
     let target = world.data_dir(name);
-    let restored = restore_data(&indexed, snapshot, &target, RestoreSettings::default(), run);
+    let item = world.item(name)?;
+    let restored = match &item.source {
+        DataSource::Postgres { .. } => postgres::restore(world, item, &indexed, snapshot, run),
+        _ => restore_data(&indexed, snapshot, &target, RestoreSettings::default(), run)
+            .map_err(OperationError::below),
+    };
     drop(lock);
-    run.cancel.check().map_err(|why| OperationError::Interrupted { why: why.to_string() })?;
-    let restored = restored.map_err(OperationError::below)?;
+    interrupted(run)?;
+    let restored = restored?;
     match restored.left_out.first() {
         None => Ok(restored),
         Some(first) => Err(OperationError::Incomplete {
@@ -131,11 +137,14 @@ fn used(chosen: &Chosen, copy: &PointCopy, restored: &Restored) -> PointUsed {
 }
 
 /// Makes the data item exist and be empty.
-fn empty(world: &World<'_>, name: &str) -> Result<(), OperationError> {
+fn empty(world: &mut World<'_>, name: &str) -> Result<(), OperationError> {
     let item = world.item(name)?;
+    let path: PathBuf = world.data_path(item);
+    if world.has_server(name) {
+        return world.make_empty_server(name);
+    }
     let dir = world.data_dir(name);
     crate::state::make_private(&dir).map_err(OperationError::io("make the folder", &dir))?;
-    let path: PathBuf = world.data_path(item);
     match &item.source {
         DataSource::Files { .. } => Ok(()),
         DataSource::Sqlite { .. } => {
@@ -144,6 +153,6 @@ fn empty(world: &World<'_>, name: &str) -> Result<(), OperationError> {
         DataSource::Command { .. } => {
             fs::write(&path, b"").map_err(OperationError::io("write", &path))
         }
-        DataSource::Postgres { .. } => postgres::make_empty(world, item),
+        DataSource::Postgres { .. } => Ok(()),
     }
 }

@@ -1,10 +1,12 @@
 //! The world that a runbook runs in: where data comes from and goes to.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
 
+use muster_model::PointCopy;
 use muster_plan::{
     document::{DataItem, DataSource, Service},
     template::TargetNames,
@@ -12,7 +14,10 @@ use muster_plan::{
 
 use super::{RunClock, supply::Supply};
 use crate::{
-    error::OperationError, postgres::Server, state::make_private, sweep::remove_folder,
+    error::OperationError,
+    postgres::{self, Server},
+    state::{make_passable, make_private},
+    sweep::remove_folder,
     workspace::Workspace,
 };
 
@@ -36,6 +41,10 @@ pub(crate) struct World<'w> {
     pub(crate) names: TargetNames,
     /// Where data comes from.
     pub(crate) supply: Supply,
+    /// The item that is damaged as soon as its server runs: for a control.
+    pub(crate) damage: Option<String>,
+    /// Servers that were prepared as their data was made.
+    prepared: BTreeMap<String, Server>,
 }
 
 impl<'w> World<'w> {
@@ -52,9 +61,9 @@ impl<'w> World<'w> {
         clock: RunClock,
         supply: Supply,
     ) -> Result<Self, OperationError> {
-        for folder in [&place.dir, &place.logs] {
-            make_private(folder).map_err(OperationError::io("make the folder", folder))?;
-        }
+        let make = if needs_passage(service) { make_passable } else { make_private };
+        make(&place.dir).map_err(OperationError::io("make the folder", &place.dir))?;
+        make_private(&place.logs).map_err(OperationError::io("make the folder", &place.logs))?;
         let dir = fs::canonicalize(&place.dir);
         let dir = dir.map_err(OperationError::io("find the folder", &place.dir))?;
         let names = TargetNames {
@@ -73,6 +82,8 @@ impl<'w> World<'w> {
             clock,
             names,
             supply,
+            damage: None,
+            prepared: BTreeMap::new(),
         })
     }
 
@@ -115,7 +126,10 @@ impl<'w> World<'w> {
     }
 
     /// The server that an item needs; to be launched once its data is there.
-    pub(crate) fn server_of(&self, name: &str) -> Result<Option<Server>, OperationError> {
+    pub(crate) fn server_of(&mut self, name: &str) -> Result<Option<Server>, OperationError> {
+        if let Some(server) = self.prepared.remove(name) {
+            return Ok(Some(server));
+        }
         let item = self.item(name)?;
         match &item.source {
             DataSource::Postgres { .. } => Server::prepare(self, item).map(Some),
@@ -123,11 +137,48 @@ impl<'w> World<'w> {
         }
     }
 
+    /// Makes a data item that is an empty server.
+    pub(crate) fn make_empty_server(&mut self, name: &str) -> Result<(), OperationError> {
+        let server = postgres::make_empty(self, self.item(name)?)?;
+        self.prepared.insert(name.to_owned(), server);
+        Ok(())
+    }
+
     /// Removes what a restore of this item left.
     pub(crate) fn remove_data(&self, name: &str) -> Result<(), OperationError> {
-        let dir = self.data_dir(name);
-        remove_folder(&dir).map_err(OperationError::io("remove", &dir))
+        let beside = match self.has_server(name) {
+            true => postgres::folders_beside(self, name),
+            false => Vec::new(),
+        };
+        for dir in beside.into_iter().chain([self.data_dir(name)]) {
+            remove_folder(&dir).map_err(OperationError::io("remove", &dir))?;
+        }
+        Ok(())
     }
+
+    /// The copy by which an empty server of this item is modelled.
+    pub(crate) fn model_of(&self, name: &str) -> Result<PointCopy, OperationError> {
+        let used = match &self.supply {
+            Supply::Empty(used) => used.iter().find(|used| used.data == name),
+            _ => None,
+        };
+        let used = used.ok_or_else(|| OperationError::Bug {
+            what: format!("no point tells what {name} is like"),
+        })?;
+        Ok(PointCopy {
+            repository: used.repository.clone(),
+            place: muster_model::Place::default(),
+            immutable: false,
+            snapshot: used.snapshot.clone(),
+        })
+    }
+}
+
+/// Whether somebody else than us must reach the target: root may not run a server, so another
+/// user does.
+pub(crate) fn needs_passage(service: &Service) -> bool {
+    let has_server = |item: &DataItem| matches!(item.source, DataSource::Postgres { .. });
+    rustix::process::geteuid().is_root() && service.data.iter().any(has_server)
 }
 
 /// Folders and a port for a world.

@@ -23,6 +23,19 @@ use crate::format::{
     tree::{ExtendedAttribute, Node, NodeKind},
 };
 
+/// What is to be recorded of an entry besides its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// Permission bits, as `0o600`.
+    pub permissions: u32,
+    /// The owner's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+    /// Time of the last change, in seconds and nanoseconds since 1970.
+    pub modified: (i64, u32),
+}
+
 /// Turns `stat` results into nodes; remembers the names of users and groups.
 #[derive(Debug)]
 pub(super) struct NodeMaker {
@@ -56,12 +69,8 @@ impl NodeMaker {
         node.ctime = ctime;
         node.uid = stat.st_uid;
         node.gid = stat.st_gid;
-        node.user = remember(&self.users, stat.st_uid, |uid| {
-            User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
-        });
-        node.group = remember(&self.groups, stat.st_gid, |gid| {
-            Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name)
-        });
+        node.user = self.user(stat.st_uid);
+        node.group = self.group(stat.st_gid);
         node.inode = stat.st_ino;
         node.device_id = stat.st_dev;
         // As restic counts them; of pipes and sockets it keeps no count, so only one that
@@ -78,6 +87,32 @@ impl NodeMaker {
         if matches!(node.kind, NodeKind::BlockDevice | NodeKind::CharDevice) {
             node.device = stat.st_rdev;
         }
+    }
+
+    /// The node for something that no inode stands for, or none that matters.
+    pub(super) fn made(&self, name: &[u8], kind: NodeKind, facts: &Facts) -> Node {
+        let mut node = Node::new(name.to_vec(), kind);
+        let (seconds, nanoseconds) = facts.modified;
+        let time = Timestamp::from_unix(seconds, nanoseconds, &self.zone).clamped();
+        (node.mtime, node.atime, node.ctime) = (time, time, time);
+        node.mode = go_mode(kind, facts.permissions & 0o7777);
+        (node.uid, node.gid) = (facts.uid, facts.gid);
+        node.user = self.user(facts.uid);
+        node.group = self.group(facts.gid);
+        node.links = u64::from(kind == NodeKind::File);
+        node
+    }
+
+    fn user(&self, uid: u32) -> String {
+        remember(&self.users, uid, |uid| {
+            User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
+        })
+    }
+
+    fn group(&self, gid: u32) -> String {
+        remember(&self.groups, gid, |gid| {
+            Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name)
+        })
     }
 
     /// Modification, access and change time, as they stand in a tree.

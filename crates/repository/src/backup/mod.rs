@@ -16,6 +16,7 @@ mod filter;
 mod metadata;
 mod parent;
 mod pipeline;
+mod record;
 mod targets;
 mod walk;
 
@@ -34,7 +35,9 @@ use muster_model::BackupKind;
 
 pub use errors::BackupError;
 pub use filter::{CACHEDIR_SIGNATURE, Filter, MarkerFile};
+pub use metadata::Facts;
 pub use parent::ParentChoice;
+pub use record::{Recorder, backup_recorded};
 
 use self::{
     assemble::{Assembler, Event, Problems},

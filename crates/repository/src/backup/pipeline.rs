@@ -393,6 +393,12 @@ impl<'a> Reader<'a> {
         self.chunks.send(job).map_err(|_| WriteError::Aborted)
     }
 
+    /// What more readers for the same workers can be made of.
+    pub(super) fn into_parts(self, tables: Arc<Tables>) -> ReaderParts<'a> {
+        let Self { maker, budget, chunks, run, .. } = self;
+        ReaderParts { maker, tables, budget, chunks, run }
+    }
+
     /// Reads a stream as the content of one file.
     ///
     /// # Errors
@@ -405,6 +411,23 @@ impl<'a> Reader<'a> {
     ) -> Result<(), WriteError> {
         let file = in_flight(node, done);
         self.read_chunks(&file, stream)
+    }
+}
+
+/// What readers share; may be shared among threads, each of which makes its own reader.
+pub(super) struct ReaderParts<'a> {
+    pub(super) maker: &'a NodeMaker,
+    tables: Arc<Tables>,
+    budget: Arc<Budget>,
+    chunks: Sender<BlobJob>,
+    pub(super) run: &'a Run,
+}
+
+impl ReaderParts<'_> {
+    /// A reader that lives as long as one stream.
+    pub(super) fn reader<'s>(&'s self) -> Reader<'s> {
+        let (tables, budget) = (Arc::clone(&self.tables), Arc::clone(&self.budget));
+        Reader::new(self.maker, tables, budget, self.chunks.clone(), self.run)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use muster_model::{Class, Fault};
 use thiserror::Error;
 
-use crate::{error::class_of, sqlite::SqliteError};
+use crate::{error::class_of, postgres::PostgresError, sqlite::SqliteError};
 
 /// Markers could not be written or read.
 #[derive(Debug, Error)]
@@ -13,6 +13,9 @@ pub enum MarkerError {
     /// The database does not take or give them.
     #[error(transparent)]
     Sqlite(#[from] SqliteError),
+    /// The server does not take or give them.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
     /// The file does not take or give them.
     #[error("{operation} {}", path.display())]
     File {
@@ -37,6 +40,7 @@ impl Fault for MarkerError {
     fn class(&self) -> Class {
         match self {
             Self::Sqlite(error) => error.class(),
+            Self::Postgres(error) => error.class(),
             Self::File { source, .. } => class_of(source),
         }
     }
@@ -44,6 +48,7 @@ impl Fault for MarkerError {
     fn code(&self) -> &'static str {
         match self {
             Self::Sqlite(error) => error.code(),
+            Self::Postgres(error) => error.code(),
             Self::File { .. } => "marker-failed",
         }
     }
@@ -51,6 +56,7 @@ impl Fault for MarkerError {
     fn help(&self) -> Option<String> {
         match self {
             Self::Sqlite(error) => error.help(),
+            Self::Postgres(error) => error.help(),
             Self::File { .. } => {
                 Some("markers need a folder that exists, may be written, and has room".to_owned())
             }

@@ -21,6 +21,8 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use crate::postgres::{self, PostgresSource};
+
 pub use error::MarkerError;
 
 pub use crate::capture::Marker;
@@ -35,13 +37,14 @@ pub const MARKERS_FILE: &str = ".muster-markers";
 pub const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Where markers are written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
+#[derive(Debug, Clone)]
 pub enum MarkerTarget {
     /// The table [`MARKERS_TABLE`] of the SQLite database in this file.
     Sqlite(PathBuf),
     /// The file [`MARKERS_FILE`] in this folder, which must be backed up.
     Files(PathBuf),
+    /// The table [`MARKERS_TABLE`] of the database that this URL names.
+    Postgres(PostgresSource),
 }
 
 /// A store that markers are written into.
@@ -51,23 +54,23 @@ pub(crate) trait MarkerStore: Send {
 }
 
 /// Writes markers into one store, numbered from 1.
-pub struct MarkerWriter {
-    writer: Uuid,
-    next: u64,
-    store: Box<dyn MarkerStore>,
+pub struct MarkerWriter(Writing);
+
+/// A server numbers by itself, since it connects again after an error.
+enum Writing {
+    Store { writer: Uuid, next: u64, store: Box<dyn MarkerStore> },
+    Server(Box<postgres::MarkerWriter>),
 }
 
 impl std::fmt::Debug for MarkerWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MarkerWriter")
-            .field("writer", &self.writer)
-            .field("next", &self.next)
-            .finish_non_exhaustive()
+        f.debug_struct("MarkerWriter").field("writer", &self.writer()).finish_non_exhaustive()
     }
 }
 
 impl MarkerWriter {
-    /// Opens the store, makes the table or file when it is missing, and takes a new identity.
+    /// Opens the store, makes the table or file when it is missing, and takes a new identity. A
+    /// server is connected to by the first marker.
     ///
     /// # Errors
     /// Fails when the store is missing, held by others for long, or may not be written.
@@ -75,26 +78,38 @@ impl MarkerWriter {
         let store: Box<dyn MarkerStore> = match target {
             MarkerTarget::Sqlite(path) => Box::new(sqlite::SqliteMarkers::open(path)?),
             MarkerTarget::Files(folder) => Box::new(file::FileMarkers::open(folder)?),
+            MarkerTarget::Postgres(source) => {
+                let server = postgres::MarkerWriter::new(source)?;
+                return Ok(Self(Writing::Server(Box::new(server))));
+            }
         };
-        Ok(Self { writer: Uuid::new_v4(), next: 1, store })
+        Ok(Self(Writing::Store { writer: Uuid::new_v4(), next: 1, store }))
     }
 
     /// This writer's identity.
     #[must_use]
     pub fn writer(&self) -> Uuid {
-        self.writer
+        match &self.0 {
+            Writing::Store { writer, .. } => *writer,
+            Writing::Server(server) => server.writer(),
+        }
     }
 
-    /// Writes the next marker with the time `at`; returns when it is durable.
+    /// Writes the next marker with the time `at` (a server's is its own); returns when it is
+    /// durable.
     ///
     /// # Errors
     /// Fails when the store is held by others for long, is gone, or cannot be written. The marker
     /// does not count then, and the writer can be used again.
     pub fn write(&mut self, at: Timestamp) -> Result<Marker, MarkerError> {
-        let marker = Marker { writer: self.writer, n: self.next, at };
-        let written = self.store.write(&marker);
+        let (writer, next, store) = match &mut self.0 {
+            Writing::Server(server) => return Ok(server.write()?),
+            Writing::Store { writer, next, store } => (*writer, next, store),
+        };
+        let marker = Marker { writer, n: *next, at };
+        let written = store.write(&marker);
         if written.as_ref().err().is_none_or(|error| !error.surely_wrote_nothing()) {
-            self.next += 1;
+            *next += 1;
         }
         written.map(|()| marker)
     }
@@ -110,6 +125,10 @@ pub fn read(target: &MarkerTarget, since: Option<Timestamp>) -> Result<Vec<Marke
     match target {
         MarkerTarget::Sqlite(path) => sqlite::read(path, since),
         MarkerTarget::Files(folder) => file::read(folder, since),
+        MarkerTarget::Postgres(source) => {
+            let since = since.unwrap_or(Timestamp::UNIX_EPOCH);
+            Ok(postgres::read_markers(source, since)?)
+        }
     }
 }
 

@@ -1,0 +1,241 @@
+//! `muster backup`
+
+use std::sync::Mutex;
+
+use jiff::{Timestamp, tz::TimeZone};
+use muster_model::{BackupKind, units::format_size};
+use muster_operations::{
+    looping::{self, Turn},
+    protect::{self, Job, JobReport, Selection, Tools},
+    records::{BackupEnded, BackupOutcome, CopyEnded},
+    report::format::seconds,
+    workspace::Workspace,
+};
+use serde::Serialize;
+
+use super::{heeding_signals, open};
+use crate::{
+    error::{Failure, Outcome},
+    exit::Exit,
+    output::{Output, visible},
+    progress::{self, Shape},
+    workspace::PlanArgs,
+};
+
+/// Arguments of `backup`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Services, or single data items; everything that the plan protects when there is none
+    #[arg(value_name = "SERVICE[/DATA]")]
+    names: Vec<String>,
+    /// How much is read again: full, incremental, differential [default: as the plan says]
+    #[arg(long, value_name = "KIND")]
+    kind: Option<BackupKind>,
+    /// Run the plan's schedules, copies and markers until Ctrl-C
+    #[arg(long = "loop")]
+    looping: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  muster backup                   everything, now
+  muster backup orders/db         one data item
+  muster backup --kind full       read everything again
+  muster backup --loop            as the plan schedules it, with markers, until Ctrl-C
+
+A repository that does not exist yet is made. A job that still runs elsewhere is not run twice.";
+
+#[derive(Serialize)]
+struct Result<'a> {
+    job: &'a str,
+    service: &'a str,
+    point: &'a str,
+    skipped: bool,
+    backups: &'a [BackupEnded],
+    copies: &'a [CopyEnded],
+    warnings: &'a [String],
+}
+
+/// Takes snapshots, or loops.
+pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
+    let workspace = open(plan, output)?;
+    let selection = Selection { names: args.names.clone(), kind: args.kind };
+    if args.looping {
+        return run_loop(&workspace, &selection, output);
+    }
+    let jobs = protect::jobs(&workspace, &selection)?;
+    if jobs.is_empty() {
+        return Err(Failure::usage("back anything up: the plan protects nothing")
+            .help("add `protect:` to a service"));
+    }
+    let run = heeding_signals()?;
+    let tools = Tools::new();
+    let mut reports = Vec::new();
+    for job in &jobs {
+        let shape = Shape::Plain { items: "files" };
+        let report = progress::shown(output, &run.progress, shape, || {
+            protect::run_job(&workspace, &tools, job, &run)
+        })?;
+        if !output.is_json() {
+            tell(job, &report, output)?;
+        }
+        reports.push((job, report));
+    }
+    if output.is_json() {
+        let results: Vec<Result<'_>> =
+            reports.iter().map(|(job, report)| result(job, report)).collect();
+        output.json(&serde_json::json!({ "jobs": results }))?;
+    }
+    let reports = || reports.iter().map(|(_, report)| report);
+    Ok(match () {
+        () if reports().all(JobReport::is_complete) => Exit::Done,
+        () if reports().all(|report| report.failed() || report.skipped) => Exit::Failed,
+        () => Exit::Partial,
+    })
+}
+
+fn result<'a>(job: &'a Job<'_>, report: &'a JobReport) -> Result<'a> {
+    Result {
+        job: &job.name,
+        service: &job.service.name,
+        point: &report.point,
+        skipped: report.skipped,
+        backups: &report.backups,
+        copies: &report.copies,
+        warnings: &report.warnings,
+    }
+}
+
+/// Tells what a job did, one line for each thing.
+fn tell(job: &Job<'_>, report: &JobReport, output: &Output) -> std::result::Result<(), Failure> {
+    for line in lines(&job.name, report) {
+        output.line(visible(line.as_bytes()))?;
+    }
+    for warning in &report.warnings {
+        output.warning(visible(warning.as_bytes()));
+    }
+    Ok(())
+}
+
+fn lines(job: &str, report: &JobReport) -> Vec<String> {
+    let mut lines: Vec<String> =
+        report.made.iter().map(|name| format!("repository {name} is new: made")).collect();
+    if report.skipped {
+        lines.push(format!("{job}: left out, the run before is still under way"));
+    }
+    lines.extend(report.backups.iter().flat_map(backup_lines));
+    lines.extend(report.copies.iter().map(copy_line));
+    lines
+}
+
+fn backup_lines(ended: &BackupEnded) -> Vec<String> {
+    let name = format!("{}/{}", ended.service, ended.data);
+    let took = ended.took_s.map_or_else(String::new, |took| format!(" in {}", seconds(took)));
+    let size = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), format_size);
+    let short: String = ended.snapshot.iter().flat_map(|id| id.chars().take(8)).collect();
+    let mut lines = vec![match ended.outcome {
+        BackupOutcome::Completed | BackupOutcome::Partial => format!(
+            "{name}: snapshot {short} in {}, {}, {} new{took}{}",
+            ended.repository,
+            size(ended.bytes),
+            size(ended.bytes_added),
+            if ended.outcome == BackupOutcome::Partial { ", IN PART" } else { "" }
+        ),
+        BackupOutcome::Failed | BackupOutcome::Lost => format!(
+            "{name}: FAILED{took}: {}",
+            ended.error.as_deref().unwrap_or("for a reason that nobody knows")
+        ),
+    }];
+    lines.extend(ended.left_out.iter().map(|what| format!("  left out: {what}")));
+    lines.extend(ended.notices.iter().map(|what| format!("  note: {what}")));
+    lines
+}
+
+fn copy_line(ended: &CopyEnded) -> String {
+    let name = format!("{}/{}", ended.service, ended.data);
+    match &ended.error {
+        None => {
+            format!("{name}: copied to {}, {} after the snapshot", ended.to, seconds(ended.lag_s))
+        }
+        Some(error) => format!("{name}: NOT copied to {}: {error}", ended.to),
+    }
+}
+
+/// Runs until a signal comes.
+fn run_loop(workspace: &Workspace, selection: &Selection, output: &Output) -> Outcome {
+    for job in protect::jobs(workspace, selection)? {
+        let data = job.data.join(", ");
+        let (to, cadence) = (&job.protection.to, &job.protection.cadence);
+        output.message(format_args!("{}: {data} to {to}, {cadence}", job.service.name));
+    }
+    let run = heeding_signals()?;
+    let failed = Mutex::new(None);
+    looping::run(workspace, selection, &run, &|turn| {
+        if let Err(failure) = tell_turn(turn, output) {
+            run.cancel.request("its output cannot be written");
+            failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(failure);
+        }
+    })?;
+    match failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        Some(failure) => Err(failure),
+        None => Ok(Exit::Interrupted),
+    }
+}
+
+fn tell_turn(turn: &Turn<'_>, output: &Output) -> std::result::Result<(), Failure> {
+    let now = Timestamp::now().to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string();
+    match turn {
+        Turn::Ran { job, report, took } => {
+            if output.is_json() {
+                return output.json(&serde_json::json!({
+                    "turn": "ran", "job": job, "took_s": took.as_secs_f64(), "point": report.point,
+                    "skipped": report.skipped, "backups": report.backups, "copies": report.copies,
+                }));
+            }
+            for line in lines(job, report) {
+                output.line(format_args!("{now} {}", visible(line.as_bytes())))?;
+            }
+            for warning in &report.warnings {
+                output.warning(visible(warning.as_bytes()));
+            }
+        }
+        Turn::Missed { job, runs } => {
+            output.warning(format_args!("{now} {job}: {runs} runs were missed; one catches up"));
+        }
+        Turn::Failed { job, error } => {
+            let why = error.one_line();
+            output.warning(format_args!("{now} {job}: cannot {}", visible(why.as_bytes())));
+        }
+        Turn::Markers { service, error: Some(error) } => {
+            let why = error.one_line();
+            output.warning(format_args!(
+                "{now} {service}: no markers: cannot {}",
+                visible(why.as_bytes())
+            ));
+        }
+        Turn::Markers { service, error: None } => {
+            output.message(format_args!("{now} {service}: markers are written again"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_copy_cannot_be_overlooked() {
+        let copy = CopyEnded {
+            service: "orders".to_owned(),
+            data: "db".to_owned(),
+            point: String::new(),
+            from: "near".to_owned(),
+            to: "far".to_owned(),
+            snapshot: None,
+            lag_s: 1.0,
+            error: Some("no space".to_owned()),
+        };
+        assert_eq!(copy_line(&copy), "orders/db: NOT copied to far: no space");
+    }
+}

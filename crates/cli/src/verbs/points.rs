@@ -1,0 +1,120 @@
+//! `muster points`
+
+use jiff::Timestamp;
+use muster_model::{RecoveryPoint, units::format_size};
+use muster_operations::{points, report::format::age};
+use serde::Serialize;
+
+use super::{moments, open, seconds_since};
+use crate::{
+    error::Outcome,
+    exit::Exit,
+    output::{Output, table, visible},
+    workspace::PlanArgs,
+};
+
+/// Arguments of `points`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Only this service
+    #[arg(value_name = "SERVICE")]
+    service: Option<String>,
+}
+
+const EXAMPLES: &str = "Examples:
+  muster points orders
+  muster points --json | jq '.points[-1]'
+
+The repositories are asked, so the points are there also when the state is lost.";
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    id: &'a str,
+    service: &'a str,
+    data: &'a str,
+    data_time: Timestamp,
+    kind: &'static str,
+    partial: bool,
+    bytes: Option<u64>,
+    copies: Vec<Copy<'a>>,
+    proven_at: Option<Timestamp>,
+    proof: Option<&'a muster_model::PointProof>,
+}
+
+#[derive(Serialize)]
+struct Copy<'a> {
+    repository: &'a str,
+    region: Option<&'a str>,
+    snapshot: &'a str,
+}
+
+/// Lists recovery points.
+pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
+    let workspace = open(plan, output)?;
+    if let Some(service) = &args.service {
+        workspace.service(service)?;
+    }
+    let found = points::list(&workspace, args.service.as_deref())?;
+    for (name, why) in &found.unreachable {
+        let why = visible(why.as_bytes());
+        output.warning(format_args!("repository {name} did not answer: cannot {why}"));
+    }
+    match output.is_json() {
+        true => {
+            let points: Vec<Listed<'_>> = found.points.iter().map(listed).collect();
+            output.json(&serde_json::json!({ "points": points }))?;
+        }
+        false => print(&found.points, output)?,
+    }
+    Ok(if found.unreachable.is_empty() { Exit::Done } else { Exit::Partial })
+}
+
+fn listed(point: &RecoveryPoint) -> Listed<'_> {
+    Listed {
+        id: &point.id,
+        service: &point.service,
+        data: &point.data,
+        data_time: point.data_time,
+        kind: point.kind.as_str(),
+        partial: point.partial,
+        bytes: point.bytes,
+        copies: point
+            .copies
+            .iter()
+            .map(|copy| Copy {
+                repository: &copy.repository,
+                region: copy.place.region.as_deref(),
+                snapshot: &copy.snapshot,
+            })
+            .collect(),
+        proven_at: point.proof.as_ref().map(|proof| proof.at),
+        proof: point.proof.as_ref(),
+    }
+}
+
+fn print(points: &[RecoveryPoint], output: &Output) -> Result<(), crate::error::Failure> {
+    if points.is_empty() {
+        return output.line("no recovery point yet: `muster backup` takes the first");
+    }
+    let (now, moments) = (Timestamp::now(), moments());
+    let mut table = table(&["Point", "Data time", "Age", "Data", "Size", "Copies", "Proof"]);
+    for point in points {
+        let copies: Vec<&str> = point.copies.iter().map(|copy| copy.repository.as_str()).collect();
+        let proof = match &point.proof {
+            _ if point.partial => "in part: never proves".to_owned(),
+            Some(proof) => format!("{}, {} ago", proof.how, age(seconds_since(proof.at, now))),
+            None => "not proven".to_owned(),
+        };
+        table.add_row([
+            point.id.clone(),
+            moments.moment(point.data_time),
+            age(seconds_since(point.data_time, now)),
+            visible(format!("{}/{}", point.service, point.data).as_bytes()),
+            point.bytes.map_or_else(|| "?".to_owned(), format_size),
+            visible(copies.join(", ").as_bytes()),
+            proof,
+        ]);
+    }
+    output.line(table)
+}

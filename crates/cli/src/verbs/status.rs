@@ -1,0 +1,73 @@
+//! `muster status`
+
+use muster_control::matrix::Cell;
+use muster_operations::{
+    report::format::{against, age, maybe_seconds},
+    status,
+};
+
+use super::open;
+use crate::{
+    error::{Failure, Outcome},
+    exit::Exit,
+    output::{Output, table, visible},
+    workspace::PlanArgs,
+};
+
+/// Arguments of `status`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {}
+
+const EXAMPLES: &str = "Examples:
+  muster status
+  muster status --json | jq '.matrix[] | select(.verdict != \"proven\")'
+
+'now' is the age of the newest point that would survive and that a drill has shown to be
+restorable. Without such a drill it is not known.";
+
+/// Shows the matrix.
+pub(crate) fn run(_args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
+    let workspace = open(plan, output)?;
+    let status = status::status(&workspace)?;
+    for (name, why) in &status.unreachable {
+        let why = visible(why.as_bytes());
+        output.warning(format_args!("repository {name} did not answer: cannot {why}"));
+    }
+    for service in &status.unfinished_recoveries {
+        output.warning(format_args!(
+            "a recovery of {service} was cut off: `muster recover {service}` goes on with it"
+        ));
+    }
+    if output.is_json() {
+        output.json(&status)?;
+        return Ok(Exit::Done);
+    }
+    output.line(&status.sentence)?;
+    if !status.matrix.is_empty() {
+        output.line("")?;
+        print(&status.matrix, output)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Prints cells as a table.
+pub(super) fn print(cells: &[Cell], output: &Output) -> Result<(), Failure> {
+    let mut table = table(&["Service", "Disruption", "Verdict", "RTO", "RPO", "RPO now", "Proof"]);
+    for cell in cells {
+        let verdict = match cell.last_attempt {
+            Some(attempt) => format!("{} (last: {attempt})", cell.verdict),
+            None => cell.verdict.to_string(),
+        };
+        table.add_row([
+            visible(cell.service.as_bytes()),
+            cell.disruption.to_string(),
+            verdict,
+            against(cell.measured.rto_s, cell.objective.rto_s),
+            against(cell.measured.rpo_s, cell.objective.rpo_s),
+            maybe_seconds(cell.now.rpo_s),
+            cell.proof_age_s.map_or_else(|| "-".to_owned(), |s| format!("{} ago", age(s))),
+        ]);
+    }
+    output.line(table)
+}
