@@ -37,7 +37,7 @@ use crate::{
     moment::Moment,
     pause::interrupted,
     points,
-    process::{lives, this_process},
+    process::this_process,
     records::{ChildStarted, Record, RecoveryStarted, Target},
     run::{Accepted, Companions, Ended, Place, RunClock, Runner, Stretch, Supply, World, is_empty},
     runtime,
@@ -105,7 +105,7 @@ pub fn propose(
     let history = workspace.state.history(KINDS)?;
     let started = unfinished(&history, &service.name).cloned();
     match started {
-        Some(started) => Ok(resumption(service, started)),
+        Some(started) => resumption(workspace, service, started),
         None => begin(workspace, service, request),
     }
 }
@@ -122,12 +122,15 @@ fn unfinished<'h>(history: &'h [Logged], service: &str) -> Option<&'h RecoverySt
     (!has_ended).then_some(last)
 }
 
-fn resumption(service: &Service, started: RecoveryStarted) -> RecoveryProposal {
-    let mut blockers = Vec::new();
-    if lives(&started.process) {
-        blockers.push(under_way(service, Some(started.process.pid)));
-    }
-    RecoveryProposal {
+fn resumption(
+    workspace: &Workspace,
+    service: &Service,
+    started: RecoveryStarted,
+) -> Result<RecoveryProposal, OperationError> {
+    // Whoever goes on is not who started: the lock, unlike the record, tells who is at work.
+    let is_free = workspace.state.lock(&lock_name(service))?.is_some();
+    let blockers = if is_free { Vec::new() } else { vec![under_way(service)] };
+    Ok(RecoveryProposal {
         service: service.name.clone(),
         resumes: Some(started.run.clone()),
         site: started.site.clone(),
@@ -138,18 +141,17 @@ fn resumption(service: &Service, started: RecoveryStarted) -> RecoveryProposal {
         warnings: Vec::new(),
         chosen: started.points.iter().map(|used| chosen_again(service, used)).collect(),
         started: Some(started),
-    }
+    })
 }
 
 fn lock_name(service: &Service) -> String {
     format!("recover {}", service.name)
 }
 
-fn under_way(service: &Service, pid: Option<u32>) -> Blocker {
-    let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+fn under_way(service: &Service) -> Blocker {
     Blocker {
         code: "recovery-under-way",
-        message: format!("{who} is recovering {} right now", service.name),
+        message: format!("another process is recovering {} right now", service.name),
         help: "wait for it, or stop it".to_owned(),
     }
 }
@@ -306,11 +308,10 @@ pub fn recover(
             blockers: proposal.blockers,
         });
     }
-    // Whoever resumes is not who started: the lock, unlike the record, names who is at work.
     let Some(_lock) = workspace.state.lock(&lock_name(service))? else {
         return Err(OperationError::Refused {
             what: format!("recover {}", service.name),
-            blockers: vec![under_way(service, None)],
+            blockers: vec![under_way(service)],
         });
     };
     let is_resumed = proposal.started.is_some();
@@ -570,16 +571,10 @@ pub fn abandon(workspace: &Workspace, service: &str) -> Result<Vec<String>, Oper
         what: format!("a recovery of {} that was cut off", service.name),
         help: "there is nothing to abandon".to_owned(),
     })?;
-    if lives(&started.process) {
-        return Err(OperationError::Refused {
-            what: format!("abandon the recovery of {}", service.name),
-            blockers: resumption(service, started.clone()).blockers,
-        });
-    }
     let Some(_lock) = workspace.state.lock(&lock_name(service))? else {
         return Err(OperationError::Refused {
             what: format!("abandon the recovery of {}", service.name),
-            blockers: vec![under_way(service, None)],
+            blockers: vec![under_way(service)],
         });
     };
     let mut done = crate::sweep::end_children(&workspace.state, &history, &started.run)?;

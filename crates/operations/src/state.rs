@@ -1,6 +1,6 @@
 //! The state beside the plan: the ledger, the locks of jobs, the folders of drills.
 //!
-//! Whoever opens it first puts in order what a killed process left behind ([`crate::sweep`]),
+//! Whoever opens it first puts in order what a killed process left behind (`sweep.rs`),
 //! so a crash needs no other treatment than the next command.
 
 use std::{

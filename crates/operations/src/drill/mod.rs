@@ -273,12 +273,11 @@ impl<'w> Drill<'w> {
     async fn recover(&mut self, runner: &mut Runner<'_>) -> Result<(), OperationError> {
         let ended = runner.perform().await?;
         self.result.points = runner.supplied.iter().filter_map(|s| s.used.clone()).collect();
-        let acceptance = runner.take_acceptance()?;
         if let Ended::Failed { summary, why } = ended {
             self.failed_step = Some(format!("{summary}: {why}"));
             return Ok(());
         }
-        let Some(mut acceptance) = acceptance else { return Ok(()) };
+        let Some(mut acceptance) = runner.take_acceptance()? else { return Ok(()) };
         let accepted = acceptance.settle(runner, self.run).await;
         acceptance.stop().await;
         self.note_acceptance(runner, &accepted?);

@@ -27,6 +27,7 @@ pub(crate) use world::{Place, World, is_empty, needs_passage};
 use crate::{
     error::OperationError,
     moment::Moment,
+    pause::interrupted,
     postgres,
     records::{ChildEnded, ChildStarted, JournalLine, Record},
     story::{Chapter, Listener, Silence},
@@ -35,6 +36,9 @@ use crate::{
 
 /// Lines of a child's output that a message quotes.
 const LINES_QUOTED: usize = 5;
+
+/// Between two looks whether somebody wants the run to stop.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How the steps went.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,6 +79,18 @@ enum MemberKind {
     Ours(Box<Child>),
     /// A child of a process that was killed; it goes on.
     Adopted(ChildIdentity),
+}
+
+/// Returns when somebody wants the run to stop.
+async fn until_cancelled(run: &Run) {
+    while !run.cancel.is_requested() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn stopped(run: &Run) -> OperationError {
+    let why = interrupted(run).err();
+    why.unwrap_or_else(|| OperationError::Interrupted { why: "it was asked to stop".to_owned() })
 }
 
 impl Member {
@@ -240,7 +256,11 @@ impl<'w> Runner<'w> {
         let outcome = match done {
             Ok(outcome) => outcome,
             Err(error @ OperationError::Interrupted { .. }) => return Err(error),
-            Err(error) => Outcome::NotDone { why: error.one_line() },
+            Err(error) => {
+                // Whatever failed in a run that was stopped, failed because of that.
+                interrupted(&self.run)?;
+                Outcome::NotDone { why: error.one_line() }
+            }
         };
         let failure = match &outcome {
             Outcome::Done => None,
@@ -323,11 +343,16 @@ impl<'w> Runner<'w> {
         let Step::Run { timeout, .. } = &self.steps[step] else { return Ok(Outcome::Done) };
         let mut member = self.launch(step, "run", &rendered).await?;
         let MemberKind::Ours(child) = &mut member.kind else { return Ok(Outcome::Done) };
-        let ended = child.run_to_end(*timeout).await;
-        let ended = ended.map_err(OperationError::io("wait for", &rendered.argv[0]))?;
+        let ended = tokio::select! {
+            ended = child.run_to_end(*timeout) => Some(ended),
+            () = until_cancelled(&self.run) => None,
+        };
         let identity = child.identity().clone();
         let rest = child.end(GRACE).await.map_err(OperationError::io("end", &rendered.argv[0]))?;
         self.note_end(&identity, &format!("{:?}", rest.how))?;
+        // Whoever is stopped here leaves no end in the journal: what the step did is not known.
+        let Some(ended) = ended else { return Err(stopped(&self.run)) };
+        let ended = ended.map_err(OperationError::io("wait for", &rendered.argv[0]))?;
         let why = match ended {
             RunEnd::Exited(status) if status.success() => return Ok(Outcome::Done),
             RunEnd::Exited(status) => status.to_string(),

@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod backup;
 mod child;
 mod clock;
 mod common;
 mod crash;
 mod drills;
 mod markers;
+mod recover;
 mod stubs;
