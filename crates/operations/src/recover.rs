@@ -83,6 +83,9 @@ pub struct RecoveryProposal {
     pub blockers: Vec<Blocker>,
     /// What should be known before it begins.
     pub warnings: Vec<String>,
+    /// When the operator asked: the search for points is a part of the recovery.
+    #[serde(skip)]
+    asked: Moment,
     #[serde(skip)]
     chosen: Vec<Chosen>,
     #[serde(skip)]
@@ -101,12 +104,13 @@ pub fn propose(
     workspace: &Workspace,
     request: &RecoverRequest,
 ) -> Result<RecoveryProposal, OperationError> {
+    let asked = Moment::now();
     let service = workspace.service(&request.service)?;
     let history = workspace.state.history(KINDS)?;
     let started = unfinished(&history, &service.name).cloned();
     match started {
         Some(started) => resumption(workspace, service, started),
-        None => begin(workspace, service, request),
+        None => Ok(RecoveryProposal { asked, ..begin(workspace, service, request)? }),
     }
 }
 
@@ -139,6 +143,7 @@ fn resumption(
         data_age_s: None,
         blockers,
         warnings: Vec::new(),
+        asked: started.declared.clone(),
         chosen: started.points.iter().map(|used| chosen_again(service, used)).collect(),
         started: Some(started),
     })
@@ -223,6 +228,7 @@ fn begin(
         data_age_s: oldest.map(|time| now.duration_since(time).as_secs_f64()),
         blockers,
         warnings: listed.unreachable.iter().map(unreachable).collect(),
+        asked: Moment::now(),
         chosen,
         started: None,
     })
@@ -330,7 +336,7 @@ fn start(
     request: &RecoverRequest,
     proposal: &RecoveryProposal,
 ) -> Result<RecoveryStarted, OperationError> {
-    let declared = Moment::now();
+    let declared = proposal.asked.clone();
     let clock = match request.impact {
         Some(impact) => declared.earlier(impact),
         None => declared.clone(),

@@ -308,6 +308,10 @@ impl<'w> Runner<'w> {
     async fn restore(&mut self, step: usize, data: &[String]) -> Result<Outcome, OperationError> {
         for name in data {
             let supplied = supply::supply(&mut self.world, name, &self.run)?;
+            if let Some(used) = &supplied.used {
+                let (data_time, repository) = (used.data_time, &*used.repository);
+                self.tell(&Chapter::Chosen { data: name, data_time, repository });
+            }
             if let Some(server) = self.world.server_of(name)? {
                 let began = self.world.clock.elapsed();
                 let launched = self.launch(step, name, &server.launch).await?;
