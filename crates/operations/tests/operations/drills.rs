@@ -153,7 +153,7 @@ fn a_pass_is_sealed_and_a_missing_drill_is_found() {
     let result = shop.check(&workspace, Verdict::Pass, "");
     let second = shop.check(&workspace, Verdict::Pass, "");
     assert_eq!((result.number, second.number), (1, 2));
-    drop(evidence::verify_state(&workspace.state).unwrap());
+    let _verified = evidence::verify_state(&workspace.state).unwrap();
     let bundle = shop.path("bundle.tar");
     drop(evidence::export(&workspace.state, &bundle, &[]).unwrap());
     let key = evidence::public_key(&workspace.state);
@@ -277,7 +277,7 @@ fn a_drill_that_is_stopped_is_cleaned_up_and_recorded() {
     }
     let numbers: Vec<u64> = status_numbers(&workspace);
     assert_eq!(numbers, (1..=u64::try_from(chapters.len()).unwrap()).collect::<Vec<_>>());
-    drop(evidence::verify_state(&workspace.state).unwrap());
+    let _verified = evidence::verify_state(&workspace.state).unwrap();
     shop.check(&workspace, Verdict::Pass, "");
 }
 
