@@ -34,20 +34,27 @@ fn kill_everywhere(lane: u64, deed: &str, check: impl Fn(&Shop, u64) + Sync) -> 
         let deed = deed.replace("SITE", shop.path(&format!("site-{kill_at}")).to_str().unwrap());
         let killed = was_killed(start_victim(&shop, &deed, kill_at));
         check(&shop, kill_at);
-        assert!(stranger.try_wait().unwrap().is_none(), "the stranger was ended at {kill_at}");
+        assert!(stranger.0.try_wait().unwrap().is_none(), "the stranger was ended at {kill_at}");
         if !killed {
             break;
         }
         kill_at += LANES;
     }
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
     kill_at
 }
 
-/// A process that looks like the drill's own and is nobody's business.
-fn stranger(shop: &Shop) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+/// A process that looks like the drill's own and is nobody's business; it ends with its test.
+struct Stranger(Child);
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn stranger(shop: &Shop) -> Stranger {
+    let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture", "child::serve"])
         .env("SHOP_DB", shop.path("shop.db"))
         .env("SHOP_PORT", "0")
@@ -55,7 +62,8 @@ fn stranger(shop: &Shop) -> Child {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap()
+        .unwrap();
+    Stranger(child)
 }
 
 fn in_lanes(one: impl Fn(u64) -> u64 + Sync) -> u64 {

@@ -3,7 +3,7 @@
 //! Five of five drills once passed on a system whose replication and activation did nothing.
 //! Every test here is such a system.
 
-use std::{fs, time::Duration};
+use std::{fs, net::TcpListener, thread, time::Duration};
 
 use muster_control::choice::Blocker;
 use muster_model::{Class, Disruption, Fault as _, Verdict};
@@ -231,6 +231,24 @@ fn a_service_that_opens_productions_data_fails() {
     let workspace = shop.protected();
     let result = shop.check(&workspace, Verdict::Fail, "isolation");
     assert!(result.reasons.join("\n").contains("innocent"), "{:?}", result.reasons);
+}
+
+#[test]
+fn a_service_that_calls_productions_server_fails() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    // Whoever calls is hung up on; the caller's end of the line stays until it closes it.
+    thread::spawn(move || server.incoming().for_each(drop));
+    // The plan says `localhost`, the service `127.0.0.1`: only watching finds it.
+    let other = format!(
+        "services:\n  ledger:\n    tier: standard\n    region: west\n    data:\n      \
+         main: {{postgres: \"postgresql://ana@localhost:{port}/main\"}}\n"
+    );
+    let call = format!("}}\", SHOP_ALSO_CALL: \"127.0.0.1:{port}\"}}");
+    let calling = ENV_END.replace("}\"}", &call);
+    let shop = Shop::with("calls", &[("services:\n", &other), (ENV_END, &calling)]);
+    let workspace = shop.protected();
+    shop.check(&workspace, Verdict::Fail, "is connected to");
 }
 
 #[test]
