@@ -62,6 +62,20 @@ pub struct RecoverRequest {
     pub site: Option<PathBuf>,
     /// When the disruption happened.
     pub impact: Option<Timestamp>,
+    /// What became of a `run` step that was cut off.
+    pub cut_off: CutOff,
+}
+
+/// What a person says of a program that was cut off: nothing else can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CutOff {
+    /// Nobody has looked yet: the recovery waits.
+    #[default]
+    Unknown,
+    /// It has done its work.
+    Done,
+    /// It has not, and may run again.
+    Again,
 }
 
 /// What a recovery would do.
@@ -325,7 +339,8 @@ pub fn recover(
         Some(started) => started,
         None => start(workspace, service, request, &proposal)?,
     };
-    let recovery = Recovery { workspace, service, started, chosen: proposal.chosen, listener, run };
+    let (chosen, cut_off) = (proposal.chosen, request.cut_off);
+    let recovery = Recovery { workspace, service, started, chosen, cut_off, listener, run };
     runtime::block_on(recovery.perform(is_resumed))?
 }
 
@@ -367,6 +382,7 @@ struct Recovery<'w> {
     service: &'w Service,
     started: RecoveryStarted,
     chosen: Vec<Chosen>,
+    cut_off: CutOff,
     listener: &'w dyn Listener,
     run: &'w Run,
 }
@@ -415,7 +431,7 @@ impl Recovery<'_> {
         let children: Vec<ChildStarted> =
             open_children(&history, run_id).into_iter().cloned().collect();
         let run = self.run.clone();
-        Runner::resume(world, run, companions, journal, &children).await
+        Runner::resume(world, run, companions, journal, &children, self.cut_off).await
     }
 
     async fn run_steps(&self, runner: &mut Runner<'_>) -> Result<Option<Accepted>, OperationError> {

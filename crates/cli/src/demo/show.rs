@@ -309,6 +309,7 @@ impl Demo<'_> {
             point: None,
             site: Some(self.stage.site()),
             impact: Some(struck.at.timestamp),
+            cut_off: recover::CutOff::Unknown,
         };
         let proposal = recover::propose(workspace, &request)?;
         self.tell_choice(&proposal, struck)?;

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use clap::ValueHint;
+use clap::{ValueEnum, ValueHint};
 use muster_model::{Disruption, Verdict, units::format_size};
 use muster_operations::{
     recover::{self, RecoverRequest, RecoveryProposal},
@@ -48,9 +48,21 @@ pub(crate) struct Args {
     /// Show what would be done, and what stands in the way
     #[arg(long)]
     dry_run: bool,
+    /// What became of a `run` step that was cut off: nothing but a look can tell
+    #[arg(long, value_name = "OUTCOME")]
+    cut_off: Option<CutOff>,
     /// Give up a recovery that was cut off: end what runs, remove the site
     #[arg(long, conflicts_with_all = ["dry_run", "at", "point", "to", "impact_at"])]
     abandon: bool,
+}
+
+/// What became of a program that was cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CutOff {
+    /// It has done its work.
+    Done,
+    /// It has not: run it again.
+    Again,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -78,6 +90,11 @@ pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
         point: args.point.clone(),
         site: args.to.clone(),
         impact: moment(args.impact_at.as_ref())?,
+        cut_off: match args.cut_off {
+            None => recover::CutOff::Unknown,
+            Some(CutOff::Done) => recover::CutOff::Done,
+            Some(CutOff::Again) => recover::CutOff::Again,
+        },
     };
     let proposal = recover::propose(&workspace, &request)?;
     if args.dry_run {

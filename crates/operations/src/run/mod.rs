@@ -30,6 +30,7 @@ use crate::{
     pause::interrupted,
     postgres,
     records::{ChildEnded, ChildStarted, JournalLine, Record},
+    recover::CutOff,
     story::{Chapter, Listener, Silence},
     sweep::GRACE,
 };
@@ -167,6 +168,7 @@ impl<'w> Runner<'w> {
         companions: Companions<'w>,
         journal: Vec<(Event, Duration)>,
         children: &[ChildStarted],
+        cut_off: CutOff,
     ) -> Result<Self, OperationError> {
         let mut runner = Self::new(world, run, companions);
         runner.stretches = stretches_of(runner.steps, &journal);
@@ -182,7 +184,7 @@ impl<'w> Runner<'w> {
                 runner.end_remains(&child.child).await?;
             }
         }
-        runner.settle().await?;
+        runner.settle(cut_off).await?;
         runner.log(Event::Resumed)?;
         runner.name_what_is_there()?;
         Ok(runner)
@@ -408,7 +410,7 @@ impl<'w> Runner<'w> {
     }
 
     /// Looks at every step whose outcome is not known.
-    async fn settle(&mut self) -> Result<(), OperationError> {
+    async fn settle(&mut self, cut_off: CutOff) -> Result<(), OperationError> {
         for step in 0..self.steps.len() {
             if self.is_done(step) && self.has_lost_a_process(step) {
                 let why = "its process is gone".to_owned();
@@ -416,10 +418,12 @@ impl<'w> Runner<'w> {
             }
         }
         while let Next::Observe(step) = journal::next(self.steps.len(), &self.events) {
-            let outcome = self.observe(step).await?;
-            if let Outcome::Unknown { .. } = outcome {
-                return Ok(());
-            }
+            let outcome = match (self.observe(step).await?, cut_off) {
+                (Outcome::Unknown { .. }, CutOff::Unknown) => return Ok(()),
+                (Outcome::Unknown { .. }, CutOff::Done) => Outcome::Done,
+                (Outcome::Unknown { why }, CutOff::Again) => Outcome::NotDone { why },
+                (outcome, _) => outcome,
+            };
             self.log(Event::Ended { step, outcome })?;
         }
         Ok(())
@@ -450,7 +454,10 @@ impl<'w> Runner<'w> {
                 Ok(Outcome::NotDone { why: "the restore was cut off".to_owned() })
             }
             Step::Run { .. } => {
-                let why = "it was cut off and may have done its work or a part of it".to_owned();
+                let why =
+                    "it was cut off and may have done its work: look, and say --cut-off done or \
+                           --cut-off again"
+                        .to_owned();
                 Ok(Outcome::Unknown { why })
             }
         }

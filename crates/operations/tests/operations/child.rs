@@ -119,6 +119,7 @@ pub(crate) fn recovery(site: &Path) -> RecoverRequest {
         point: None,
         site: Some(site.to_owned()),
         impact: None,
+        cut_off: recover::CutOff::Unknown,
     }
 }
 

@@ -147,3 +147,37 @@ fn two_at_once_are_refused() {
     let gone = || carriers(&marks(&workspace)).is_empty().then_some(());
     wait_for("the step to be gone", Duration::from_secs(20), gone).unwrap();
 }
+
+#[test]
+fn a_program_that_was_cut_off_waits_for_somebody_to_look() {
+    let shop = Shop::open("cut-off");
+    let text = fs::read_to_string(shop.path("muster.yaml")).unwrap();
+    let (count, go) = (shop.path("count"), shop.path("go"));
+    let script = format!("echo x >> {}; test -e {} || sleep 600", count.display(), go.display());
+    let step = format!("- {{restore: [db, uploads]}}\n      - {{run: [sh, -c, \"{script}\"]}}");
+    fs::write(shop.path("muster.yaml"), text.replace("- {restore: [db, uploads]}", &step)).unwrap();
+    let workspace = shop.protected();
+    let _stopped = Stopped(&workspace);
+    let site = shop.path("site");
+    let run = Run::new();
+    let cancel = run.cancel.clone();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_for("the program to run", PATIENCE, || count.exists().then_some(())).unwrap();
+            cancel.request("the test says so");
+        });
+        let request = recovery(&site);
+        let proposal = recover::propose(&workspace, &request).unwrap();
+        let cut = recover::recover(&workspace, &request, proposal, &Silence, &run).unwrap_err();
+        assert_eq!(cut.class(), Class::Interrupted, "{cut}");
+    });
+    fs::write(&go, "").unwrap();
+    let unsure = recover_to(&workspace, &site).unwrap_err();
+    assert!(unsure.to_string().contains("--cut-off again"), "{unsure}");
+    assert_eq!(fs::read_to_string(&count).unwrap().lines().count(), 1, "not run by guess");
+    let request = RecoverRequest { cut_off: recover::CutOff::Again, ..recovery(&site) };
+    let proposal = recover::propose(&workspace, &request).unwrap();
+    let result = recover::recover(&workspace, &request, proposal, &Silence, &Run::new()).unwrap();
+    assert_eq!(result.verdict, Verdict::Pass, "{result:#?}");
+    assert_eq!(fs::read_to_string(&count).unwrap().lines().count(), 2);
+}
