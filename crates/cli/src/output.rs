@@ -251,7 +251,9 @@ fn painted(text: &str, style: &str, colored: bool) -> String {
 
 /// The library phrases what it could not do so that this word fits before it.
 fn cannot(message: &str) -> String {
-    format!("cannot {message}")
+    // What was found out, and not what could not be done, is a sentence already.
+    let is_sentence = ["cannot ", "the ", "it "].iter().any(|begin| message.starts_with(begin));
+    if is_sentence { message.to_owned() } else { format!("cannot {message}") }
 }
 
 /// Writes a line to standard error; when that is closed, nobody wants to know.

@@ -31,6 +31,9 @@ pub struct Case<'a> {
     pub time: &'a RecoveryTime,
     /// The loss.
     pub loss: &'a RecoveryLoss,
+    /// Data items without markers, and how much older than the disruption their points are, in
+    /// seconds: so much of them may be lost.
+    pub ages: &'a [(String, f64)],
     /// The markers; `None` when the plan has none.
     pub markers: Option<&'a MarkerCounts>,
     /// The probes.
@@ -123,6 +126,15 @@ fn loss_failure(case: &Case<'_>) -> Vec<String> {
     {
         reasons.push(format!("lost at least {least:.1} s, the objective is {objective:.1} s"));
     }
+    if let Some(objective) = case.loss.objective_s {
+        let late = case.ages.iter().filter(|(_, age)| *age > objective);
+        reasons.extend(late.map(|(data, age)| {
+            format!(
+                "{data} comes from a point {age:.1} s older than the disruption, the objective is \
+                 {objective:.1} s"
+            )
+        }));
+    }
     if let Some(markers) = case.markers {
         if markers.holes > 0 {
             reasons.push(format!("{} markers are missing between others", markers.holes));
@@ -131,6 +143,20 @@ fn loss_failure(case: &Case<'_>) -> Vec<String> {
             reasons.push(format!("{} markers came back twice", markers.duplicates));
         }
     }
+    reasons
+}
+
+/// What a recovery for real could not judge: it has no controls, and nobody must be told that
+/// all is well when nothing says so.
+#[must_use]
+pub fn unjudged(case: &Case<'_>) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if case.time.actual_s.is_none() {
+        reasons.push("nothing asked whether the service is back".to_owned());
+    }
+    reasons.extend(loss_doubt(case));
+    let unknown = case.completeness.iter().filter(|rule| rule.ok.is_none());
+    reasons.extend(unknown.map(|rule| format!("{} of {} is not known", rule.name, rule.data)));
     reasons
 }
 
@@ -213,6 +239,7 @@ mod tests {
         time: RecoveryTime,
         loss: RecoveryLoss,
         markers: Option<MarkerCounts>,
+        ages: Vec<(String, f64)>,
         probes: Vec<ProbeResult>,
         unrestored: Vec<String>,
         controls: Vec<NegativeControl>,
@@ -243,6 +270,7 @@ mod tests {
                 actual_s_min: Some(2.0),
                 actual_s_max: Some(3.0),
             },
+            ages: Vec::new(),
             markers: Some(MarkerCounts {
                 written: 30,
                 recovered: 28,
@@ -281,6 +309,7 @@ mod tests {
             within: Duration::from_secs(600),
             time: &story.time,
             loss: &story.loss,
+            ages: &story.ages,
             markers: story.markers.as_ref(),
             probes: &story.probes,
             controls: &story.controls,
@@ -320,6 +349,7 @@ mod tests {
         check(|s| s.markers.as_mut().unwrap().holes = 1, Fail, "between others");
         check(|s| s.markers.as_mut().unwrap().duplicates = 1, Fail, "twice");
         check(|s| s.isolation[0].ok = false, Fail, "isolation");
+        check(|s| s.ages = vec![("uploads".to_owned(), 11.0)], Fail, "uploads comes from a point");
         let rule = Completeness {
             name: "rows orders".to_owned(),
             data: "db".to_owned(),

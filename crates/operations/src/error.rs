@@ -109,6 +109,12 @@ pub enum OperationError {
         /// How many more are.
         more: usize,
     },
+    /// The ledger does not say what was signed.
+    #[error("trust the ledger: {what}")]
+    Tampered {
+        /// What differs.
+        what: String,
+    },
     /// The run was stopped on request.
     #[error("go on: {why}")]
     Interrupted {
@@ -176,7 +182,7 @@ impl Fault for OperationError {
             Self::NotFound { .. } => Class::NotFound,
             Self::Refused { .. } | Self::Secret { .. } => Class::Denied,
             Self::Io { .. } | Self::StepFailed { .. } => Class::Transient,
-            Self::Incomplete { .. } => Class::Corrupt,
+            Self::Incomplete { .. } | Self::Tampered { .. } => Class::Corrupt,
             Self::Below(below) => below.0.class(),
             Self::Interrupted { .. } => Class::Interrupted,
             Self::Bug { .. } => Class::Bug,
@@ -194,6 +200,7 @@ impl Fault for OperationError {
             Self::Io { .. } => "io",
             Self::StepFailed { .. } => "step-failed",
             Self::Incomplete { .. } => "incomplete",
+            Self::Tampered { .. } => "evidence-mismatch",
             Self::Below(below) => below.0.code(),
             Self::Interrupted { .. } => "interrupted",
             Self::Bug { .. } => "bug",
@@ -216,6 +223,9 @@ impl Fault for OperationError {
             }
             Self::Secret { .. } => Some("set what the plan's reference names".to_owned()),
             Self::Below(below) => below.0.help(),
+            Self::Tampered { .. } => {
+                Some("`muster evidence verify` names the first entry that does not match".into())
+            }
             Self::Incomplete { .. } => {
                 Some("`muster repo check --read-data` tells what is damaged".into())
             }

@@ -7,7 +7,8 @@ use std::{
 
 use jiff::Timestamp;
 use muster_ledger::{
-    ExportOptions, Exported, LogVerified, Verified, VerifyOptions, verify_bundle, verify_log,
+    ExportOptions, Exported, LogVerified, Verified, VerifyOptions, evidence::Envelope,
+    verify_bundle, verify_log,
 };
 use muster_model::DrillResult;
 
@@ -65,6 +66,35 @@ pub fn verify(
 /// Names the first thing that does not match.
 pub fn verify_state(state: &State) -> Result<LogVerified, OperationError> {
     verify_log(&state.ledger).map_err(OperationError::below)
+}
+
+/// Compares what the ledger says of a drill with what was signed when it ended. A drill that
+/// was cut off has no statement, and judges nothing.
+///
+/// # Errors
+/// Fails when the statement is missing, not signed by this ledger, or says something else.
+pub(crate) fn check_signed(state: &State, drill: &DrillResult) -> Result<(), OperationError> {
+    let differs =
+        |what: &str| OperationError::Tampered { what: format!("drill {}: {what}", drill.number) };
+    let Some(evidence) = &drill.evidence else {
+        return match drill.verdict.judges() {
+            true => Err(differs("it judges, and nobody signed it")),
+            false => Ok(()),
+        };
+    };
+    let kept = state.ledger.attachment(&evidence.envelope_sha256).map_err(OperationError::below)?;
+    let kept = kept.ok_or_else(|| differs("its signed statement is gone"))?;
+    let statement = Envelope::from_bytes(&kept)
+        .and_then(|envelope| envelope.verify_statement(state.ledger.verifier()))
+        .map_err(|_| differs("its statement is not signed by this ledger's key"))?;
+    let unsigned = DrillResult { evidence: None, ..drill.clone() };
+    let said = serde_json::to_value(&unsigned).map_err(|_| differs("it cannot be compared"))?;
+    match muster_ledger::canonical_json(&statement["predicate"])
+        == muster_ledger::canonical_json(&said)
+    {
+        true => Ok(()),
+        false => Err(differs("the log says something else than was signed")),
+    }
 }
 
 /// Drills and recoveries that a verified bundle tells of.

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
+use muster_control::choice::Blocker;
 use muster_model::{BackupKind, DrillResult, PointCopy, PointProof, RecoveryPoint, Verdict};
 use muster_plan::document::Repository as PlannedRepository;
 use muster_repository::{
@@ -53,6 +54,24 @@ pub fn list(workspace: &Workspace, service: Option<&str>) -> Result<Points, Oper
         (a.data_time, &a.service, &a.data).cmp(&(b.data_time, &b.service, &b.data))
     });
     Ok(points)
+}
+
+impl Points {
+    /// What stands in the way, when a choice failed: a repository that did not answer may hold
+    /// what is missing, so that comes first, and nobody is told that there is nothing.
+    #[must_use]
+    pub fn explain(&self, blockers: Vec<Blocker>) -> Vec<Blocker> {
+        if self.unreachable.is_empty() {
+            return blockers;
+        }
+        let silent = self.unreachable.iter().map(|(name, why)| Blocker {
+            code: "repository-silent",
+            message: format!("repository {name} did not answer: cannot {why}"),
+            help: format!("mend that first: what is missing may be in {name}"),
+        });
+        let missing = |blocker: &Blocker| blocker.code != "no-recovery-point";
+        silent.chain(blockers.into_iter().filter(missing)).collect()
+    }
 }
 
 type Snapshots = Vec<(SnapshotId, Snapshot)>;

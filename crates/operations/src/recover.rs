@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use muster_control::{
     choice::{Blocker, Chosen, Wish, choose},
     journal::Event,
-    verdict::{Case, missed},
+    verdict::{Case, missed, unjudged},
 };
 use muster_drivers::{
     isolation::{free_port, shares_directory},
@@ -134,10 +134,26 @@ fn unfinished<'h>(history: &'h [Logged], service: &str) -> Option<&'h RecoverySt
         Record::RecoveryStarted(started) if started.service == service => Some(started),
         _ => None,
     })?;
-    let has_ended = history.iter().any(
-        |logged| matches!(&logged.record, Record::RecoveryEnded(ended) if ended.drill == last.run),
-    );
-    (!has_ended).then_some(last)
+    (!has_ended(history, last)).then_some(last)
+}
+
+fn has_ended(history: &[Logged], started: &RecoveryStarted) -> bool {
+    let is_end = |logged: &Logged| matches!(&logged.record, Record::RecoveryEnded(ended) if ended.drill == started.run);
+    history.iter().any(is_end)
+}
+
+/// The last recovery of a service, when it ended without a pass and its site is there still.
+fn last_failed<'h>(history: &'h [Logged], service: &str) -> Option<&'h RecoveryStarted> {
+    let last = history.iter().rev().find_map(|logged| match &logged.record {
+        Record::RecoveryStarted(started) if started.service == service => Some(started),
+        _ => None,
+    })?;
+    let missed = |logged: &Logged| {
+        matches!(&logged.record, Record::RecoveryEnded(ended)
+            if ended.drill == last.run && ended.verdict != Verdict::Pass)
+    };
+    let is_missed = history.iter().any(missed);
+    (is_missed && Path::new(&last.site).exists()).then_some(last)
 }
 
 fn resumption(
@@ -217,6 +233,7 @@ fn begin(
             help: "add `recover:` to the service".to_owned(),
         });
     }
+    blockers.extend(harm_unknown(request));
     let listed = points::list(workspace, Some(&service.name))?;
     let wish = Wish {
         at: older(request.at, request.impact),
@@ -227,7 +244,7 @@ fn begin(
     let data = restored_data(service);
     let chosen = choose(&listed.points, &service.name, &service.place, &data, &wish);
     let chosen = chosen.unwrap_or_else(|more| {
-        blockers.extend(more);
+        blockers.extend(listed.explain(more));
         Vec::new()
     });
     let now = Timestamp::now();
@@ -245,6 +262,17 @@ fn begin(
         asked: Moment::now(),
         chosen,
         started: None,
+    })
+}
+
+/// After such a disruption the newest point may hold the harm itself.
+fn harm_unknown(request: &RecoverRequest) -> Option<Blocker> {
+    let disruption = request.disruption?;
+    let is_told = request.at.is_some() || request.point.is_some() || request.impact.is_some();
+    (disruption.effect().only_older && !is_told).then(|| Blocker {
+        code: "harm-unknown",
+        message: format!("after {disruption} the newest point may hold the harm itself"),
+        help: "say from before when the data shall be: --at, --point or --impact-at".to_owned(),
     })
 }
 
@@ -399,6 +427,8 @@ impl Recovery<'_> {
             Ok(accepted) => self.judge(&runner, &accepted),
             Err(error) => Err(error),
         };
+        let pids = runner.pids();
+        self.listener.hear(&Chapter::Standing { names: &runner.world.names, pids: &pids });
         runner.detach();
         let result = seal(self.workspace, judged?, Record::RecoveryEnded)?;
         self.listener.hear(&Chapter::Judged { result: &result });
@@ -486,6 +516,8 @@ impl Recovery<'_> {
             }
         }
         self.question(runner, &mut result)?;
+        let ages = drill::ages(self.service, &result.points, self.started.clock.wall);
+        drill::widen(&mut result.recovery_point, &ages);
         let died_again = accepted.as_ref().is_some_and(|accepted| accepted.died_again);
         let fallen = accepted.as_ref().and_then(|accepted| accepted.fallen.as_deref());
         let case = Case {
@@ -496,6 +528,7 @@ impl Recovery<'_> {
             within: self.service.acceptance.within,
             time: &result.recovery_time,
             loss: &result.recovery_point,
+            ages: &ages,
             markers: result.markers.as_ref(),
             probes: &result.probes,
             controls: &[],
@@ -506,14 +539,11 @@ impl Recovery<'_> {
             isolation: &[],
             cleanup: &[],
         };
-        let reasons = missed(&case);
-        result.verdict = match (reasons.is_empty(), result.recovery_time.actual_s) {
-            (false, _) => Verdict::Fail,
-            (true, Some(_)) => Verdict::Pass,
-            // Nothing asked whether the service is back.
-            (true, None) => Verdict::Inconclusive,
+        (result.verdict, result.reasons) = match (missed(&case), unjudged(&case)) {
+            (missed, _) if !missed.is_empty() => (Verdict::Fail, missed),
+            (_, unjudged) if !unjudged.is_empty() => (Verdict::Inconclusive, unjudged),
+            _ => (Verdict::Pass, Vec::new()),
         };
-        result.reasons = reasons;
         result.ended = Timestamp::now();
         Ok(result)
     }
@@ -589,8 +619,10 @@ fn journal(history: &[Logged], run: &str, clock: &Moment) -> Vec<(Event, Duratio
 pub fn abandon(workspace: &Workspace, service: &str) -> Result<Vec<String>, OperationError> {
     let service = workspace.service(service)?;
     let history = workspace.state.history(KINDS)?;
-    let started = unfinished(&history, &service.name).ok_or_else(|| OperationError::NotFound {
-        what: format!("a recovery of {} that was cut off", service.name),
+    let started = unfinished(&history, &service.name);
+    let started = started.or_else(|| last_failed(&history, &service.name));
+    let started = started.ok_or_else(|| OperationError::NotFound {
+        what: format!("a recovery of {} that was cut off or failed", service.name),
         help: "there is nothing to abandon".to_owned(),
     })?;
     let Some(_lock) = workspace.state.lock(&lock_name(service))? else {
@@ -605,6 +637,9 @@ pub fn abandon(workspace: &Workspace, service: &str) -> Result<Vec<String>, Oper
     done.push(format!("the site {} is removed", site.display()));
     let target = Target { run: started.run.clone(), dir: started.site.clone() };
     workspace.state.record(&Record::TargetRemoved(target))?;
+    if has_ended(&history, started) {
+        return Ok(done);
+    }
     let disruption = started.disruption.unwrap_or(Disruption::HostLoss);
     let mut result = blank(&started.run, started.number, &service.name, disruption);
     result.plan_revision.clone_from(&started.revision);

@@ -41,6 +41,8 @@ pub struct RestoredItem {
     pub used: PointUsed,
     /// What was written.
     pub restored: Restored,
+    /// Copies that could not be read, and why: another one was taken.
+    pub skipped: Vec<String>,
 }
 
 /// Brings data back.
@@ -69,7 +71,7 @@ pub fn restore(
     let chosen = choose(&listed.points, &service.name, &service.place, &data, &wish);
     let chosen = chosen.map_err(|blockers| OperationError::Refused {
         what: format!("restore {}", request.name),
-        blockers,
+        blockers: listed.explain(blockers),
     })?;
     let target = |data: &str| match &name.data {
         Some(_) => request.to.clone(),
@@ -89,7 +91,7 @@ fn from_copies(
     settings: RestoreSettings,
     run: &Run,
 ) -> Result<RestoredItem, OperationError> {
-    let mut last = None;
+    let (mut last, mut skipped) = (None, Vec::new());
     for copy in &chosen.copies {
         let restored = stores::open(workspace, &copy.repository).and_then(|repository| {
             let environment = &workspace.state.environment;
@@ -113,9 +115,12 @@ fn from_copies(
                     data_time: chosen.point.data_time,
                     bytes: Some(restored.bytes),
                 };
-                return Ok(RestoredItem { used, restored });
+                return Ok(RestoredItem { used, restored, skipped });
             }
-            Err(error) => last = Some(error),
+            Err(error) => {
+                skipped.push(format!("{}: cannot {}", copy.repository, error.one_line()));
+                last.get_or_insert(error);
+            }
         }
     }
     Err(last.unwrap_or(OperationError::Bug { what: "no copy was chosen".to_owned() }))

@@ -69,8 +69,11 @@ pub fn gate_report(
     for name in services {
         workspace.service(name)?;
     }
+    // A gate is only as good as the log that it reads.
+    crate::evidence::verify_state(&workspace.state)?;
     let drills = drills(workspace)?;
-    let mut cells = matrix(workspace, &drills, &[], max_age);
+    let listed = points::list(workspace, None)?;
+    let mut cells = matrix(workspace, &drills, &listed.points, max_age);
     cells.retain(|cell| services.is_empty() || services.contains(&cell.service));
     let verdict = gate(&cells);
     let sentence = sentence(&cells);
@@ -78,19 +81,20 @@ pub fn gate_report(
     Ok(GateReport { gate: verdict, sentence, because: cells })
 }
 
-/// The drills that ended, in the order in which they did.
+/// The drills that ended, in the order in which they did. Each that judges is compared with
+/// its signed statement: a ledger that somebody edited proves nothing.
 ///
 /// # Errors
-/// Fails when the ledger cannot be read.
+/// Fails when the ledger cannot be read, or says something else than was signed.
 pub fn drills(workspace: &Workspace) -> Result<Vec<DrillResult>, OperationError> {
-    let history = workspace.state.history(&["drill-ended"])?;
-    Ok(history
-        .into_iter()
-        .filter_map(|logged| match logged.record {
-            Record::DrillEnded(drill) => Some(*drill),
-            _ => None,
-        })
-        .collect())
+    let mut drills = Vec::new();
+    for logged in workspace.state.history(&["drill-ended"])? {
+        if let Record::DrillEnded(drill) = logged.record {
+            crate::evidence::check_signed(&workspace.state, &drill)?;
+            drills.push(*drill);
+        }
+    }
+    Ok(drills)
 }
 
 /// An appointment of the calendar, and what became of it.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use muster_model::{DrillResult, drill::Completeness};
+use muster_plan::template::TargetNames;
 
 /// A part of the story of a drill or a recovery.
 #[derive(Debug)]
@@ -37,6 +38,18 @@ pub enum Chapter<'a> {
         data_time: Timestamp,
         /// Where it is read from.
         repository: &'a str,
+    },
+    /// A copy could not be read, and another one is taken.
+    CopySkipped {
+        /// Which, and why.
+        what: &'a str,
+    },
+    /// What a recovery leaves running.
+    Standing {
+        /// Where it answers, and where its data is.
+        names: &'a TargetNames,
+        /// Its processes.
+        pids: &'a [u32],
     },
     /// A step begins.
     StepStarted {

@@ -51,7 +51,7 @@ pub(crate) fn run(_args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
 
 fn print(read: &workspace::ReadPlan, findings: &[Finding], output: &Output) -> Result<(), Failure> {
     let name = visible_path(&read.path);
-    let snippets = Snippets::new(&name, &read.text, output);
+    let snippets = Snippets::new(&name, &without_secrets(&read.text, findings), output);
     let mut results = output.results();
     let least = if output.is_quiet() { Severity::Error } else { Severity::Note };
     for severity in [Severity::Error, Severity::Warning, Severity::Note] {
@@ -68,6 +68,23 @@ fn print(read: &workspace::ReadPlan, findings: &[Finding], output: &Output) -> R
 }
 
 /// `2 errors, 1 warning, 3 notes in muster.yaml`.
+/// The text with literal secrets covered, character by character, so that no excerpt shows one:
+/// also not that of a finding on the line beside it.
+fn without_secrets(text: &str, findings: &[Finding]) -> String {
+    let mut lines: Vec<String> = text.split('\n').map(str::to_owned).collect();
+    for finding in findings.iter().filter(|finding| finding.code == "literal-secret") {
+        if let Some(line) = lines.get_mut(finding.line.saturating_sub(1)) {
+            let cover = |(index, character): (usize, char)| {
+                let is_value = index + 1 >= finding.column;
+                let is_shape = matches!(character, '{' | '}' | '[' | ']' | ',' | '\r');
+                if is_value && !is_shape { '*' } else { character }
+            };
+            *line = line.chars().enumerate().map(cover).collect();
+        }
+    }
+    lines.join("\n")
+}
+
 fn summary(findings: &[Finding], name: &str, output: &Output) -> String {
     let count = |severity: Severity| findings.iter().filter(|f| f.severity == severity).count();
     let weights =

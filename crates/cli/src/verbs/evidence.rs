@@ -77,7 +77,11 @@ pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
             let verified = evidence::verify(bundle, trust.as_deref(), since.as_deref())?;
             tell_verified(&verified, output)
         }
-        Verb::Verify { bundle: None, .. } => verify_state(plan, output),
+        Verb::Verify { bundle: None, trust: None, since: None } => verify_state(plan, output),
+        Verb::Verify { bundle: None, .. } => {
+            Err(Failure::usage("compare the ledger here with a key or a checkpoint")
+                .help("export a bundle, and verify that: muster evidence export -o evidence.tar"))
+        }
     }
 }
 
@@ -182,10 +186,13 @@ fn verify_state(plan: &PlanArgs, output: &Output) -> Outcome {
             "ok": true, "size": verified.size, "root": verified.root.to_string(),
             "checkpoints": verified.checkpoints,
         }))?,
-        false => output.line(format_args!(
-            "everything matches: {} entries, {} checkpoints",
-            verified.size, verified.checkpoints
-        ))?,
+        false => {
+            output.line("integrity only: the ledger is what its own key signed")?;
+            output.line(format_args!(
+                "everything matches: {} entries, {} checkpoints",
+                verified.size, verified.checkpoints
+            ))?;
+        }
     }
     Ok(Exit::Done)
 }

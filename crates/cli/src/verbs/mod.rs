@@ -28,11 +28,26 @@ use crate::{
 
 /// Opens the plan and its state, and tells what was put in order.
 pub(crate) fn open(plan: &PlanArgs, output: &Output) -> Result<Workspace, Failure> {
-    let workspace = Workspace::open(&plan.plan_path(), &plan.state_path())?;
+    let opened = Workspace::open(&plan.plan_path(), &plan.state_path());
+    let workspace = opened.map_err(|error| beside_a_sick_state(Failure::of(&error)))?;
     for deed in &workspace.swept {
         output.message(format_args!("put in order: {}", visible(deed.as_bytes())));
     }
     Ok(workspace)
+}
+
+/// Data can be brought back without the state: whoever meets a damaged one in an emergency must
+/// be told the way.
+fn beside_a_sick_state(failure: Failure) -> Failure {
+    if !failure.code.starts_with("ledger") && failure.code != "evidence-mismatch" {
+        return failure;
+    }
+    let way = "in an emergency, restore and recover with a new state beside it: --state DIR";
+    let help = match &failure.help {
+        Some(help) => format!("{help}; {way}"),
+        None => way.to_owned(),
+    };
+    failure.help(help)
 }
 
 /// A run that signals stop.

@@ -65,6 +65,9 @@ pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
             let points: Vec<Listed<'_>> = found.points.iter().map(listed).collect();
             output.json(&serde_json::json!({ "points": points }))?;
         }
+        false if found.points.is_empty() && !found.unreachable.is_empty() => {
+            output.line("what there is cannot be told: no repository answered with a point")?;
+        }
         false => print(&found.points, output)?,
     }
     Ok(if found.unreachable.is_empty() { Exit::Done } else { Exit::Partial })

@@ -27,7 +27,8 @@ pub(crate) struct Args {
     /// The service
     #[arg(value_name = "SERVICE")]
     service: String,
-    /// What happened: chooses the copies that can have survived, and the objective
+    /// What happened: chooses the copies that can have survived, and the objective; without it
+    /// every copy counts, against the objective for host-loss
     #[arg(long, value_name = "DISRUPTION")]
     disruption: Option<Disruption>,
     /// Only points at or before this time
@@ -72,7 +73,8 @@ const EXAMPLES: &str = "Examples:
 
 The same runbook as in a drill, for real: what it starts keeps running. A recovery that was cut
 off goes on when the command is given again. Exit code 0 when the service is back within its
-objectives, 1 when not, 4 when something stands in the way.";
+objectives, 1 when not, 4 when something stands in the way, 5 when it is back and something (listed)
+could not be judged.";
 
 /// Recovers.
 pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
@@ -116,6 +118,8 @@ pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
     }
     Ok(match result.verdict {
         Verdict::Pass => Exit::Done,
+        // It is back; what could not be judged is listed.
+        Verdict::Inconclusive => Exit::Partial,
         _ => Exit::Failed,
     })
 }

@@ -83,6 +83,7 @@ struct Restored<'a> {
     path: String,
     files: u64,
     left_out: &'a [String],
+    skipped: &'a [String],
 }
 
 /// Brings data back.
@@ -122,6 +123,7 @@ fn tell(items: &[RestoredItem], output: &Output) -> Result<(), Failure> {
                 path: item.restored.path.display().to_string(),
                 files: item.restored.files,
                 left_out: &item.restored.left_out,
+                skipped: &item.skipped,
             })
         };
         let items: Vec<serde_json::Value> = items.iter().map(item).collect();
@@ -137,6 +139,9 @@ fn tell(items: &[RestoredItem], output: &Output) -> Result<(), Failure> {
             item.used.repository,
             visible_path(&item.restored.path),
         ))?;
+        for what in &item.skipped {
+            output.warning(format_args!("another copy was taken: {}", visible(what.as_bytes())));
+        }
         for what in &item.restored.left_out {
             output.warning(format_args!("not restored: {}", visible(what.as_bytes())));
         }

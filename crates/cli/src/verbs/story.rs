@@ -7,6 +7,7 @@ use muster_operations::{
     report::format::{against, bound, objective, seconds},
     story::{Chapter, Listener},
 };
+use muster_plan::template::TargetNames;
 
 use super::moments;
 use crate::{
@@ -56,6 +57,8 @@ fn line(chapter: &Chapter<'_>) -> Option<String> {
         Chapter::Chosen { data, data_time, repository } => {
             format!("{data}: data of {} from {repository}", moments().moment(*data_time))
         }
+        Chapter::CopySkipped { what } => format!("WARNING: another copy is taken: {what}"),
+        Chapter::Standing { names, pids } => standing(names, pids),
         Chapter::StepStarted { summary, at: since } => format!("{} {summary}", at(*since)),
         Chapter::StepEnded { took, failure: None, .. } => {
             format!("             done in {}", seconds(took.as_secs_f64()))
@@ -86,6 +89,19 @@ fn line(chapter: &Chapter<'_>) -> Option<String> {
         }
         Chapter::Judged { .. } => return None,
     })
+}
+
+/// Where a recovered service is: the first thing that its operator wants to know.
+fn standing(names: &TargetNames, pids: &[u32]) -> String {
+    let mut parts = vec![format!("target.url is {}", names.url), format!("in {}", names.dir)];
+    for (name, data) in &names.data {
+        parts.extend(data.url.iter().map(|url| format!("{name} answers at {url}")));
+        parts.extend(data.path.iter().map(|path| format!("{name} is in {path}")));
+    }
+    if !pids.is_empty() {
+        parts.push(format!("processes {pids:?} go on; kill them to stop it"));
+    }
+    parts.join("; ")
 }
 
 /// Prints a result.

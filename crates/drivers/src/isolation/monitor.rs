@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     sync::{
         Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{RecvTimeoutError, Sender, channel},
     },
     thread::{self, JoinHandle},
@@ -18,6 +19,7 @@ use crate::process::{ChildIdentity, kin::Kin};
 #[derive(Debug)]
 pub struct Monitor {
     kin: Arc<Mutex<Kin>>,
+    breached: Arc<AtomicBool>,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<Monitored>>,
 }
@@ -27,6 +29,8 @@ pub struct Monitor {
 pub struct Monitored {
     /// How often it looked.
     pub samples: u64,
+    /// How often there was a process to look at.
+    pub looks: u64,
     /// How many looks failed because `/proc` could not be listed.
     pub failed: u64,
     /// The longest time between the starts of two looks: what was held for less may have been
@@ -48,6 +52,8 @@ impl Monitor {
         let kin = Arc::new(Mutex::new(Kin::default()));
         let (stop, stopped) = channel::<()>();
         let watched = Arc::clone(&kin);
+        let breached = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&breached);
         let thread = thread::spawn(move || {
             let (mut seen, mut breaches) = (Monitored::default(), BTreeSet::new());
             let (mut last, mut is_last) = (Instant::now(), false);
@@ -58,6 +64,7 @@ impl Monitor {
                 let mut kin = watched.lock().unwrap_or_else(PoisonError::into_inner);
                 seen.add(observer.look_at(&mut kin).ok(), &mut breaches);
                 drop(kin);
+                told.store(!breaches.is_empty(), Ordering::Relaxed);
                 if is_last {
                     seen.breaches = breaches.into_iter().collect();
                     return seen;
@@ -66,13 +73,19 @@ impl Monitor {
                 is_last = stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout);
             }
         });
-        Self { kin, stop: Some(stop), thread: Some(thread) }
+        Self { kin, breached, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Looks from now on also at this child and all that belongs to it. Call it in `record`,
     /// before the child does anything.
     pub fn watch(&self, child: &ChildIdentity) {
         self.kin.lock().unwrap_or_else(PoisonError::into_inner).add(child);
+    }
+
+    /// Whether something of production's was seen already: nothing more should be started then.
+    #[must_use]
+    pub fn is_breached(&self) -> bool {
+        self.breached.load(Ordering::Relaxed)
     }
 
     /// Looks a last time, stops, and tells what was seen.
@@ -91,6 +104,7 @@ impl Monitored {
             self.failed += 1;
             return;
         };
+        self.looks += u64::from(sighting.processes > 0);
         self.processes_max = self.processes_max.max(sighting.processes);
         self.unseen_max = self.unseen_max.max(sighting.unseen);
         breaches.extend(sighting.breaches);

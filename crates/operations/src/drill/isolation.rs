@@ -94,14 +94,41 @@ pub(crate) fn sightings(seen: &Monitored) -> Proof {
         ok: breaches.is_empty(),
         detail: match breaches.is_empty() {
             true => format!(
-                "{} looks at up to {} processes, at most {} ms apart: nothing of production",
-                seen.samples,
+                "{} looks at up to {} processes saw nothing of production; they were at most {} \
+                 ms apart, and what was held for less may have been missed",
+                seen.looks,
                 seen.processes_max,
                 seen.gap_max.as_millis()
             ),
             false => breaches.join("; "),
         },
     }
+}
+
+/// What holds by the way a target is made: it shares no folder, and its processes get few
+/// variables.
+pub(crate) fn by_construction(workspace: &Workspace, target: &std::path::Path) -> Vec<Proof> {
+    let production = production(workspace);
+    let shared = shares_directory(target, &production.paths);
+    let apart = Proof {
+        name: "target apart".to_owned(),
+        ok: shared.is_none(),
+        detail: match shared {
+            None => format!(
+                "{} shares no folder, by device and inode, with {} of production",
+                target.display(),
+                production.paths.len()
+            ),
+            Some(shared) => format!("{} shares {}", target.display(), shared.display()),
+        },
+    };
+    let environment = Proof {
+        name: "environment".to_owned(),
+        ok: true,
+        detail: "processes get PATH, HOME, LANG, LC_*, TZ, TMPDIR, a mark, and what the step names"
+            .to_owned(),
+    };
+    vec![apart, environment]
 }
 
 /// What production answered.

@@ -32,7 +32,7 @@ use muster_drivers::{
 };
 use muster_model::{
     Disruption, DrillResult, Step,
-    drill::{PointUsed, ProbeResult, Proof},
+    drill::{PointUsed, ProbeResult, Proof, RecoveryLoss},
 };
 use muster_plan::document::Service;
 use muster_repository::run::Run;
@@ -128,6 +128,7 @@ struct Drill<'w> {
     failed_step: Option<String>,
     died_again: bool,
     aborted: bool,
+    ages: Vec<(String, f64)>,
 }
 
 impl<'w> Drill<'w> {
@@ -161,6 +162,7 @@ impl<'w> Drill<'w> {
             failed_step: None,
             died_again: false,
             aborted: false,
+            ages: Vec::new(),
         })
     }
 
@@ -181,8 +183,8 @@ impl<'w> Drill<'w> {
     async fn rehearse(&mut self) -> Result<(), OperationError> {
         let prober = Prober::new().map_err(OperationError::below)?;
         let before = isolation::steady_state(self.workspace, self.service, &prober).await;
-        let monitor = isolation::monitor(self.workspace).await;
         tokio::task::block_in_place(|| self.write_markers())?;
+        let monitor = isolation::monitor(self.workspace).await;
         let clock = RunClock::start();
         self.result.started = clock.moment.wall;
         self.listener.hear(&Chapter::CutOff { at: clock.moment.wall });
@@ -201,6 +203,7 @@ impl<'w> Drill<'w> {
     ) -> Result<(), OperationError> {
         let chosen = self.choose(clock.moment.wall)?;
         let place = self.make_target("target")?;
+        self.result.isolation.extend(isolation::by_construction(self.workspace, &place.dir));
         let world = self.world("runbook", &place, clock, Supply::Points(chosen))?;
         let listener = self.listener;
         let companions = Companions { prober: Some(prober), monitor: Some(monitor), listener };
@@ -243,7 +246,7 @@ impl<'w> Drill<'w> {
         let chosen = choose(&listed.points, &self.service.name, &self.service.place, &data, &wish);
         chosen.map_err(|blockers| OperationError::Refused {
             what: format!("recover {}", self.service.name),
-            blockers,
+            blockers: listed.explain(blockers),
         })
     }
 
@@ -323,6 +326,9 @@ impl<'w> Drill<'w> {
             self.result.recovery_point.actual_s_max = loss.s_max;
             self.result.markers = Some(loss.counts);
         }
+        let impact = runner.world.clock.moment.wall;
+        self.ages = ages(self.service, &self.result.points, impact);
+        widen(&mut self.result.recovery_point, &self.ages);
         self.result.completeness = completeness::ask(&runner.world, &self.result.points, self.run)?;
         Ok(())
     }
@@ -383,12 +389,19 @@ impl<'w> Drill<'w> {
         if !starts(self.service) {
             self.listener.hear(&Chapter::Controls);
         }
+        if monitor.is_breached() {
+            // What reached production once must not be started again.
+            return Ok(());
+        }
         let empty = self.make_target("empty-target")?;
         let mut all = controls.empty_target(target, &empty).await?;
         for probe in &mut self.result.probes {
             probe.seen_red = all.iter().find(|c| c.probe == probe.name).map(|control| control.ok);
         }
         for name in damage_order(self.service) {
+            if monitor.is_breached() {
+                break;
+            }
             let item = target.item(&name)?;
             all.extend(controls.damaged_copy(target, item).await?);
         }
@@ -452,6 +465,7 @@ impl<'w> Drill<'w> {
             within: self.service.acceptance.within,
             time: &result.recovery_time,
             loss: &result.recovery_point,
+            ages: &self.ages,
             markers: result.markers.as_ref(),
             probes: &result.probes,
             controls: &result.negative_controls,
@@ -466,6 +480,25 @@ impl<'w> Drill<'w> {
         self.result.verdict = verdict;
         self.result.reasons = reasons;
         self.result.ended = Timestamp::now();
+    }
+}
+
+/// How much older than the disruption the points of data items without markers are.
+pub(crate) fn ages(
+    service: &Service,
+    points: &[PointUsed],
+    impact: Timestamp,
+) -> Vec<(String, f64)> {
+    let marked = service.markers.as_ref().map(|markers| markers.data.as_str());
+    let unmarked = points.iter().filter(|point| Some(point.data.as_str()) != marked);
+    let age = |point: &PointUsed| impact.duration_since(point.data_time).as_secs_f64().max(0.0);
+    unmarked.map(|point| (point.data.clone(), age(point))).collect()
+}
+
+/// A loss that markers measured in one item bounds no other: the oldest point does.
+pub(crate) fn widen(loss: &mut RecoveryLoss, ages: &[(String, f64)]) {
+    if let Some(most) = &mut loss.actual_s_max {
+        *most = ages.iter().map(|(_, age)| *age).fold(*most, f64::max);
     }
 }
 

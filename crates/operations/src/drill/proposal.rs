@@ -77,7 +77,7 @@ pub fn propose(
     let points = match chosen {
         Ok(chosen) => chosen,
         Err(more) => {
-            blockers.extend(more);
+            blockers.extend(listed.explain(more));
             Vec::new()
         }
     };

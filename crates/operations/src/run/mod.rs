@@ -310,6 +310,9 @@ impl<'w> Runner<'w> {
     async fn restore(&mut self, step: usize, data: &[String]) -> Result<Outcome, OperationError> {
         for name in data {
             let supplied = supply::supply(&mut self.world, name, &self.run)?;
+            for what in &supplied.skipped {
+                self.tell(&Chapter::CopySkipped { what });
+            }
             if let Some(used) = &supplied.used {
                 let (data_time, repository) = (used.data_time, &*used.repository);
                 self.tell(&Chapter::Chosen { data: name, data_time, repository });
@@ -510,6 +513,11 @@ impl<'w> Runner<'w> {
             }
         }
         None
+    }
+
+    /// The processes that run.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.members.iter().map(|member| member.identity().pid).collect()
     }
 
     /// Lets all processes go on without us.

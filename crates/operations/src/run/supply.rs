@@ -35,6 +35,8 @@ pub(crate) enum Supply {
 pub(crate) struct Supplied {
     /// The point that it came from.
     pub(crate) used: Option<PointUsed>,
+    /// Copies that could not be read, and why: another one was taken.
+    pub(crate) skipped: Vec<String>,
 }
 
 /// Brings a data item into the world.
@@ -46,13 +48,14 @@ pub(crate) fn supply(
     name: &str,
     run: &Run,
 ) -> Result<Supplied, OperationError> {
+    let mut skipped = Vec::new();
     let used = match &world.supply {
         Supply::Points(chosen) => {
             let chosen = chosen.iter().find(|chosen| chosen.point.data == name);
             let chosen = chosen.cloned().ok_or_else(|| OperationError::Bug {
                 what: format!("no point was chosen for {name}"),
             })?;
-            Some(tokio::task::block_in_place(|| from_copies(world, &chosen, run))?)
+            Some(tokio::task::block_in_place(|| from_copies(world, &chosen, run, &mut skipped))?)
         }
         Supply::Empty(_) => {
             empty(world, name)?;
@@ -61,7 +64,7 @@ pub(crate) fn supply(
         Supply::InPlace => None,
     };
     self::name(world, name)?;
-    Ok(Supplied { used })
+    Ok(Supplied { used, skipped })
 }
 
 /// Tells templates where a data item is.
@@ -76,7 +79,12 @@ pub(crate) fn name(world: &mut World<'_>, name: &str) -> Result<(), OperationErr
 }
 
 /// Restores from the first copy that can be restored whole.
-fn from_copies(world: &World<'_>, chosen: &Chosen, run: &Run) -> Result<PointUsed, OperationError> {
+fn from_copies(
+    world: &World<'_>,
+    chosen: &Chosen,
+    run: &Run,
+    skipped: &mut Vec<String>,
+) -> Result<PointUsed, OperationError> {
     let name = &chosen.point.data;
     let mut last = None;
     for copy in &chosen.copies {
@@ -85,7 +93,8 @@ fn from_copies(world: &World<'_>, chosen: &Chosen, run: &Run) -> Result<PointUse
             Err(error @ OperationError::Interrupted { .. }) => return Err(error),
             Err(error) => {
                 world.remove_data(name)?;
-                last = Some(error);
+                skipped.push(format!("{name}: {}: cannot {}", copy.repository, error.one_line()));
+                last.get_or_insert(error);
             }
         }
     }
