@@ -11,7 +11,10 @@ use std::{
 };
 
 use jiff::{Timestamp, tz::TimeZone};
-use muster_control::calendar::{Due, due};
+use muster_control::{
+    calendar::{Due, due},
+    choice::Blocker,
+};
 use muster_plan::document::Service;
 use muster_repository::run::Run;
 
@@ -20,6 +23,7 @@ use crate::{
     pause::pause,
     protect::{Job, JobReport, Selection, Tools, jobs, last_start, run_job},
     records::{Record, RunsMissed},
+    state::JobLock,
     workspace::Workspace,
 };
 
@@ -78,6 +82,7 @@ pub fn run(
     tell: &(dyn Fn(&Turn<'_>) + Sync),
 ) -> Result<(), OperationError> {
     let jobs = jobs(workspace, selection)?;
+    let _locks = hold(workspace, &jobs)?;
     let since = Timestamp::now();
     let tools = Tools::new();
     thread::scope(|scope| {
@@ -95,6 +100,26 @@ pub fn run(
         }
     });
     Ok(())
+}
+
+/// Takes every line for this loop: two loops over one line would run it twice as often.
+fn hold(workspace: &Workspace, jobs: &[Job<'_>]) -> Result<Vec<JobLock>, OperationError> {
+    let mut locks = Vec::new();
+    let mut blockers = Vec::new();
+    for job in jobs {
+        match workspace.state.lock(&format!("loop {}", job.name))? {
+            Some(lock) => locks.push(lock),
+            None => blockers.push(Blocker {
+                code: "loop-under-way",
+                message: format!("another loop runs {}", job.name),
+                help: "stop that one first, or name other services".to_owned(),
+            }),
+        }
+    }
+    match blockers.is_empty() {
+        true => Ok(locks),
+        false => Err(OperationError::Refused { what: "loop".to_owned(), blockers }),
+    }
 }
 
 /// Runs one line of `protect` whenever it is due.

@@ -508,6 +508,7 @@ impl Recovery<'_> {
         }
         if let Some(accepted) = accepted {
             result.probes = probe_results(self.service, accepted);
+            drill::tell_red(self.service, accepted, self.listener);
             if let Some(t5) = accepted.held_since {
                 result.recovery_time.phases = self.phases(&runner.stretches, t5);
                 result.recovery_time.actual_s = Some(drill::total_s(&result.recovery_time.phases));

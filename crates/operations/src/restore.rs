@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use muster_control::choice::{Chosen, Wish, choose};
+use muster_control::choice::{Blocker, Chosen, Wish, choose};
+use muster_drivers::isolation::shares_directory;
 use muster_model::drill::PointUsed;
 use muster_repository::{
     lock::{Lock, LockKind},
@@ -61,6 +62,7 @@ pub fn restore(
         Some(data) => vec![data.clone()],
         None => service.data.iter().map(|item| item.name.clone()).collect(),
     };
+    refuse_over_others(workspace, &service.name, &data, &request.to)?;
     let listed = points::list(workspace, Some(&service.name))?;
     let wish = Wish {
         at: request.at,
@@ -81,6 +83,38 @@ pub fn restore(
         from_copies(workspace, chosen, &target(&chosen.point.data), request.settings, run)
     };
     chosen.iter().map(one).collect()
+}
+
+/// Refuses to restore into the live data of something else: with `--overwrite` and `--delete`
+/// that would destroy it.
+fn refuse_over_others(
+    workspace: &Workspace,
+    service: &str,
+    data: &[String],
+    target: &Path,
+) -> Result<(), OperationError> {
+    for other in &workspace.plan.services {
+        let is_restored = |name: &String| other.name == service && data.contains(name);
+        for item in other.data.iter().filter(|item| !is_restored(&item.name)) {
+            let paths = workspace.production_paths(item);
+            if let Some(shared) = shares_directory(target, &paths) {
+                return Err(OperationError::Refused {
+                    what: format!("restore into {}", target.display()),
+                    blockers: vec![Blocker {
+                        code: "target-in-production",
+                        message: format!(
+                            "{} is live data of {}/{}",
+                            shared.display(),
+                            other.name,
+                            item.name
+                        ),
+                        help: "restore beside it".to_owned(),
+                    }],
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Restores from the first copy that can be read.

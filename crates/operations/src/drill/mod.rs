@@ -122,6 +122,7 @@ struct Drill<'w> {
     listener: &'w dyn Listener,
     run: &'w Run,
     folder: PathBuf,
+    logs: PathBuf,
     result: DrillResult,
     startup: Duration,
     faults: Vec<String>,
@@ -149,6 +150,7 @@ impl<'w> Drill<'w> {
         result.recovery_time.objective_s = objective.rto.map(|rto| rto.as_secs_f64());
         result.recovery_point.objective_s = objective.rpo.map(|rpo| rpo.as_secs_f64());
         let folder = workspace.state.runs_folder(service)?.join(&id);
+        let logs = workspace.state.private_folder("runs")?.join(&id).join("logs");
         Ok(Self {
             workspace,
             service,
@@ -156,6 +158,7 @@ impl<'w> Drill<'w> {
             listener,
             run,
             folder,
+            logs,
             result,
             startup: Duration::ZERO,
             faults: Vec::new(),
@@ -259,7 +262,7 @@ impl<'w> Drill<'w> {
             return Err(OperationError::Bug { what: format!("{} is not empty", dir.display()) });
         }
         let port = free_port().map_err(OperationError::io("find", "a free port"))?;
-        Ok(Place { dir, logs: self.folder.join("logs"), port })
+        Ok(Place { dir, logs: self.logs.clone(), port })
     }
 
     fn world(
@@ -296,9 +299,7 @@ impl<'w> Drill<'w> {
             self.failed_step = Some(fallen.clone());
         }
         let Some(t5) = accepted.held_since else {
-            for (probe, last) in self.service.acceptance.probes.iter().zip(&accepted.last) {
-                self.listener.hear(&Chapter::StillRed { probe: &probe.name, detail: last });
-            }
+            tell_red(self.service, accepted, self.listener);
             return;
         };
         let last_step = runner.stretches.iter().map(|s| s.began).max().unwrap_or_default();
@@ -429,6 +430,8 @@ impl<'w> Drill<'w> {
                 self.workspace.state.record(&Record::TargetRemoved(target))?;
             }
         }
+        // Outside the state nothing shall stay; in the state the logs do, and this does nothing.
+        drop(std::fs::remove_dir(&self.folder));
         let history = self.workspace.state.history(&["child-started"])?;
         let left: Vec<u32> = history.iter().filter_map(|l| self.living_child(l)).collect();
         self.result.cleanup.push(Proof {
@@ -480,6 +483,16 @@ impl<'w> Drill<'w> {
         self.result.verdict = verdict;
         self.result.reasons = reasons;
         self.result.ended = Timestamp::now();
+    }
+}
+
+/// Tells what the probes that were never green saw last.
+pub(crate) fn tell_red(service: &Service, accepted: &Accepted, listener: &dyn Listener) {
+    let seen = accepted.tallies.iter().zip(&accepted.last);
+    for (probe, (tally, last)) in service.acceptance.probes.iter().zip(seen) {
+        if tally.first_green.is_none() {
+            listener.hear(&Chapter::StillRed { probe: &probe.name, detail: last });
+        }
     }
 }
 
