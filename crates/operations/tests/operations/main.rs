@@ -11,3 +11,4 @@ mod drills;
 mod markers;
 mod recover;
 mod stubs;
+mod trust;
