@@ -38,8 +38,9 @@ fn slow_shop(name: &str) -> Shop {
         ],
     );
     let here = shop.scratch.path().display();
-    let script =
-        format!("touch {here}/begun; until [ -e {here}/go ]; do sleep 0.05; done; seq 100");
+    let script = format!(
+        "touch {here}/begun; until [ -e {here}/go ] || [ ! -d {here} ]; do sleep 0.05; done; seq 100"
+    );
     let text = fs::read_to_string(shop.path("muster.yaml")).unwrap();
     fs::write(shop.path("muster.yaml"), text.replace("SCRIPT", &script)).unwrap();
     shop
