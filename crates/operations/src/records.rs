@@ -238,6 +238,12 @@ pub struct DrillStarted {
     pub revision: String,
     /// The appointment that it keeps, if any.
     pub due: Option<Timestamp>,
+    /// The recovery time objective, as it was then.
+    #[serde(default)]
+    pub rto_s: Option<f64>,
+    /// The recovery point objective, as it was then.
+    #[serde(default)]
+    pub rpo_s: Option<f64>,
     /// Who runs it.
     pub process: ProcessRecord,
 }

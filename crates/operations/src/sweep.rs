@@ -196,7 +196,7 @@ pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
 /// The result of a drill of which nothing is known but that it was cut off.
 fn aborted(started: &DrillStarted, at: Timestamp, deeds: &[String]) -> DrillResult {
     let cleanup = Proof { name: "left behind".to_owned(), ok: true, detail: deeds.join("; ") };
-    DrillResult {
+    let mut result = DrillResult {
         plan_revision: started.revision.clone(),
         verdict: Verdict::Aborted,
         reasons: vec!["the process that ran it died".to_owned()],
@@ -204,7 +204,10 @@ fn aborted(started: &DrillStarted, at: Timestamp, deeds: &[String]) -> DrillResu
         ended: Timestamp::now(),
         cleanup: vec![cleanup],
         ..blank(&started.drill, started.number, &started.service, started.disruption)
-    }
+    };
+    result.recovery_time.objective_s = started.rto_s;
+    result.recovery_point.objective_s = started.rpo_s;
+    result
 }
 
 /// A result in which nothing was measured.

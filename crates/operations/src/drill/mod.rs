@@ -34,7 +34,7 @@ use muster_model::{
     Disruption, DrillResult, Step,
     drill::{PointUsed, ProbeResult, Proof, RecoveryLoss},
 };
-use muster_plan::document::Service;
+use muster_plan::document::{Objective, Service};
 use muster_repository::run::Run;
 use uuid::Uuid;
 
@@ -142,11 +142,11 @@ impl<'w> Drill<'w> {
     ) -> Result<Self, OperationError> {
         let service = workspace.service(&request.service)?;
         let id = Uuid::now_v7().to_string();
-        let number = start(workspace, request, &id)?;
+        let objective = service.objectives.get(&request.disruption).copied().unwrap_or_default();
+        let number = start(workspace, request, &objective, &id)?;
         listener.hear(&Chapter::DrillStarted { number, service: &service.name });
         let mut result = blank(&id, number, &service.name, request.disruption);
         result.plan_revision.clone_from(&workspace.plan.revision);
-        let objective = service.objectives.get(&request.disruption).copied().unwrap_or_default();
         result.recovery_time.objective_s = objective.rto.map(|rto| rto.as_secs_f64());
         result.recovery_point.objective_s = objective.rpo.map(|rpo| rpo.as_secs_f64());
         let folder = workspace.state.runs_folder(service)?.join(&id);
@@ -561,7 +561,12 @@ pub(crate) fn probe_results(service: &Service, accepted: &Accepted) -> Vec<Probe
 }
 
 /// Writes down that a drill starts, with the next number.
-fn start(workspace: &Workspace, request: &DrillRequest, id: &str) -> Result<u64, OperationError> {
+fn start(
+    workspace: &Workspace,
+    request: &DrillRequest,
+    objective: &Objective,
+    id: &str,
+) -> Result<u64, OperationError> {
     let state = &workspace.state;
     let history = state.history(&["drill-scheduled", "drill-started"])?;
     let now = Timestamp::now();
@@ -573,6 +578,8 @@ fn start(workspace: &Workspace, request: &DrillRequest, id: &str) -> Result<u64,
         disruption: request.disruption,
         revision: workspace.plan.revision.clone(),
         due,
+        rto_s: objective.rto.map(|rto| rto.as_secs_f64()),
+        rpo_s: objective.rpo.map(|rpo| rpo.as_secs_f64()),
         process: this_process(),
     });
     state.record_numbered(&started, "number")

@@ -99,6 +99,7 @@ fn check_swept(shop: &Shop, kill_at: u64) {
                 let is_fine = matches!(drill.verdict, Verdict::Aborted | Verdict::Pass);
                 assert!(is_fine, "{drill:#?}");
                 assert!(drill.started <= drill.ended);
+                assert!(drill.recovery_time.objective_s.is_some(), "{drill:#?}");
                 ended.push((drill.number, drill.drill.clone()));
             }
             _ => {}
