@@ -20,6 +20,7 @@ pub(crate) mod table;
 
 pub use end::{Ended, How, Outcome, RunEnd, end_recorded, lives};
 pub(crate) use environment::child_environment;
+pub use environment::foreign_variables;
 pub use identity::ChildIdentity;
 pub use launch::{Child, Launch, LaunchError, launch};
 pub(crate) use launch::{GroupGuard, mark_group};

@@ -283,8 +283,7 @@ fn back_up_one(
     report: &mut JobReport,
     run: &Run,
 ) -> Result<BackupEnded, OperationError> {
-    let mut ended = BackupEnded::begin(job, data, &report.point);
-    workspace.state.record(&Record::BackupStarted(BackupStarted {
+    let started = BackupStarted {
         job: job.name.clone(),
         service: job.service.name.clone(),
         data: data.to_owned(),
@@ -292,7 +291,9 @@ fn back_up_one(
         point: report.point.clone(),
         kind: job.kind,
         process: this_process(),
-    }))?;
+    };
+    let mut ended = BackupEnded::of(&started);
+    workspace.state.record(&Record::BackupStarted(started))?;
     let begun = Instant::now();
     let captured = capture(workspace, tools, job, data, report, run);
     ended.took_s = Some(begun.elapsed().as_secs_f64());
@@ -448,28 +449,6 @@ fn lock(
 }
 
 impl BackupEnded {
-    /// A backup of which nothing is known yet: failed, until it is filled.
-    fn begin(job: &Job<'_>, data: &str, point: &str) -> Self {
-        Self {
-            job: job.name.clone(),
-            service: job.service.name.clone(),
-            data: data.to_owned(),
-            repository: job.protection.to.clone(),
-            point: point.to_owned(),
-            outcome: BackupOutcome::Failed,
-            snapshot: None,
-            data_time: None,
-            bytes: None,
-            bytes_added: None,
-            files: None,
-            took_s: None,
-            left_out: Vec::new(),
-            notices: Vec::new(),
-            rows: std::collections::BTreeMap::new(),
-            error: None,
-        }
-    }
-
     fn fill(&mut self, captured: Captured) {
         self.outcome = match captured.left_out.is_empty() {
             true => BackupOutcome::Completed,

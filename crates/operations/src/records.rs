@@ -270,6 +270,30 @@ pub struct DrillRefused {
     pub blockers: Vec<(String, String)>,
 }
 
+impl BackupEnded {
+    /// The end of a backup of which nothing is known: failed, until more is.
+    pub(crate) fn of(started: &BackupStarted) -> Self {
+        Self {
+            job: started.job.clone(),
+            service: started.service.clone(),
+            data: started.data.clone(),
+            repository: started.repository.clone(),
+            point: started.point.clone(),
+            outcome: BackupOutcome::Failed,
+            snapshot: None,
+            data_time: None,
+            bytes: None,
+            bytes_added: None,
+            files: None,
+            took_s: None,
+            left_out: Vec::new(),
+            notices: Vec::new(),
+            rows: BTreeMap::new(),
+            error: None,
+        }
+    }
+}
+
 impl DrillRefused {
     pub(crate) fn new(service: &str, disruption: Disruption, blockers: &[Blocker]) -> Self {
         let pair = |blocker: &Blocker| (blocker.code.to_owned(), blocker.message.clone());

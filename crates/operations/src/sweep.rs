@@ -86,22 +86,9 @@ fn lost_backups(history: &[Logged]) -> Vec<&BackupStarted> {
 
 fn lost(started: &BackupStarted) -> BackupEnded {
     BackupEnded {
-        job: started.job.clone(),
-        service: started.service.clone(),
-        data: started.data.clone(),
-        repository: started.repository.clone(),
-        point: started.point.clone(),
         outcome: BackupOutcome::Lost,
-        snapshot: None,
-        data_time: None,
-        bytes: None,
-        bytes_added: None,
-        files: None,
-        took_s: None,
-        left_out: Vec::new(),
-        notices: Vec::new(),
-        rows: std::collections::BTreeMap::new(),
         error: Some("the process that made it died".to_owned()),
+        ..BackupEnded::of(started)
     }
 }
 

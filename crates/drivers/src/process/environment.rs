@@ -2,12 +2,16 @@
 //!
 //! What Muster was started with (passwords above all) is no business of what it starts.
 
-use std::{env, ffi::OsString, path::Path};
+use std::{env, ffi::OsString, fs, io, path::Path};
+
+use super::identity::{ChildIdentity, MARK_VARIABLE};
 
 /// What a child's `PATH` is when Muster has none.
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The variables that are handed on, and all that begin with `LC_`.
 const HANDED_ON: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
+/// The variable that names the temporary folder.
+const TEMPORARY: &str = "TMPDIR";
 
 /// The variables of a child: the few that are handed on, its temporary folder, and `given`,
 /// which override them.
@@ -22,9 +26,37 @@ pub(crate) fn child_environment(
     if !variables.iter().any(|(name, _)| name == "PATH") {
         variables.push(("PATH".into(), PATH_DEFAULT.into()));
     }
-    variables.push(("TMPDIR".into(), temporary.into()));
+    variables.push((TEMPORARY.into(), temporary.into()));
     variables.extend(given.iter().map(|(name, value)| (name.into(), value.into())));
     variables
+}
+
+/// Names of variables that a child was really started with, beside those that every child gets
+/// and those `given` to it: none, or something of Muster's own environment leaked. To be asked
+/// before the child gets its word, when it still is what was started.
+///
+/// # Errors
+/// Fails when `/proc/PID/environ` (proc(5)) cannot be read.
+pub fn foreign_variables(
+    child: &ChildIdentity,
+    given: &[(String, String)],
+) -> io::Result<Vec<String>> {
+    Ok(foreign(&fs::read(format!("/proc/{}/environ", child.pid))?, given))
+}
+
+fn foreign(environ: &[u8], given: &[(String, String)]) -> Vec<String> {
+    let names = environ.split(|byte| *byte == 0).filter(|variable| !variable.is_empty());
+    let names = names.map(|variable| {
+        let name = variable.split(|byte| *byte == b'=').next().unwrap_or_default();
+        String::from_utf8_lossy(name).into_owned()
+    });
+    let is_known = |name: &String| {
+        HANDED_ON.contains(&name.as_str())
+            || name.starts_with("LC_")
+            || [TEMPORARY, MARK_VARIABLE].contains(&name.as_str())
+            || given.iter().any(|(given, _)| given == name)
+    };
+    names.filter(|name| !is_known(name)).collect()
 }
 
 /// The value that a variable has in the end: the last one wins.
@@ -38,6 +70,15 @@ pub(super) fn value_of<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_leaks_is_named() {
+        let given = [("A".to_owned(), "1".to_owned())];
+        let environ =
+            b"PATH=/bin\0A=1\0MUSTER_PASSWORD=hush\0LC_ALL=C\0TMPDIR=/t\0MUSTER_CHILD=m\0";
+        assert_eq!(foreign(environ, &given), ["MUSTER_PASSWORD"]);
+        assert!(foreign(b"", &given).is_empty());
+    }
 
     #[test]
     fn only_a_few_names_are_handed_on() {

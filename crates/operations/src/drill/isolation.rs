@@ -13,7 +13,7 @@ use muster_plan::{
     template::{TargetData, TargetNames, render_probe},
 };
 
-use crate::{hands, workspace::Workspace};
+use crate::{hands, run::Surroundings, workspace::Workspace};
 
 /// Production, as the plan knows it: where its data lies and where it answers. All services
 /// count, not only the one that is rehearsed.
@@ -91,26 +91,29 @@ pub(crate) fn sightings(seen: &Monitored) -> Proof {
     let breaches: Vec<String> = seen.breaches.iter().map(ToString::to_string).collect();
     Proof {
         name: "open files and sockets".to_owned(),
-        ok: breaches.is_empty(),
+        // A monitor that never managed to look has proven nothing.
+        ok: breaches.is_empty() && seen.failed < seen.samples,
         detail: match breaches.is_empty() {
             true => format!(
                 "{} looks at up to {} processes saw nothing of production; they were at most {} \
-                 ms apart, and what was held for less may have been missed",
+                 ms apart, and what was held for less may have been missed; {} looks failed, {} processes \
+                 hid something",
                 seen.looks,
                 seen.processes_max,
-                seen.gap_max.as_millis()
+                seen.gap_max.as_millis(),
+                seen.failed,
+                seen.unseen_max
             ),
             false => breaches.join("; "),
         },
     }
 }
 
-/// What holds by the way a target is made: it shares no folder, and its processes get few
-/// variables.
-pub(crate) fn by_construction(workspace: &Workspace, target: &std::path::Path) -> Vec<Proof> {
+/// That a target shares no folder with production.
+pub(crate) fn apart(workspace: &Workspace, target: &std::path::Path) -> Proof {
     let production = production(workspace);
     let shared = shares_directory(target, &production.paths);
-    let apart = Proof {
+    Proof {
         name: "target apart".to_owned(),
         ok: shared.is_none(),
         detail: match shared {
@@ -121,14 +124,20 @@ pub(crate) fn by_construction(workspace: &Workspace, target: &std::path::Path) -
             ),
             Some(shared) => format!("{} shares {}", target.display(), shared.display()),
         },
-    };
-    let environment = Proof {
+    }
+}
+
+/// That processes were started with the few variables that they may have: read back from the
+/// system, since it is about what leaked and not about what was meant.
+pub(crate) fn environment(seen: &Surroundings) -> Proof {
+    Proof {
         name: "environment".to_owned(),
-        ok: true,
-        detail: "processes get PATH, HOME, LANG, LC_*, TZ, TMPDIR, a mark, and what the step names"
-            .to_owned(),
-    };
-    vec![apart, environment]
+        ok: seen.leaks.is_empty(),
+        detail: match seen.leaks.is_empty() {
+            true => format!("{} processes had no variable but those allowed", seen.processes),
+            false => seen.leaks.join("; "),
+        },
+    }
 }
 
 /// What production answered.
@@ -212,6 +221,12 @@ pub(crate) fn compare(before: &Steady, after: &Steady) -> Proof {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_monitor_that_never_looked_proves_nothing() {
+        assert!(!sightings(&Monitored::default()).ok);
+        assert!(sightings(&Monitored { samples: 2, failed: 1, ..Monitored::default() }).ok);
+    }
 
     #[test]
     fn a_longer_name_is_another_name() {

@@ -206,12 +206,13 @@ impl<'w> Drill<'w> {
     ) -> Result<(), OperationError> {
         let chosen = self.choose(clock.moment.wall)?;
         let place = self.make_target("target")?;
-        self.result.isolation.extend(isolation::by_construction(self.workspace, &place.dir));
+        self.result.isolation.push(isolation::apart(self.workspace, &place.dir));
         let world = self.world("runbook", &place, clock, Supply::Points(chosen))?;
         let listener = self.listener;
         let companions = Companions { prober: Some(prober), monitor: Some(monitor), listener };
         let mut runner = Runner::new(world, self.run.clone(), companions);
         let mut done = self.recover(&mut runner).await;
+        self.result.isolation.push(isolation::environment(&runner.surroundings.borrow()));
         if done.is_ok() {
             done = self.question(&runner);
         }

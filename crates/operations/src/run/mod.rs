@@ -8,13 +8,19 @@ mod acceptance;
 mod supply;
 mod world;
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::RefCell,
+    io,
+    time::{Duration, Instant},
+};
 
 use muster_control::journal::{self, Event, Next, Outcome};
 use muster_drivers::{
     isolation::Monitor,
     probe::Prober,
-    process::{Child, ChildIdentity, Launch, RunEnd, end_recorded, launch, lives, tail},
+    process::{
+        Child, ChildIdentity, Launch, RunEnd, end_recorded, foreign_variables, launch, lives, tail,
+    },
 };
 use muster_model::Step;
 use muster_plan::template::render_step;
@@ -120,8 +126,29 @@ pub(crate) struct Runner<'w> {
     pub(crate) acceptance: Option<Acceptance>,
     /// Until when the service may come back, since the run's clock.
     pub(crate) deadline: Duration,
+    /// What the processes were started with.
+    pub(crate) surroundings: RefCell<Surroundings>,
     companions: Companions<'w>,
     run: Run,
+}
+
+/// The environment of the run's processes, as the system shows it.
+#[derive(Debug, Default)]
+pub(crate) struct Surroundings {
+    /// Processes that were looked at.
+    pub(crate) processes: u64,
+    /// Variables that leaked, and looks that failed: `start: MUSTER_PASSWORD`.
+    pub(crate) leaks: Vec<String>,
+}
+
+impl Surroundings {
+    fn note(&mut self, role: &str, foreign: io::Result<Vec<String>>) {
+        self.processes += 1;
+        match foreign {
+            Ok(names) => self.leaks.extend(names.into_iter().map(|name| format!("{role}: {name}"))),
+            Err(error) => self.leaks.push(format!("{role}: not known: {error}")),
+        }
+    }
 }
 
 /// Who follows a run: a prober, the monitor of isolation, a listener.
@@ -155,6 +182,7 @@ impl<'w> Runner<'w> {
             stretches: Vec::new(),
             supplied: Vec::new(),
             acceptance: None,
+            surroundings: RefCell::default(),
             companions,
             run,
         }
@@ -396,6 +424,7 @@ impl<'w> Runner<'w> {
         what: &Launch,
     ) -> Result<Member, OperationError> {
         let record = |identity: &ChildIdentity| {
+            self.surroundings.borrow_mut().note(role, foreign_variables(identity, &what.env));
             if let Some(monitor) = self.companions.monitor {
                 monitor.watch(identity);
             }
