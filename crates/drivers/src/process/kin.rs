@@ -26,6 +26,8 @@ use std::{
     collections::{BTreeSet, HashMap},
     fs, io,
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
@@ -39,6 +41,10 @@ use super::{
 
 /// How often [`kill_all`] looks: who forks faster than that is not caught this way.
 const LOOKS_MAX: usize = 1000;
+
+/// How long a process that changes its program is waited for: it takes well under a millisecond,
+/// and longer only when the program comes from a slow disk.
+const EXECVE_MAX: Duration = Duration::from_millis(200);
 
 /// Finds the processes of some children, again and again.
 #[derive(Debug, Default)]
@@ -118,7 +124,7 @@ impl Kin {
         }
         let environment = environment(process.pid);
         let marked = self.children.iter().filter(may_be).any(|child| bears(&environment, child));
-        // One that is just being started shows no environment yet: look again.
+        // One that shows no environment may be on its way to another program: look again.
         if !marked && !environment.is_empty() {
             self.strangers.insert(process.pid, process.started);
         }
@@ -149,8 +155,19 @@ fn works_in(pid: u32, dir: &Path) -> bool {
         && fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|at| at.starts_with(dir))
 }
 
+/// The environment that a process was started with; nothing when it may not be read.
+///
+/// In the midst of execve(2) a process shows none for a moment, whatever it will have: who took
+/// that for an answer would overlook it.
 fn environment(pid: u32) -> Vec<u8> {
-    fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()
+    let deadline = Instant::now() + EXECVE_MAX;
+    loop {
+        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return Vec::new() };
+        if !environment.is_empty() || !table::is_in_execve(pid) || Instant::now() >= deadline {
+            return environment;
+        }
+        thread::yield_now();
+    }
 }
 
 fn bears(environment: &[u8], child: &ChildIdentity) -> bool {

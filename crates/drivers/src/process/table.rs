@@ -59,6 +59,26 @@ pub(crate) fn look_up(pid: u32) -> Option<Process> {
     parse(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// Whether a process is in the midst of execve(2): the old program is gone, and arguments and
+/// environment of the new one have no place in its memory yet. To be asked only about a process
+/// whose environment may be read.
+pub(crate) fn is_in_execve(pid: u32) -> bool {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    has_no_environment_yet(&line)
+}
+
+/// # Source
+/// proc_pid_stat(5): `flags` (9; `PF_KTHREAD` is 0x200000 in the kernel's `sched.h`) and `env_end`
+/// (51), which also reads 0 of a process that may not be traced.
+fn has_no_environment_yet(line: &str) -> bool {
+    const KERNEL_THREAD: u64 = 0x0020_0000;
+    let Some((_, rest)) = line.rsplit_once(')') else { return false };
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let number = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok());
+    let is_gone = fields.first().is_some_and(|state| matches!(*state, "Z" | "X" | "x"));
+    !is_gone && number(51) == Some(0) && number(9).is_some_and(|flags| flags & KERNEL_THREAD == 0)
+}
+
 /// Reads a line of `/proc/PID/stat`.
 ///
 /// # Source
@@ -108,6 +128,22 @@ mod tests {
     fn a_zombie_with_threads_still_runs() {
         assert!(parse(42, &line("sh", "Z", "1")).unwrap().ended);
         assert!(!parse(42, &line("sh", "Z", "2")).unwrap().ended);
+    }
+
+    #[test]
+    fn who_has_no_environment_yet_is_told_from_who_has_none() {
+        let line = |state: &str, flags: &str, end: &str| {
+            let addresses = "1 2 3 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 4 5 6 7 8 9";
+            let times = "1 0 0 0 0 0 0 0 20 0 1 0 777 0 0 0";
+            format!("42 (sh) {state} 7 41 40 0 -1 {flags} {times} {addresses} {end} 0")
+        };
+        let check = |state, flags, end| has_no_environment_yet(&line(state, flags, end));
+        assert!(check("R", "4194304", "0"));
+        assert!(!check("R", "4194304", "140726335037419"));
+        assert!(!check("Z", "4194304", "0"), "it has ended");
+        assert!(!check("S", "2129984", "0"), "a thread of the kernel never has one");
+        assert!(!has_no_environment_yet(""));
+        assert!(!is_in_execve(std::process::id()));
     }
 
     #[test]

@@ -187,6 +187,22 @@ async fn what_a_child_left_running_belongs_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_changes_its_program_all_the_time_is_seen_every_time() {
+    let scratch = Scratch::new("again").unwrap();
+    // In the midst of execve(2) a process shows no environment, and so no mark.
+    fs::write(scratch.join("again"), "test -s pid || echo $$ > pid; exec sh ./again").unwrap();
+    for _ in 0..20 {
+        let text = "rm -f pid; setsid sh ./again & while ! test -s pid; do :; done";
+        let mut child = start(&script(scratch.path(), text)).await;
+        child.wait().await.unwrap();
+        let identity = child.detach();
+        let pid = pid_in(&scratch.join("pid"));
+        assert_eq!(end_recorded(&identity, Duration::ZERO).await.unwrap(), Outcome::Ended);
+        assert_gone(&[pid]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_takes_too_long_is_ended() {
     let scratch = Scratch::new("long").unwrap();
     let mut child = start(&script(scratch.path(), "echo $$ > pid; sleep 1000")).await;
