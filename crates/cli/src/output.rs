@@ -12,7 +12,7 @@ use std::{
 };
 
 use clap::{ValueEnum, error::ErrorKind};
-use comfy_table::{ColumnConstraint, ContentArrangement, LineStyle, Table};
+use comfy_table::{ColumnConstraint, ContentArrangement, LineStyle, Row, Table};
 use jiff::{Timestamp as Moment, tz::TimeZone};
 use muster_repository::format::{go_json, time::Timestamp};
 use serde::Serialize;
@@ -406,13 +406,34 @@ const UNBROKEN_COLUMNS: usize = 2;
 /// Narrower tables are harder to read than lines that the terminal breaks.
 const TABLE_WIDTH_MIN: u16 = 80;
 
+/// A table as it is printed: without blanks at the ends of its lines, which only hinder those who
+/// copy or compare them.
+pub(crate) struct Listing(Table);
+
+impl Listing {
+    /// Adds a row.
+    pub(crate) fn add_row(&mut self, row: impl Into<Row>) {
+        self.0.add_row(row);
+    }
+}
+
+impl fmt::Display for Listing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.trim_fmt())
+    }
+}
+
 /// A plain table: a header, a line below it, no borders. As wide as the terminal at most.
-pub(crate) fn table(header: &[&str]) -> Table {
+pub(crate) fn table(header: &[&str]) -> Listing {
+    Listing(plain(header, terminal_width()))
+}
+
+fn plain(header: &[&str], terminal: Option<u16>) -> Table {
     let mut table = Table::new();
     let style =
         comfy_table::presets::NOTHING.header_separator(LineStyle::none().fill('-').junction('-'));
     table.load_style(style).set_header(header.iter().copied());
-    match terminal_width() {
+    match terminal {
         Some(width) => {
             table
                 .set_content_arrangement(ContentArrangement::Dynamic)
@@ -459,6 +480,26 @@ mod tests {
         let expected = "error: cannot open the repository\n  cause: the disk is on fire\n  help: \
                         put it out";
         assert_eq!(output.failure_text(&failure), expected);
+    }
+
+    #[test]
+    fn no_line_of_a_table_ends_in_a_blank() {
+        for terminal in [None, Some(80), Some(200)] {
+            for column in 0..3 {
+                let mut listing = Listing(plain(&["Point", "Age", "Proof"], terminal));
+                // The widest cell in each column in turn, the last one empty, one in two lines.
+                let mut long = [String::new(), String::new(), String::new()];
+                long[column] = "wide ".repeat(30);
+                listing.add_row(long);
+                listing.add_row(["a", "b", ""]);
+                listing.add_row(["one\ntwo", "b", "c\nd "]);
+                let text = listing.to_string();
+                let blank: Vec<&str> =
+                    text.lines().filter(|line| *line != line.trim_end()).collect();
+                assert!(blank.is_empty(), "{terminal:?}, {column}: {blank:?}");
+                assert!(text.starts_with("Point") && text.lines().count() > 4, "{text}");
+            }
+        }
     }
 
     #[test]

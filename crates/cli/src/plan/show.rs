@@ -147,7 +147,7 @@ impl Page<'_> {
                 visible(survivors(shown, objective.disruption).as_bytes()),
             ]);
         }
-        for row in rows.trim_fmt().lines() {
+        for row in rows.to_string().lines() {
             self.results.line(format_args!("  {row}"))?;
         }
         let out: Vec<String> = shown.taken_out.iter().map(Disruption::to_string).collect();

@@ -189,5 +189,5 @@ fn key_table(keys: &[Listed]) -> String {
         let (user, host) = (visible(key.username.as_bytes()), visible(key.hostname.as_bytes()));
         table.add_row([format!("{mark}{short}"), user, host, key.created.clone()]);
     }
-    table.trim_fmt()
+    table.to_string()
 }

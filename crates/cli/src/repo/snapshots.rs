@@ -213,7 +213,7 @@ fn snapshot_table(app: &App<'_>, snapshots: &[Found], compact: bool) -> String {
         row.extend(with_size.then(|| bytes.map(format_size).unwrap_or_default()));
         table.add_row(row);
     }
-    table.trim_fmt()
+    table.to_string()
 }
 
 #[cfg(test)]
