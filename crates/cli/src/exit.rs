@@ -39,6 +39,37 @@ pub(crate) const HELP: &str = "Exit codes:
   7    gate: it could not be told
   130  interrupted";
 
+impl Exit {
+    /// The exit code of two things done by one command: that of the worse, as
+    /// [`Class::gravity`] weighs failures; what was done in part weighs least of all.
+    pub(crate) fn and(self, other: Self) -> Self {
+        if other.gravity() > self.gravity() { other } else { self }
+    }
+
+    fn gravity(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Partial => 1,
+            Self::Unproven => 2,
+            Self::Unknown => 3,
+            Self::Failed => 4,
+            Self::Usage => 5,
+            Self::Refused => 6,
+            Self::Damaged => 7,
+            Self::Interrupted => 8,
+        }
+    }
+
+    /// The exit code of a command that did a part of what was asked, beside a failure of this
+    /// class: what may pass by itself leaves it done in part, for all else somebody must act.
+    pub(crate) fn beside(class: Class) -> Self {
+        match Self::from(class) {
+            Self::Failed => Self::Partial,
+            exit => exit,
+        }
+    }
+}
+
 impl From<Class> for Exit {
     fn from(class: Class) -> Self {
         match class {
@@ -77,6 +108,45 @@ mod tests {
         for (exit, code) in codes {
             assert_eq!(exit as u8, code);
             assert!(HELP.contains(&format!("\n  {code:<4} ")), "{code}");
+        }
+    }
+
+    #[test]
+    fn the_worst_of_several_decides() {
+        let check = |codes: &[Exit], worst: Exit| {
+            let forth = codes.iter().copied().fold(Exit::Done, Exit::and);
+            let back = codes.iter().rev().copied().fold(Exit::Done, Exit::and);
+            assert_eq!((forth, back), (worst, worst), "{codes:?}");
+        };
+        check(&[], Exit::Done);
+        check(&[Exit::Done, Exit::Partial], Exit::Partial);
+        check(&[Exit::Failed, Exit::Partial], Exit::Failed);
+        check(&[Exit::Refused, Exit::Failed, Exit::Done], Exit::Refused);
+        check(&[Exit::Refused, Exit::Damaged, Exit::Failed], Exit::Damaged);
+        check(&[Exit::Damaged, Exit::Interrupted], Exit::Interrupted);
+        assert_eq!(Exit::beside(Class::Transient), Exit::Partial);
+        assert_eq!(Exit::beside(Class::NotFound), Exit::Partial);
+        assert_eq!(Exit::beside(Class::Denied), Exit::Refused);
+        assert_eq!(Exit::beside(Class::Corrupt), Exit::Damaged);
+    }
+
+    #[test]
+    fn the_order_of_codes_is_that_of_classes() {
+        let classes = [
+            Class::Transient,
+            Class::NotFound,
+            Class::Bug,
+            Class::Input,
+            Class::Conflict,
+            Class::Denied,
+            Class::Fenced,
+            Class::Corrupt,
+            Class::Interrupted,
+        ];
+        for pair in classes.windows(2) {
+            assert!(pair[0].gravity() <= pair[1].gravity(), "{pair:?}");
+            let (lighter, graver) = (Exit::from(pair[0]), Exit::from(pair[1]));
+            assert_eq!(lighter.and(graver), graver, "{pair:?}");
         }
     }
 

@@ -29,6 +29,14 @@ pub enum LedgerError {
         /// What the system said.
         source: io::Error,
     },
+    /// No space is left where the ledger lies. Nothing is recorded by halves.
+    #[error("cannot {what}: no space left")]
+    Full {
+        /// What was tried, and on what.
+        what: String,
+        /// What SQLite or the system said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The database could not do what it was asked.
     #[error("cannot {action} the ledger")]
     Database {
@@ -106,16 +114,36 @@ pub enum LedgerError {
 
 impl LedgerError {
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::File { action, path: path.to_owned(), source }
+        move |source| match is_full(&source) {
+            true => {
+                Self::Full { what: format!("{action} {}", path.display()), source: source.into() }
+            }
+            false => Self::File { action, path: path.to_owned(), source },
+        }
     }
 
     pub(crate) fn database(action: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
-        move |source| Self::Database { action, source }
+        move |source| match is_database_full(&source) {
+            true => Self::Full { what: format!("{action} the ledger"), source: source.into() },
+            false => Self::Database { action, source },
+        }
     }
 
     pub(crate) fn damaged(what: impl Into<String>) -> Self {
         Self::Damaged { what: what.into() }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// SQLite has two words for it: that of a write, and that of the index of its log, which it makes
+/// as large as it will be before it is used.
+fn is_database_full(error: &rusqlite::Error) -> bool {
+    let extended = error.sqlite_error().map(|error| error.extended_code);
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        || extended == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
 }
 
 fn class_of_io(error: &io::Error) -> Class {
@@ -154,7 +182,7 @@ impl Fault for LedgerError {
             | Self::EnvelopeMissing { .. }
             | Self::Beyond { .. }
             | Self::Export { .. } => Class::Input,
-            Self::NoRandomness { .. } => Class::Transient,
+            Self::NoRandomness { .. } | Self::Full { .. } => Class::Transient,
         }
     }
 
@@ -162,6 +190,7 @@ impl Fault for LedgerError {
         match self {
             Self::Missing { .. } => "ledger-missing",
             Self::File { .. } => "ledger-file",
+            Self::Full { .. } => "no-space",
             Self::Database { source, .. } => match class_of_database(source) {
                 Class::Corrupt => "ledger-damaged",
                 _ => "ledger-database",
@@ -182,12 +211,14 @@ impl Fault for LedgerError {
             Self::Missing { .. } => {
                 "give the folder with --state, or let a command that records something make it"
             }
-            Self::File { .. } => "look at the permissions and the free space there",
+            Self::File { .. } => "look at the permissions there",
+            Self::Full { .. } => {
+                "make space where the state lies, and try again; nothing was recorded by halves"
+            }
             Self::Database { source, .. } => match source.sqlite_error_code() {
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                     "another process writes to it for very long; wait for it, or see what it does"
                 }
-                Some(ErrorCode::DiskFull) => "make space where the state lies, and try again",
                 _ => "look at the disk and the permissions; nothing was recorded by halves",
             },
             Self::Damaged { .. } | Self::ExportNotVerified { .. } => {

@@ -127,12 +127,13 @@ fn connect_read_only(path: &Path) -> rusqlite::Result<Connection> {
         Ok(connection)
     };
     let is_closed_to_us = |error: &rusqlite::Error| {
-        matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+        let closed = [ErrorCode::CannotOpen, ErrorCode::ReadOnly, ErrorCode::SystemIoFailure];
+        error.sqlite_error_code().is_some_and(|code| closed.contains(&code))
     };
     let wal = PathBuf::from(format!("{}-wal", path.display()));
     match open() {
-        // A reader of a WAL wants to write its index. On a file system that forbids it, and with
-        // no log beside the database, the database is all there is and nobody changes it.
+        // A reader of a WAL wants to write its index. On a file system that forbids it or is full,
+        // and with no log beside the database, the database is all there is and nobody changes it.
         Err(error)
             if is_closed_to_us(&error)
                 && fs::metadata(&wal).map_or(0, |status| status.len()) == 0 =>

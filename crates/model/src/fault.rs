@@ -44,6 +44,23 @@ impl Class {
             Self::Bug => "bug",
         }
     }
+
+    /// How much it asks of a person, to find the worst of several failures: an interruption was
+    /// the person's own wish, damage cannot wait, a refusal needs a decision, a wrong input an
+    /// edit; all else may pass.
+    #[must_use]
+    pub fn gravity(self) -> u8 {
+        match self {
+            Self::Interrupted => 7,
+            Self::Corrupt => 6,
+            Self::Fenced => 5,
+            Self::Denied => 4,
+            Self::Conflict => 3,
+            Self::Input => 2,
+            Self::Bug => 1,
+            Self::NotFound | Self::Transient => 0,
+        }
+    }
 }
 
 /// An error that a person or a program can act upon.

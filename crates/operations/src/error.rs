@@ -6,6 +6,9 @@ use muster_control::choice::Blocker;
 use muster_model::{Class, Fault, Finding, Severity};
 use thiserror::Error;
 
+/// The code of a blocker, and of the refusal for it: what is needed is damaged where it lies.
+pub(crate) const DAMAGED: &str = "repository-damaged";
+
 /// A fault of a hand, kept whole.
 #[derive(Debug)]
 pub struct Below(Box<dyn Fault + Send + Sync>);
@@ -89,6 +92,14 @@ pub enum OperationError {
     /// A hand failed.
     #[error(transparent)]
     Below(#[from] Below),
+    /// Several things failed, and none was done. Each is named; the worst decides the class.
+    #[error("{what}: {}", each(failures))]
+    Several {
+        /// What was tried.
+        what: String,
+        /// What failed, and why.
+        failures: Vec<(String, OperationError)>,
+    },
     /// A step of a recovery was not done.
     #[error("recover: the step `{summary}` was not done: {why}")]
     StepFailed {
@@ -138,11 +149,45 @@ fn and_more(more: usize) -> String {
     if more == 0 { String::new() } else { format!(", and {more} more") }
 }
 
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn each(failures: &[(String, OperationError)]) -> String {
+    let one =
+        |(name, error): &(String, OperationError)| format!("{name}: cannot {}", error.one_line());
+    failures.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// The worst of several failures, and of equals the first.
+fn worst(failures: &[(String, OperationError)]) -> Option<&OperationError> {
+    let errors = failures.iter().rev().map(|(_, error)| error);
+    errors.max_by_key(|error| error.class().gravity())
+}
+
+/// The class of a refusal: damaged data is not a matter of permission.
+#[must_use]
+pub fn refusal_class(blockers: &[Blocker]) -> Class {
+    if is_damage(blockers) { Class::Corrupt } else { Class::Denied }
+}
+
+fn is_damage(blockers: &[Blocker]) -> bool {
+    blockers.iter().any(|blocker| blocker.code == DAMAGED || blocker.code == "snapshot-damaged")
+}
+
 fn blocked(blockers: &[Blocker]) -> String {
     blockers.iter().map(|blocker| blocker.message.as_str()).collect::<Vec<_>>().join("; ")
 }
 
 impl OperationError {
+    /// The one failure, or all of several; what is wrong with each has its name.
+    pub(crate) fn all(what: impl Into<String>, mut failures: Vec<(String, Self)>) -> Self {
+        match failures.len() {
+            1 => failures.remove(0).1,
+            _ => Self::Several { what: what.into(), failures },
+        }
+    }
+
     /// Keeps the fault of a hand.
     pub(crate) fn below(fault: impl Fault + Send + Sync + 'static) -> Self {
         Self::Below(Below(Box::new(fault)))
@@ -180,7 +225,9 @@ impl Fault for OperationError {
                 Class::Input
             }
             Self::NotFound { .. } => Class::NotFound,
-            Self::Refused { .. } | Self::Secret { .. } => Class::Denied,
+            Self::Refused { blockers, .. } => refusal_class(blockers),
+            Self::Secret { .. } => Class::Denied,
+            Self::Several { failures, .. } => worst(failures).map_or(Class::Bug, Fault::class),
             Self::Io { .. } | Self::StepFailed { .. } => Class::Transient,
             Self::Incomplete { .. } | Self::Tampered { .. } => Class::Corrupt,
             Self::Below(below) => below.0.class(),
@@ -194,9 +241,12 @@ impl Fault for OperationError {
             Self::PlanUnreadable { .. } => "plan-unreadable",
             Self::PlanInvalid { .. } => "plan-invalid",
             Self::NotFound { .. } => "not-found",
+            Self::Refused { blockers, .. } if is_damage(blockers) => DAMAGED,
             Self::Refused { .. } => "refused",
+            Self::Several { failures, .. } => worst(failures).map_or("bug", Fault::code),
             Self::Usage { .. } => "usage",
             Self::Secret { .. } => "secret-missing",
+            Self::Io { source, .. } if is_full(source) => "no-space",
             Self::Io { .. } => "io",
             Self::StepFailed { .. } => "step-failed",
             Self::Incomplete { .. } => "incomplete",
@@ -223,11 +273,15 @@ impl Fault for OperationError {
             }
             Self::Secret { .. } => Some("set what the plan's reference names".to_owned()),
             Self::Below(below) => below.0.help(),
+            Self::Several { failures, .. } => worst(failures).and_then(Fault::help),
             Self::Tampered { .. } => {
                 Some("`muster evidence verify` names the first entry that does not match".into())
             }
             Self::Incomplete { .. } => {
                 Some("`muster repo check --read-data` tells what is damaged".into())
+            }
+            Self::Io { source, .. } if is_full(source) => {
+                Some("make space there, and try again".to_owned())
             }
             Self::Io { .. } | Self::Interrupted { .. } | Self::Bug { .. } => None,
         }

@@ -4,31 +4,88 @@
 //! adds what a snapshot does not hold (how large a restore is, what proved it), and where there
 //! is no ledger the points are the same without it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
 
 use jiff::Timestamp;
 use muster_control::choice::Blocker;
-use muster_model::{BackupKind, DrillResult, PointCopy, PointProof, RecoveryPoint, Verdict};
+use muster_model::{
+    BackupKind, Class, DrillResult, Fault as _, PointCopy, PointProof, RecoveryPoint, Verdict,
+};
 use muster_plan::document::Repository as PlannedRepository;
 use muster_repository::{
     backup::PARTIAL_TAG, format::snapshot::Snapshot, id::SnapshotId, repository::Repository,
 };
 
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
+
 use crate::{
-    error::OperationError,
+    error::{DAMAGED, OperationError},
     records::{BackupEnded, Record},
+    state::State,
     stores,
-    workspace::Workspace,
+    workspace::{Planned, Workspace},
 };
 
-/// All points, and the repositories that could not be asked.
+/// All points, and what could not be asked for them.
 #[derive(Debug, Default)]
-#[must_use = "a repository may not have answered"]
+#[must_use = "something may not have been read"]
 pub struct Points {
     /// The points, oldest first.
     pub points: Vec<RecoveryPoint>,
-    /// Repositories that could not be read, and why.
-    pub unreachable: Vec<(String, String)>,
+    /// Repositories and snapshots that could not be read: there may be points in them.
+    pub unread: Vec<Unread>,
+}
+
+/// A repository that did not answer, or one snapshot in it that cannot be read.
+#[derive(Debug)]
+pub struct Unread {
+    /// The repository's name in the plan.
+    pub repository: String,
+    /// The snapshot, in hex; `None` when the whole repository did not answer.
+    pub snapshot: Option<String>,
+    /// Why.
+    pub error: OperationError,
+}
+
+/// Letters of a snapshot's id that a message shows.
+const ID_SHOWN: usize = 8;
+
+impl Unread {
+    fn code(&self) -> &'static str {
+        match (&self.snapshot, self.error.class()) {
+            (Some(_), _) => "snapshot-damaged",
+            (None, Class::Corrupt) => DAMAGED,
+            (None, _) => "repository-silent",
+        }
+    }
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, why) = (&self.repository, self.error.one_line());
+        match &self.snapshot {
+            None => write!(f, "repository {name} did not answer: cannot {why}"),
+            Some(id) => {
+                let id = id.get(..ID_SHOWN).unwrap_or(id);
+                write!(f, "snapshot {id} in {name} cannot be read: cannot {why}")
+            }
+        }
+    }
+}
+
+impl Serialize for Unread {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut object = to.serialize_struct("Unread", 5)?;
+        object.serialize_field("repository", &self.repository)?;
+        object.serialize_field("snapshot", &self.snapshot)?;
+        object.serialize_field("code", self.error.code())?;
+        object.serialize_field("class", self.error.class().as_str())?;
+        object.serialize_field("message", &self.to_string())?;
+        object.end()
+    }
 }
 
 /// Lists the points of all services, or of one.
@@ -36,56 +93,97 @@ pub struct Points {
 /// # Errors
 /// Fails when the ledger cannot be read; a repository that cannot be read is in the answer.
 pub fn list(workspace: &Workspace, service: Option<&str>) -> Result<Points, OperationError> {
-    let mut points = Points::default();
-    let mut found: BTreeMap<(Timestamp, String, String, String), RecoveryPoint> = BTreeMap::new();
-    for planned in &workspace.plan.repositories {
-        match read(workspace, planned) {
-            Ok(snapshots) => {
-                for (id, snapshot) in snapshots {
-                    add(&mut found, planned, id, &snapshot, service);
-                }
-            }
-            Err(error) => points.unreachable.push((planned.name.clone(), error.one_line())),
-        }
+    match recall(workspace, Some(&workspace.state), service) {
+        (points, None) => Ok(points),
+        (_, Some(error)) => Err(error),
     }
-    points.points = merge(found.into_values());
-    add_what_the_ledger_knows(workspace, &mut points.points)?;
+}
+
+/// Lists points, and what the ledger knows of them if there is one; why it could not tell is
+/// told beside them, and keeps nobody from the points.
+pub(crate) fn recall(
+    planned: &Planned,
+    state: Option<&State>,
+    service: Option<&str>,
+) -> (Points, Option<OperationError>) {
+    let mut points = find(planned, service);
+    let known = state.map(|state| add_what_the_ledger_knows(state, &mut points.points));
     points.points.sort_by(|a, b| {
         (a.data_time, &a.service, &a.data).cmp(&(b.data_time, &b.service, &b.data))
     });
-    Ok(points)
+    (points, known.and_then(Result::err))
+}
+
+/// The points that the repositories hold.
+fn find(plan: &Planned, service: Option<&str>) -> Points {
+    let mut points = Points::default();
+    let mut found: BTreeMap<(Timestamp, String, String, String), RecoveryPoint> = BTreeMap::new();
+    for planned in &plan.plan.repositories {
+        let mut unread = |snapshot: Option<SnapshotId>, error| {
+            let (repository, snapshot) = (planned.name.clone(), snapshot.map(|id| id.to_hex()));
+            points.unread.push(Unread { repository, snapshot, error });
+        };
+        match read(plan, planned) {
+            Ok(snapshots) => {
+                for (id, snapshot) in snapshots {
+                    match snapshot {
+                        Ok(snapshot) => add(&mut found, planned, id, &snapshot, service),
+                        Err(error) => unread(Some(id), error),
+                    }
+                }
+            }
+            Err(error) => unread(None, error),
+        }
+    }
+    points.points = merge(found.into_values());
+    points
 }
 
 impl Points {
+    /// The class of the worst of what could not be read.
+    #[must_use]
+    pub fn worst(&self) -> Option<Class> {
+        worst(&self.unread)
+    }
+
     /// What stands in the way, when a choice failed: a repository that did not answer may hold
     /// what is missing, so that comes first, and nobody is told that there is nothing.
     #[must_use]
     pub fn explain(&self, blockers: Vec<Blocker>) -> Vec<Blocker> {
-        if self.unreachable.is_empty() {
+        if self.unread.is_empty() {
             return blockers;
         }
-        let silent = self.unreachable.iter().map(|(name, why)| Blocker {
-            code: "repository-silent",
-            message: format!("repository {name} did not answer: cannot {why}"),
-            help: format!("mend that first: what is missing may be in {name}"),
+        let silent = self.unread.iter().map(|unread| Blocker {
+            code: unread.code(),
+            message: unread.to_string(),
+            help: match unread.error.help() {
+                Some(help) => format!("{}: {help}", unread.repository),
+                None => format!("mend that first: what is missing may be in {}", unread.repository),
+            },
         });
         let missing = |blocker: &Blocker| blocker.code != "no-recovery-point";
         silent.chain(blockers.into_iter().filter(missing)).collect()
     }
 }
 
-type Snapshots = Vec<(SnapshotId, Snapshot)>;
+/// The class of the worst of what could not be read.
+pub(crate) fn worst(unread: &[Unread]) -> Option<Class> {
+    let classes = unread.iter().map(|unread| unread.error.class());
+    classes.max_by_key(|class| class.gravity())
+}
 
-fn read(workspace: &Workspace, planned: &PlannedRepository) -> Result<Snapshots, OperationError> {
-    let repository = stores::open(workspace, &planned.name)?;
+type Snapshots = Vec<(SnapshotId, Result<Snapshot, OperationError>)>;
+
+fn read(plan: &Planned, planned: &PlannedRepository) -> Result<Snapshots, OperationError> {
+    let repository = stores::open(plan, &planned.name)?;
     read_snapshots(&repository)
 }
 
-/// The snapshots that can be read; one that is damaged hides no other.
+/// The snapshots; one that is damaged hides no other.
 fn read_snapshots(repository: &Repository) -> Result<Snapshots, OperationError> {
     let ids = repository.snapshot_ids().map_err(OperationError::below)?;
-    let read = |id: SnapshotId| repository.snapshot(id).ok().map(|snapshot| (id, snapshot));
-    Ok(ids.into_iter().filter_map(read).collect())
+    let read = |id| (id, repository.snapshot(id).map_err(OperationError::below));
+    Ok(ids.into_iter().map(read).collect())
 }
 
 /// The value of a tag `muster:NAME=VALUE`.
@@ -151,10 +249,10 @@ fn merge(points: impl Iterator<Item = RecoveryPoint>) -> Vec<RecoveryPoint> {
 }
 
 fn add_what_the_ledger_knows(
-    workspace: &Workspace,
+    state: &State,
     points: &mut [RecoveryPoint],
 ) -> Result<(), OperationError> {
-    let history = workspace.state.history(&["backup-ended", "drill-ended"])?;
+    let history = state.history(&["backup-ended", "drill-ended"])?;
     let mut backups: HashMap<(&str, &str, &str), &BackupEnded> = HashMap::new();
     let mut passed: Vec<&DrillResult> = Vec::new();
     for logged in &history {

@@ -32,7 +32,7 @@ use crate::{
     process::this_process,
     records::{BackupEnded, BackupOutcome, BackupStarted, CopyEnded, Record},
     stores,
-    workspace::Workspace,
+    workspace::{Planned, Workspace},
 };
 
 /// How long a backup waits for a repository that somebody has locked.
@@ -78,6 +78,17 @@ pub struct JobReport {
     pub warnings: Vec<String>,
     /// The job was left out, since it was running elsewhere.
     pub skipped: bool,
+    /// What could not be done, and why; `backups` and `copies` tell it in words.
+    pub failures: Vec<JobFailure>,
+}
+
+/// A part of a job that could not be done.
+#[derive(Debug)]
+pub struct JobFailure {
+    /// What was tried; stands after "cannot".
+    pub what: String,
+    /// Why it was not done.
+    pub error: OperationError,
 }
 
 impl JobReport {
@@ -88,6 +99,12 @@ impl JobReport {
         !self.skipped
             && self.backups.iter().all(whole)
             && self.copies.iter().all(|copy| copy.error.is_none())
+    }
+
+    /// Whether a snapshot was taken.
+    #[must_use]
+    pub fn has_snapshot(&self) -> bool {
+        self.backups.iter().any(|ended| ended.snapshot.is_some())
     }
 
     /// Whether nothing was done.
@@ -208,12 +225,12 @@ impl Name {
     ///
     /// # Errors
     /// Fails when the plan has no such service or data item.
-    pub fn find(workspace: &Workspace, text: &str) -> Result<Self, OperationError> {
+    pub fn find(plan: &Planned, text: &str) -> Result<Self, OperationError> {
         let (service, data) = match text.split_once('/') {
             Some((service, data)) => (service, Some(data)),
             None => (text, None),
         };
-        let found = workspace.service(service)?;
+        let found = plan.service(service)?;
         if let Some(data) = data
             && found.data(data).is_none()
         {
@@ -302,6 +319,8 @@ fn back_up_one(
         Err(error) => {
             tools.forget(&job.protection.to);
             ended.error = Some(error.one_line());
+            let what = format!("back up {}/{data} into {}", ended.service, ended.repository);
+            report.failures.push(JobFailure { what, error });
         }
     }
     workspace.state.record(&Record::BackupEnded(ended.clone()))?;
@@ -386,17 +405,25 @@ fn copy_to(
     if copied.is_err() {
         tools.forget(to);
     }
-    for (data, id) in whole {
+    let all: Vec<&str> = whole.iter().map(|(data, _)| data.as_str()).collect();
+    let names = format!("{}/{}", job.service.name, all.join(", "));
+    for (data, id) in &whole {
         let (snapshot, error) = match &copied {
-            Ok(pairs) => match pairs.iter().find(|(source, _)| *source == id) {
+            Ok(pairs) => match pairs.iter().find(|(source, _)| source == id) {
                 Some((_, target)) => (Some(target.to_hex()), None),
-                None => (None, Some("the snapshot cannot be read whole".to_owned())),
+                None => {
+                    let error = not_whole(&job.protection.to, data);
+                    let told = error.one_line();
+                    let what = format!("copy {}/{data} to {to}", job.service.name);
+                    report.failures.push(JobFailure { what, error });
+                    (None, Some(told))
+                }
             },
             Err(error) => (None, Some(error.one_line())),
         };
         let ended = CopyEnded {
             service: job.service.name.clone(),
-            data,
+            data: data.clone(),
             point: report.point.clone(),
             from: job.protection.to.clone(),
             to: to.to_owned(),
@@ -407,7 +434,16 @@ fn copy_to(
         workspace.state.record(&Record::CopyEnded(ended.clone()))?;
         report.copies.push(ended);
     }
+    if let Err(error) = copied {
+        report.failures.push(JobFailure { what: format!("copy {names} to {to}"), error });
+    }
     interrupted(run)
+}
+
+/// A snapshot that was just taken and is not there to be copied.
+fn not_whole(from: &str, data: &str) -> OperationError {
+    let first = "the snapshot cannot be read whole".to_owned();
+    OperationError::Incomplete { what: format!("read {data} from {from}"), first, more: 0 }
 }
 
 /// Copies snapshots; tells which became which.

@@ -249,7 +249,6 @@ fn begin(
     });
     let now = Timestamp::now();
     let oldest = chosen.iter().map(|chosen| chosen.point.data_time).min();
-    let unreachable = |(name, why): &(String, String)| format!("repository {name}: {why}");
     Ok(RecoveryProposal {
         service: service.name.clone(),
         resumes: None,
@@ -258,7 +257,7 @@ fn begin(
         steps: steps(service),
         data_age_s: oldest.map(|time| now.duration_since(time).as_secs_f64()),
         blockers,
-        warnings: listed.unreachable.iter().map(unreachable).collect(),
+        warnings: listed.unread.iter().map(ToString::to_string).collect(),
         asked: Moment::now(),
         chosen,
         started: None,

@@ -13,8 +13,13 @@ use muster_repository::{
 use muster_sources::{RestoreSettings, capture::Restored, restore_data};
 
 use crate::{
-    error::OperationError, hands, pause::interrupted, points, protect::Name, stores,
-    workspace::Workspace,
+    error::OperationError,
+    hands,
+    pause::interrupted,
+    points::{self, Points, Unread},
+    protect::Name,
+    stores,
+    workspace::{Planned, Reader, Workspace},
 };
 
 /// What to bring back, and where to.
@@ -46,24 +51,60 @@ pub struct RestoredItem {
     pub skipped: Vec<String>,
 }
 
-/// Brings data back.
+/// What became of the data items that were asked for.
+#[derive(Debug, Default)]
+#[must_use = "something may not have been restored"]
+pub struct Restoration {
+    /// What was brought back.
+    pub items: Vec<RestoredItem>,
+    /// Data items that were not, and why.
+    pub failed: Vec<(String, OperationError)>,
+    /// Repositories and snapshots that could not be read as points were looked for.
+    pub unread: Vec<Unread>,
+}
+
+/// Brings data back: as much of it as can be, for one data item that is lost is no reason to
+/// withhold another.
 ///
 /// # Errors
-/// Refuses when there is no such point or the folder is not empty; fails when the data cannot
-/// be read or written. Single files that could not be restored are in the answer.
+/// Refuses when there is no such point or the folder is not empty; fails when nothing can be
+/// read or written. What was not restored beside others is in the answer.
 pub fn restore(
     workspace: &Workspace,
     request: &RestoreRequest,
     run: &Run,
-) -> Result<Vec<RestoredItem>, OperationError> {
-    let name = Name::find(workspace, &request.name)?;
-    let service = workspace.service(&name.service)?;
+) -> Result<Restoration, OperationError> {
+    bring_back(workspace, request, run, |service| points::list(workspace, Some(service)))
+}
+
+/// As [`restore`], and needs no state: plan and repositories suffice.
+///
+/// # Errors
+/// As [`restore`], but for the state: what is wrong with that is the reader's trouble.
+pub fn restore_by(
+    reader: &mut Reader,
+    request: &RestoreRequest,
+    run: &Run,
+) -> Result<Restoration, OperationError> {
+    let service = Name::find(&reader.planned, &request.name)?.service;
+    let listed = reader.points(Some(&service));
+    bring_back(&reader.planned, request, run, |_| Ok(listed))
+}
+
+fn bring_back(
+    plan: &Planned,
+    request: &RestoreRequest,
+    run: &Run,
+    list: impl FnOnce(&str) -> Result<Points, OperationError>,
+) -> Result<Restoration, OperationError> {
+    let name = Name::find(plan, &request.name)?;
+    let service = plan.service(&name.service)?;
     let data: Vec<String> = match &name.data {
         Some(data) => vec![data.clone()],
         None => service.data.iter().map(|item| item.name.clone()).collect(),
     };
-    refuse_over_others(workspace, &service.name, &data, &request.to)?;
-    let listed = points::list(workspace, Some(&service.name))?;
+    refuse_over_others(plan, &service.name, &data, &request.to)?;
+    let listed = list(&service.name)?;
     let wish = Wish {
         at: request.at,
         point: request.point.as_deref(),
@@ -80,23 +121,34 @@ pub fn restore(
         None => request.to.join(data),
     };
     let one = |chosen: &Chosen| {
-        from_copies(workspace, chosen, &target(&chosen.point.data), request.settings, run)
+        from_copies(plan, chosen, &target(&chosen.point.data), request.settings, run)
     };
-    chosen.iter().map(one).collect()
+    let mut done = Restoration { unread: listed.unread, ..Restoration::default() };
+    for chosen in &chosen {
+        match one(chosen) {
+            Ok(item) => done.items.push(item),
+            Err(error @ OperationError::Interrupted { .. }) => return Err(error),
+            Err(error) => done.failed.push((chosen.point.data.clone(), error)),
+        }
+    }
+    match done.items.is_empty() && !done.failed.is_empty() {
+        true => Err(OperationError::all(format!("restore {}", request.name), done.failed)),
+        false => Ok(done),
+    }
 }
 
 /// Refuses to restore into the live data of something else: with `--overwrite` and `--delete`
 /// that would destroy it.
 fn refuse_over_others(
-    workspace: &Workspace,
+    plan: &Planned,
     service: &str,
     data: &[String],
     target: &Path,
 ) -> Result<(), OperationError> {
-    for other in &workspace.plan.services {
+    for other in &plan.plan.services {
         let is_restored = |name: &String| other.name == service && data.contains(name);
         for item in other.data.iter().filter(|item| !is_restored(&item.name)) {
-            let paths = workspace.production_paths(item);
+            let paths = plan.production_paths(item);
             if let Some(shared) = shares_directory(target, &paths) {
                 return Err(OperationError::Refused {
                     what: format!("restore into {}", target.display()),
@@ -119,16 +171,16 @@ fn refuse_over_others(
 
 /// Restores from the first copy that can be read.
 fn from_copies(
-    workspace: &Workspace,
+    plan: &Planned,
     chosen: &Chosen,
     target: &Path,
     settings: RestoreSettings,
     run: &Run,
 ) -> Result<RestoredItem, OperationError> {
-    let (mut last, mut skipped) = (None, Vec::new());
+    let mut failed: Vec<(String, OperationError)> = Vec::new();
     for copy in &chosen.copies {
-        let restored = stores::open(workspace, &copy.repository).and_then(|repository| {
-            let environment = &workspace.state.environment;
+        let restored = stores::open(plan, &copy.repository).and_then(|repository| {
+            let environment = &plan.environment;
             let patience = std::time::Duration::ZERO;
             let lock = Lock::acquire(&repository, LockKind::Shared, patience, environment, run);
             let lock = lock.map_err(OperationError::below)?;
@@ -149,13 +201,14 @@ fn from_copies(
                     data_time: chosen.point.data_time,
                     bytes: Some(restored.bytes),
                 };
+                let told = |(repository, error): &(String, OperationError)| {
+                    format!("{repository}: cannot {}", error.one_line())
+                };
+                let skipped = failed.iter().map(told).collect();
                 return Ok(RestoredItem { used, restored, skipped });
             }
-            Err(error) => {
-                skipped.push(format!("{}: cannot {}", copy.repository, error.one_line()));
-                last.get_or_insert(error);
-            }
+            Err(error) => failed.push((copy.repository.clone(), error)),
         }
     }
-    Err(last.unwrap_or(OperationError::Bug { what: "no copy was chosen".to_owned() }))
+    Err(OperationError::all(format!("restore {}", chosen.point.data), failed))
 }

@@ -4,28 +4,30 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use muster_control::matrix::{Cell, Gate, Question, cell, gate, sentence};
-use muster_model::{Disruption, DrillResult, RecoveryPoint};
+use muster_model::{Class, Disruption, DrillResult, RecoveryPoint};
 use muster_plan::document::{Objective, Service};
 use serde::Serialize;
 
 use crate::{
     drill::restored_data,
     error::OperationError,
-    points,
+    points::{self, Unread},
     records::{Appointment, Record},
     state::Logged,
     workspace::Workspace,
 };
 
 /// The object of `status --json`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct Status {
     /// How much is proven.
     pub sentence: String,
     /// Service × disruption.
     pub matrix: Vec<Cell>,
-    /// Repositories that did not answer.
+    /// Repositories that did not answer, and why; all that could not be read is in `unread`.
     pub unreachable: Vec<(String, String)>,
+    /// Repositories and snapshots that could not be read: `now` may be better than it says.
+    pub unread: Vec<Unread>,
     /// Recoveries that were cut off and can be resumed.
     pub unfinished_recoveries: Vec<String>,
 }
@@ -41,9 +43,23 @@ pub fn status(workspace: &Workspace) -> Result<Status, OperationError> {
     Ok(Status {
         sentence: sentence(&matrix),
         matrix,
-        unreachable: listed.unreachable,
+        unreachable: listed.unread.iter().filter_map(unreachable).collect(),
+        unread: listed.unread,
         unfinished_recoveries: crate::recover::unfinished_services(workspace)?,
     })
+}
+
+fn unreachable(unread: &Unread) -> Option<(String, String)> {
+    let is_whole = unread.snapshot.is_none();
+    is_whole.then(|| (unread.repository.clone(), unread.error.one_line()))
+}
+
+impl Status {
+    /// The class of the worst of what could not be read.
+    #[must_use]
+    pub fn worst(&self) -> Option<Class> {
+        points::worst(&self.unread)
+    }
 }
 
 /// What the gate says, and why.

@@ -10,16 +10,20 @@ use muster_repository::{
     storage::LocalStorage,
 };
 
-use crate::{error::OperationError, secrets, workspace::Workspace};
+use crate::{
+    error::OperationError,
+    secrets,
+    workspace::{Planned, Workspace},
+};
 
 /// Opens a repository of the plan.
 ///
 /// # Errors
 /// Fails when it does not exist, the password is wrong or cannot be had.
-pub(crate) fn open(workspace: &Workspace, name: &str) -> Result<Repository, OperationError> {
-    let planned = planned(workspace, name)?;
-    let password = password(workspace, planned)?;
-    let storage = Arc::new(LocalStorage::new(folder(workspace, planned)));
+pub(crate) fn open(plan: &Planned, name: &str) -> Result<Repository, OperationError> {
+    let planned = planned(plan, name)?;
+    let password = password(plan, planned)?;
+    let storage = Arc::new(LocalStorage::new(folder(plan, planned)));
     Repository::open(storage, password.as_bytes(), None).map_err(OperationError::below)
 }
 
@@ -45,7 +49,7 @@ pub(crate) fn open_or_make(
                 version: Version::V2,
                 polynomial: shared_polynomial(workspace, name),
                 cost: Cost::STANDARD,
-                author: workspace.state.environment.author(),
+                author: workspace.environment.author(),
             };
             let made = Repository::init(storage, password.as_bytes(), options);
             made.map(|repository| (repository, true)).map_err(OperationError::below)
@@ -56,10 +60,10 @@ pub(crate) fn open_or_make(
 
 /// Repositories that copy to one another cut files alike, so that a copy finds its chunks: a
 /// new one takes after the first of the plan that can be opened.
-fn shared_polynomial(workspace: &Workspace, new: &str) -> Option<Polynomial> {
-    let others = workspace.plan.repositories.iter().filter(|other| other.name != new);
-    let exists = |other: &&PlannedRepository| folder(workspace, other).join("config").exists();
-    let first = others.filter(exists).find_map(|other| open(workspace, &other.name).ok());
+fn shared_polynomial(plan: &Planned, new: &str) -> Option<Polynomial> {
+    let others = plan.plan.repositories.iter().filter(|other| other.name != new);
+    let exists = |other: &&PlannedRepository| folder(plan, other).join("config").exists();
+    let first = others.filter(exists).find_map(|other| open(plan, &other.name).ok());
     first.map(|repository| repository.config().chunker_polynomial)
 }
 
@@ -73,28 +77,25 @@ fn was_written(workspace: &Workspace, name: &str) -> Result<bool, OperationError
     }))
 }
 
-fn planned<'w>(
-    workspace: &'w Workspace,
-    name: &str,
-) -> Result<&'w PlannedRepository, OperationError> {
-    workspace.plan.repository(name).ok_or_else(|| OperationError::NotFound {
+fn planned<'w>(plan: &'w Planned, name: &str) -> Result<&'w PlannedRepository, OperationError> {
+    plan.plan.repository(name).ok_or_else(|| OperationError::NotFound {
         what: format!("a repository named '{name}'"),
         help: "the plan's `repositories` lists what there is".to_owned(),
     })
 }
 
 /// The folder of a repository; `plan check` refuses all other kinds of URL.
-pub(crate) fn folder(workspace: &Workspace, repository: &PlannedRepository) -> PathBuf {
+pub(crate) fn folder(plan: &Planned, repository: &PlannedRepository) -> PathBuf {
     let url = repository.url.strip_prefix("file://").unwrap_or(&repository.url);
-    workspace.path_of(url.strip_prefix("local:").unwrap_or(url))
+    plan.path_of(url.strip_prefix("local:").unwrap_or(url))
 }
 
 fn password(
-    workspace: &Workspace,
+    plan: &Planned,
     repository: &PlannedRepository,
 ) -> Result<zeroize::Zeroizing<String>, OperationError> {
     match &repository.password {
-        Some(reference) => secrets::fetch(reference, &workspace.folder),
+        Some(reference) => secrets::fetch(reference, &plan.folder),
         None => Err(OperationError::Usage {
             message: format!("open the repository {}: it has no password", repository.name),
             help: format!("add `password: env:NAME` to repositories.{}", repository.name),

@@ -1,21 +1,26 @@
 //! What every verb works with: the plan, the folder it stands in, and the state beside it.
 
 use std::{
-    fs,
+    fmt, fs,
+    ops::Deref,
     path::{Path, PathBuf},
 };
 
 use jiff::Timestamp;
-use muster_model::{Finding, Severity};
+use muster_model::{Fault as _, Finding, Severity};
 use muster_plan::{
-    Facts, Plan,
+    Facts, Plan, Positions,
     document::{DataItem, DataSource, Service},
 };
+
+use muster_repository::environment::Environment;
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use crate::{
     calendar,
     error::OperationError,
     facts,
+    points::{self, Points},
     records::{PlanSeen, Record},
     state::State,
     sweep,
@@ -69,18 +74,35 @@ pub fn facts(state: Option<&State>) -> Result<Facts, OperationError> {
     state.map_or_else(|| Ok(Facts::default()), facts::gather)
 }
 
-/// The plan and the state, ready to work.
-pub struct Workspace {
+/// The plan and where it stands: with the repositories, all that it takes to bring data back.
+pub struct Planned {
     /// The plan's file.
     pub path: PathBuf,
     /// The folder that its paths are relative to; absolute.
     pub folder: PathBuf,
     /// The plan.
     pub plan: Plan,
+    /// Where in its text each thing stands.
+    pub positions: Positions,
+    /// Who runs this, where.
+    pub environment: Environment,
+}
+
+/// The plan and the state, ready to work.
+pub struct Workspace {
+    planned: Planned,
     /// The state.
     pub state: State,
     /// What was put in order when it was opened, for the user to know.
     pub swept: Vec<String>,
+}
+
+impl Deref for Workspace {
+    type Target = Planned;
+
+    fn deref(&self) -> &Planned {
+        &self.planned
+    }
 }
 
 impl Workspace {
@@ -90,6 +112,109 @@ impl Workspace {
     /// # Errors
     /// Fails when the plan cannot be used as it stands, or the state cannot be opened.
     pub fn open(plan: &Path, state: &Path) -> Result<Self, OperationError> {
+        let (planned, read) = Planned::read(plan)?;
+        let (state, swept) = settle(&planned, &read, state)?;
+        Ok(Self { planned, state, swept })
+    }
+}
+
+/// Opens the state, settles what killed processes left, and writes down what is new.
+fn settle(
+    planned: &Planned,
+    read: &ReadPlan,
+    state: &Path,
+) -> Result<(State, Vec<String>), OperationError> {
+    let state = State::open(state)?;
+    let swept = sweep::sweep(&state)?;
+    note_revision(&state, read, &planned.plan)?;
+    calendar::note(&state, &planned.plan, Timestamp::now())?;
+    Ok((state, swept))
+}
+
+/// The plan, and the state as far as it can be had: for verbs that must work on the day on which
+/// the state is lost.
+pub struct Reader {
+    /// The plan.
+    pub planned: Planned,
+    /// The state; read-only when it cannot be written, `None` when it cannot be read either.
+    pub state: Option<State>,
+    /// What was put in order when it was opened, for the user to know.
+    pub swept: Vec<String>,
+    /// What is wrong with the state.
+    pub trouble: Option<StateTrouble>,
+}
+
+/// A state that cannot be used as it should.
+#[derive(Debug)]
+pub struct StateTrouble {
+    /// The folder.
+    pub dir: PathBuf,
+    /// Why.
+    pub error: OperationError,
+    /// It was read all the same; only nothing can be written into it.
+    pub is_read: bool,
+}
+
+impl fmt::Display for StateTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (dir, why) = (self.dir.display(), self.error.one_line());
+        match self.is_read {
+            true => write!(f, "the state {dir} cannot be written, nothing is recorded: {why}"),
+            false => write!(
+                f,
+                "the state {dir} cannot be used: {why}; this is what the repositories alone say, and \
+                 not what proved it"
+            ),
+        }
+    }
+}
+
+impl Serialize for StateTrouble {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut object = to.serialize_struct("StateTrouble", 5)?;
+        object.serialize_field("state", &self.dir.display().to_string())?;
+        object.serialize_field("code", self.error.code())?;
+        object.serialize_field("class", self.error.class().as_str())?;
+        object.serialize_field("message", &self.to_string())?;
+        object.serialize_field("proofs_known", &self.is_read)?;
+        object.end()
+    }
+}
+
+impl Reader {
+    /// Does what [`Workspace::open`] does, and goes on without the state where that fails.
+    ///
+    /// # Errors
+    /// Fails when the plan cannot be used as it stands.
+    pub fn open(plan: &Path, state: &Path) -> Result<Self, OperationError> {
+        let (planned, read) = Planned::read(plan)?;
+        match settle(&planned, &read, state) {
+            Ok((state, swept)) => Ok(Self { planned, state: Some(state), swept, trouble: None }),
+            Err(error) => {
+                let dir = state.to_owned();
+                let state = State::open_read_only(state).ok().flatten();
+                let trouble = StateTrouble { dir, error, is_read: state.is_some() };
+                Ok(Self { planned, state, swept: Vec::new(), trouble: Some(trouble) })
+            }
+        }
+    }
+
+    /// Lists the points of all services, or of one, with what the state knows of them. A state
+    /// that turns out to be unreadable becomes the reader's trouble, and the list is there.
+    pub fn points(&mut self, service: Option<&str>) -> Points {
+        let (listed, failed) = points::recall(&self.planned, self.state.as_ref(), service);
+        if let Some(error) = failed
+            && let Some(state) = self.state.take()
+        {
+            self.trouble = Some(StateTrouble { dir: state.dir, error, is_read: false });
+        }
+        listed
+    }
+}
+
+impl Planned {
+    /// Reads a plan that is to be acted upon.
+    fn read(plan: &Path) -> Result<(Self, ReadPlan), OperationError> {
         let read = read_plan(plan)?;
         let is_error = |finding: &Finding| finding.severity == Severity::Error;
         let plan = match &read.parsed.plan {
@@ -99,12 +224,9 @@ impl Workspace {
                 return Err(OperationError::PlanInvalid { path, findings });
             }
         };
-        let folder = folder_of(&read.path)?;
-        let state = State::open(state)?;
-        let swept = sweep::sweep(&state)?;
-        note_revision(&state, &read, &plan)?;
-        calendar::note(&state, &plan, Timestamp::now())?;
-        Ok(Self { path: read.path, folder, plan, state, swept })
+        let (path, folder) = (read.path.clone(), folder_of(&read.path)?);
+        let (positions, environment) = (read.parsed.positions.clone(), Environment::detect());
+        Ok((Self { path, folder, plan, positions, environment }, read))
     }
 
     /// A service of the plan.

@@ -3,10 +3,11 @@
 use std::sync::Mutex;
 
 use jiff::{Timestamp, tz::TimeZone};
-use muster_model::{BackupKind, units::format_size};
+use muster_model::{BackupKind, Fault, units::format_size};
 use muster_operations::{
+    error::OperationError,
     looping::{self, Turn},
-    protect::{self, Job, JobReport, Selection, Tools},
+    protect::{self, Job, JobFailure, JobReport, Selection, Tools},
     records::{BackupEnded, BackupOutcome, CopyEnded},
     report::format::seconds,
     workspace::Workspace,
@@ -43,7 +44,11 @@ const EXAMPLES: &str = "Examples:
   muster backup --kind full       read everything again
   muster backup --loop            as the plan schedules it, with markers, until Ctrl-C
 
-A repository that does not exist yet is made. A job that still runs elsewhere is not run twice.";
+A repository that does not exist yet is made. A job that still runs elsewhere is not run twice.
+
+Exit code 0 when everything was done. When something was not, each is named and the worst decides: 3
+for damaged data, 4 for a refusal (a wrong password, a lock), else 5 when a part was done and 1 when
+nothing was.";
 
 #[derive(Serialize)]
 struct Result<'a> {
@@ -54,6 +59,7 @@ struct Result<'a> {
     backups: &'a [BackupEnded],
     copies: &'a [CopyEnded],
     warnings: &'a [String],
+    failures: Vec<Failure>,
 }
 
 /// Takes snapshots, or loops.
@@ -70,28 +76,84 @@ pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
     }
     let run = heeding_signals()?;
     let tools = Tools::new();
-    let mut reports = Vec::new();
+    let mut ran = Ran::default();
     for job in &jobs {
         let shape = Shape::Plain { items: "files" };
         let report = progress::shown(output, &run.progress, shape, || {
             protect::run_job(&workspace, &tools, job, &run)
-        })?;
-        if !output.is_json() {
-            tell(job, &report, output)?;
+        });
+        match report {
+            Ok(report) => {
+                if !output.is_json() {
+                    tell(job, &report, output)?;
+                }
+                ran.reports.push((job, report));
+            }
+            Err(error) => ran.broken.push((&job.name, error)),
         }
-        reports.push((job, report));
+        if run.cancel.is_requested() {
+            break;
+        }
     }
     if output.is_json() {
         let results: Vec<Result<'_>> =
-            reports.iter().map(|(job, report)| result(job, report)).collect();
+            ran.reports.iter().map(|(job, report)| result(job, report)).collect();
         output.json(&serde_json::json!({ "jobs": results }))?;
+        for failure in ran.failures() {
+            output.failure(&failure);
+        }
     }
-    let reports = || reports.iter().map(|(_, report)| report);
-    Ok(match () {
-        () if reports().all(JobReport::is_complete) => Exit::Done,
-        () if reports().all(|report| report.failed() || report.skipped) => Exit::Failed,
-        () => Exit::Partial,
-    })
+    for (job, error) in &ran.broken {
+        let failure = Failure::of(error);
+        let message = match error {
+            OperationError::Interrupted { .. } => failure.message.clone(),
+            _ => format!("run {job}: {}", failure.message),
+        };
+        output.failure(&Failure { message, ..failure });
+    }
+    Ok(ran.exit())
+}
+
+/// What became of all jobs.
+#[derive(Default)]
+struct Ran<'j, 'w> {
+    reports: Vec<(&'j Job<'w>, JobReport)>,
+    /// Why jobs could not even be written down.
+    broken: Vec<(&'j String, OperationError)>,
+}
+
+impl Ran<'_, '_> {
+    fn failures(&self) -> impl Iterator<Item = Failure> {
+        self.reports.iter().flat_map(|(_, report)| &report.failures).map(failure)
+    }
+
+    /// The worst decides; what may pass by itself counts less when something was done.
+    fn exit(&self) -> Exit {
+        let reports = || self.reports.iter().map(|(_, report)| report);
+        let is_part_done = reports().any(JobReport::has_snapshot);
+        let unfinished = match () {
+            () if self.broken.is_empty() && reports().all(JobReport::is_complete) => Exit::Done,
+            () if is_part_done => Exit::Partial,
+            () if reports().any(|report| report.skipped) => Exit::Refused,
+            () => Exit::Failed,
+        };
+        let failures = reports().flat_map(|report| &report.failures).map(|failed| &failed.error);
+        let broken = self.broken.iter().map(|(_, error)| error);
+        let classes = failures.chain(broken).map(Fault::class);
+        let exits = classes.map(|class| match is_part_done {
+            true => Exit::beside(class),
+            false => class.into(),
+        });
+        exits.fold(unfinished, Exit::and)
+    }
+}
+
+/// A part of a job that could not be done, as a failure of its own.
+fn failure(failed: &JobFailure) -> Failure {
+    let error = Failure::of(&failed.error);
+    let mut causes = vec![error.message];
+    causes.extend(error.causes);
+    Failure { message: failed.what.clone(), causes, ..error }
 }
 
 fn result<'a>(job: &'a Job<'_>, report: &'a JobReport) -> Result<'a> {
@@ -103,6 +165,7 @@ fn result<'a>(job: &'a Job<'_>, report: &'a JobReport) -> Result<'a> {
         backups: &report.backups,
         copies: &report.copies,
         warnings: &report.warnings,
+        failures: report.failures.iter().map(failure).collect(),
     }
 }
 
@@ -113,6 +176,9 @@ fn tell(job: &Job<'_>, report: &JobReport, output: &Output) -> std::result::Resu
     }
     for warning in &report.warnings {
         output.warning(visible(warning.as_bytes()));
+    }
+    for failed in &report.failures {
+        output.failure(&failure(failed));
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use muster_operations::{
 };
 use muster_repository::run::Run;
 
-use super::{heeding_signals, moment, moments, open, seconds_since, story};
+use super::{blocked, heeding_signals, moment, moments, open, seconds_since, story};
 use crate::{
     error::{Failure, Outcome, Problem},
     exit::Exit,
@@ -47,7 +47,8 @@ const RUN_EXAMPLES: &str = "Examples:
   muster drill run --all
 
 Production is read, and markers are written into it; nothing else. Exit code 0 when every drill
-passed, 1 when one failed or could not be judged, 4 when one was refused.";
+passed, 1 when one failed or could not be judged, 4 when one was refused, 3 when one was refused
+because what it needs is damaged; of several drills the worst decides.";
 
 #[derive(Debug, clap::Args)]
 struct RunArgs {
@@ -89,7 +90,7 @@ fn run_drills(args: &RunArgs, workspace: &Workspace, output: &Output) -> Outcome
     let run = heeding_signals()?;
     let mut exit = Exit::Done;
     for request in &requests {
-        exit = worse(exit, run_one(request, workspace, &run, output)?);
+        exit = exit.and(run_one(request, workspace, &run, output)?);
         if run.cancel.is_requested() {
             return Ok(Exit::Interrupted);
         }
@@ -117,15 +118,6 @@ fn run_one(
         Verdict::Aborted => Exit::Interrupted,
         _ => Exit::Failed,
     })
-}
-
-/// The exit code of several drills: the first that is not 0, an interruption before all.
-fn worse(first: Exit, second: Exit) -> Exit {
-    match (first, second) {
-        (_, Exit::Interrupted) => Exit::Interrupted,
-        (Exit::Done, second) => second,
-        (first, _) => first,
-    }
 }
 
 fn requests(args: &RunArgs, workspace: &Workspace) -> Result<Vec<DrillRequest>, Failure> {
@@ -175,8 +167,8 @@ fn dry_run(requests: &[DrillRequest], workspace: &Workspace, output: &Output) ->
             }
         }
     }
-    let blocked = proposals.iter().any(|proposal| !proposal.blockers.is_empty());
-    Ok(if blocked { Exit::Refused } else { Exit::Done })
+    let exits = proposals.iter().map(|proposal| blocked(&proposal.blockers));
+    Ok(exits.fold(Exit::Done, Exit::and))
 }
 
 fn tell_proposal(proposal: &DrillProposal, output: &Output) -> Result<(), Failure> {

@@ -15,11 +15,17 @@ pub(crate) mod status;
 mod story;
 
 use jiff::{Timestamp, tz::TimeZone};
-use muster_operations::{report::format::Moments, workspace::Workspace};
+use muster_control::choice::Blocker;
+use muster_operations::{
+    error::refusal_class,
+    report::format::Moments,
+    workspace::{Reader, Workspace},
+};
 use muster_repository::run::Run;
 
 use crate::{
     error::Failure,
+    exit::Exit,
     interrupt,
     output::{Output, visible},
     time,
@@ -30,19 +36,32 @@ use crate::{
 pub(crate) fn open(plan: &PlanArgs, output: &Output) -> Result<Workspace, Failure> {
     let opened = Workspace::open(&plan.plan_path(), &plan.state_path());
     let workspace = opened.map_err(|error| beside_a_sick_state(Failure::of(&error)))?;
-    for deed in &workspace.swept {
+    tell_swept(&workspace.swept, output);
+    Ok(workspace)
+}
+
+/// Opens the plan, and its state as far as it can be had; tells what was put in order.
+pub(crate) fn open_to_read(plan: &PlanArgs, output: &Output) -> Result<Reader, Failure> {
+    let reader = Reader::open(&plan.plan_path(), &plan.state_path())?;
+    tell_swept(&reader.swept, output);
+    Ok(reader)
+}
+
+fn tell_swept(swept: &[String], output: &Output) {
+    for deed in swept {
         output.message(format_args!("put in order: {}", visible(deed.as_bytes())));
     }
-    Ok(workspace)
 }
 
 /// Data can be brought back without the state: whoever meets a damaged one in an emergency must
 /// be told the way.
 fn beside_a_sick_state(failure: Failure) -> Failure {
-    if !failure.code.starts_with("ledger") && failure.code != "evidence-mismatch" {
+    let is_sick = ["evidence-mismatch", "no-space"].contains(&failure.code);
+    if !failure.code.starts_with("ledger") && !is_sick {
         return failure;
     }
-    let way = "in an emergency, restore and recover with a new state beside it: --state DIR";
+    let way = "in an emergency, `muster points` and `muster restore` work without the state, and \
+               `muster recover` with a new one beside it: --state DIR";
     let help = match &failure.help {
         Some(help) => format!("{help}; {way}"),
         None => way.to_owned(),
@@ -55,6 +74,14 @@ fn heeding_signals() -> Result<Run, Failure> {
     let run = Run::new();
     interrupt::listen(run.cancel.clone())?;
     Ok(run)
+}
+
+/// How a proposal ends that stands against these blockers.
+fn blocked(blockers: &[Blocker]) -> Exit {
+    match blockers.is_empty() {
+        true => Exit::Done,
+        false => refusal_class(blockers).into(),
+    }
 }
 
 /// Reads a time that a flag gives.

@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 use muster_model::{RecoveryPoint, units::format_size};
-use muster_operations::{points, report::format::age};
+use muster_operations::report::format::age;
 use serde::Serialize;
 
-use super::{moments, open, seconds_since};
+use super::{moments, open_to_read, seconds_since};
 use crate::{
-    error::Outcome,
+    error::{Failure, Outcome},
     exit::Exit,
     output::{Output, table, visible},
     workspace::PlanArgs,
@@ -26,7 +26,9 @@ const EXAMPLES: &str = "Examples:
   muster points orders
   muster points --json | jq '.points[-1]'
 
-The repositories are asked, so the points are there also when the state is lost.";
+The repositories are asked, so the points are there also when the state is lost. What cannot be read
+is named: exit code 3 when it is damaged, 4 when it was refused (a wrong password), else 5. Without the
+state it is not known what proved a point: that is exit code 5 too.";
 
 #[derive(Serialize)]
 struct Listed<'a> {
@@ -51,26 +53,33 @@ struct Copy<'a> {
 
 /// Lists recovery points.
 pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
-    let workspace = open(plan, output)?;
+    let mut reader = open_to_read(plan, output)?;
     if let Some(service) = &args.service {
-        workspace.service(service)?;
+        reader.planned.service(service)?;
     }
-    let found = points::list(&workspace, args.service.as_deref())?;
-    for (name, why) in &found.unreachable {
-        let why = visible(why.as_bytes());
-        output.warning(format_args!("repository {name} did not answer: cannot {why}"));
+    let found = reader.points(args.service.as_deref());
+    let trouble = reader.trouble.as_ref();
+    if let Some(trouble) = trouble {
+        output.warning(trouble);
+    }
+    let proofs_known = trouble.is_none_or(|trouble| trouble.is_read);
+    for unread in &found.unread {
+        output.warning(unread);
     }
     match output.is_json() {
         true => {
             let points: Vec<Listed<'_>> = found.points.iter().map(listed).collect();
-            output.json(&serde_json::json!({ "points": points }))?;
+            output.json(&serde_json::json!({
+                "points": points, "unread": found.unread, "state_trouble": trouble,
+            }))?;
         }
-        false if found.points.is_empty() && !found.unreachable.is_empty() => {
+        false if found.points.is_empty() && !found.unread.is_empty() => {
             output.line("what there is cannot be told: no repository answered with a point")?;
         }
-        false => print(&found.points, output)?,
+        false => print(&found.points, proofs_known, output)?,
     }
-    Ok(if found.unreachable.is_empty() { Exit::Done } else { Exit::Partial })
+    let read = found.worst().map_or(Exit::Done, Exit::beside);
+    Ok(if proofs_known { read } else { read.and(Exit::Partial) })
 }
 
 fn listed(point: &RecoveryPoint) -> Listed<'_> {
@@ -96,7 +105,7 @@ fn listed(point: &RecoveryPoint) -> Listed<'_> {
     }
 }
 
-fn print(points: &[RecoveryPoint], output: &Output) -> Result<(), crate::error::Failure> {
+fn print(points: &[RecoveryPoint], proofs_known: bool, output: &Output) -> Result<(), Failure> {
     if points.is_empty() {
         return output.line("no recovery point yet: `muster backup` takes the first");
     }
@@ -107,6 +116,7 @@ fn print(points: &[RecoveryPoint], output: &Output) -> Result<(), crate::error::
         let proof = match &point.proof {
             _ if point.partial => "in part: never proves".to_owned(),
             Some(proof) => format!("{}, {} ago", proof.how, age(seconds_since(proof.at, now))),
+            None if !proofs_known => "not known".to_owned(),
             None => "not proven".to_owned(),
         };
         table.add_row([

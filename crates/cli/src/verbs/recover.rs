@@ -12,7 +12,7 @@ use muster_operations::{
     report::format::maybe_seconds,
 };
 
-use super::{heeding_signals, moment, moments, open, story};
+use super::{blocked, heeding_signals, moment, moments, open, story};
 use crate::{
     error::{Failure, Outcome},
     exit::Exit,
@@ -104,7 +104,7 @@ pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
             true => output.json(&proposal)?,
             false => tell(&proposal, output)?,
         }
-        return Ok(if proposal.blockers.is_empty() { Exit::Done } else { Exit::Refused });
+        return Ok(blocked(&proposal.blockers));
     }
     if proposal.blockers.is_empty() {
         approve(args, &proposal, output)?;

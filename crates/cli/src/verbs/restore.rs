@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{ValueEnum, ValueHint};
-use muster_model::units::format_size;
-use muster_operations::restore::{self, RestoreRequest, RestoredItem};
+use muster_model::{Fault as _, units::format_size};
+use muster_operations::restore::{self, Restoration, RestoreRequest, RestoredItem};
 use muster_sources::RestoreSettings;
 use serde::Serialize;
 
-use super::{heeding_signals, moment, moments, open};
+use super::{heeding_signals, moment, moments, open_to_read};
 use crate::{
     error::{Failure, Outcome},
     exit::Exit,
@@ -88,7 +88,7 @@ struct Restored<'a> {
 
 /// Brings data back.
 pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
-    let workspace = open(plan, output)?;
+    let mut reader = open_to_read(plan, output)?;
     let request = RestoreRequest {
         name: args.name.clone(),
         to: args.to.clone(),
@@ -103,16 +103,34 @@ pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
     };
     let run = heeding_signals()?;
     let shape = Shape::Plain { items: "files" };
-    let items = progress::shown(output, &run.progress, shape, || {
-        restore::restore(&workspace, &request, &run)
-    })?;
-    tell(&items, output)?;
-    let restored = || items.iter().map(|item| &item.restored);
-    Ok(match () {
-        () if restored().any(|restored| restored.damaged) => Exit::Damaged,
-        () if restored().any(|restored| !restored.left_out.is_empty()) => Exit::Partial,
-        () => Exit::Done,
-    })
+    let done = progress::shown(output, &run.progress, shape, || {
+        restore::restore_by(&mut reader, &request, &run)
+    });
+    if let Some(trouble) = &reader.trouble {
+        output.warning(trouble);
+    }
+    let done = done?;
+    for unread in &done.unread {
+        output.warning(unread);
+    }
+    tell(&done.items, output)?;
+    for (data, error) in &done.failed {
+        let failure = Failure::of(error);
+        let message = format!("restore {data}: {}", failure.message);
+        output.failure(&Failure { message, ..failure });
+    }
+    Ok(exit(&done))
+}
+
+/// The worst of all data items; what was restored beside a failure makes it one in part.
+fn exit(done: &Restoration) -> Exit {
+    let restored = done.items.iter().map(|item| match &item.restored {
+        restored if restored.damaged => Exit::Damaged,
+        restored if !restored.left_out.is_empty() => Exit::Partial,
+        _ => Exit::Done,
+    });
+    let failed = done.failed.iter().map(|(_, error)| Exit::beside(error.class()));
+    restored.chain(failed).fold(Exit::Done, Exit::and)
 }
 
 fn tell(items: &[RestoredItem], output: &Output) -> Result<(), Failure> {

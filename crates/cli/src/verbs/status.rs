@@ -24,31 +24,34 @@ const EXAMPLES: &str = "Examples:
   muster status --json | jq '.matrix[] | select(.verdict != \"proven\")'
 
 'now' is the age of the newest point that would survive and that a drill has shown to be
-restorable. Without such a drill it is not known.";
+restorable. Without such a drill it is not known.
+
+Exit code 0 whatever the verdicts (`muster gate` decides by them). When a repository or a snapshot
+cannot be read it is named: 3 when it is damaged, 4 when it was refused, else 5.";
 
 /// Shows the matrix.
 pub(crate) fn run(_args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
     let workspace = open(plan, output)?;
     let status = status::status(&workspace)?;
-    for (name, why) in &status.unreachable {
-        let why = visible(why.as_bytes());
-        output.warning(format_args!("repository {name} did not answer: cannot {why}"));
+    for unread in &status.unread {
+        output.warning(unread);
     }
     for service in &status.unfinished_recoveries {
         output.warning(format_args!(
             "a recovery of {service} was cut off: `muster recover {service}` goes on with it"
         ));
     }
+    let exit = status.worst().map_or(Exit::Done, Exit::beside);
     if output.is_json() {
         output.json(&status)?;
-        return Ok(Exit::Done);
+        return Ok(exit);
     }
     output.line(&status.sentence)?;
     if !status.matrix.is_empty() {
         output.line("")?;
         print(&status.matrix, output)?;
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 /// Prints cells as a table.

@@ -19,7 +19,7 @@ const MIB: usize = 1 << 20;
 
 /// Runs `test` in a thread whose mounts only it and its children see, and which end with it.
 /// Only root may do this, and not in every container.
-fn with_own_mounts(test: impl FnOnce() + Send) {
+pub(crate) fn with_own_mounts(test: impl FnOnce() + Send) {
     let private = || {
         unshare(CloneFlags::CLONE_NEWNS)?;
         mount::<str, str, str, str>(None, "/", None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)
@@ -40,10 +40,10 @@ fn with_own_mounts(test: impl FnOnce() + Send) {
 }
 
 /// A small disk in memory. Dropped before the sandbox, so that the sandbox can be removed.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(path: &Path, mebibytes: usize) -> Self {
+    pub(crate) fn mount(path: &Path, mebibytes: usize) -> Self {
         let disk = Self(path.to_owned());
         disk.set_size(mebibytes, MsFlags::empty());
         disk

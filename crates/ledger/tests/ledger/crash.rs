@@ -167,7 +167,7 @@ fn child_fills_the_disk() {
         }
         assert!(acknowledged.len() < 100_000, "the disk does not fill");
     };
-    assert_eq!((error.class(), error.code()), (Class::Transient, "ledger-database"), "{error:?}");
+    assert_eq!((error.class(), error.code()), (Class::Transient, "no-space"), "{error:?}");
     assert!(acknowledged.len() > 10, "{error:?}");
     assert_holds(&ledger, &acknowledged);
     // Nothing has changed for whoever opens it to read.

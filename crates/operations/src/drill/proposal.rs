@@ -82,7 +82,6 @@ pub fn propose(
         }
     };
     let oldest = points.iter().map(|chosen| chosen.point.data_time).min();
-    let unreachable = |(name, why): &(String, String)| format!("repository {name}: {why}");
     Ok(DrillProposal {
         service: service.name.clone(),
         disruption: request.disruption,
@@ -101,7 +100,7 @@ pub fn propose(
         },
         data_age_s: oldest.map(|time| now.duration_since(time).as_secs_f64()),
         blockers,
-        warnings: listed.unreachable.iter().map(unreachable).collect(),
+        warnings: listed.unread.iter().map(ToString::to_string).collect(),
     })
 }
 

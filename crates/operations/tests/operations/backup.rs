@@ -115,7 +115,7 @@ fn a_backup_that_is_killed_at_any_write_is_never_listed_by_halves() {
 /// The points of the shop.
 fn listed(workspace: &Workspace) -> Vec<RecoveryPoint> {
     let listed = points::list(workspace, None).unwrap();
-    assert!(listed.unreachable.is_empty(), "{:?}", listed.unreachable);
+    assert!(listed.unread.is_empty(), "{:?}", listed.unread);
     listed.points
 }
 
@@ -134,7 +134,7 @@ fn bring_back(
         accept_partial: false,
         settings: RestoreSettings::default(),
     };
-    restore(workspace, &request, &Run::new())
+    restore(workspace, &request, &Run::new()).map(|done| done.items)
 }
 
 #[test]
@@ -259,7 +259,8 @@ fn a_repository_that_is_gone_does_not_become_a_new_one() {
     assert!(reports[0].failed(), "{reports:#?}");
     assert!(!shop.path("near").join("config").exists(), "a new repository was made");
     let listed = points::list(&workspace, None).unwrap();
-    let unreachable: Vec<&str> = listed.unreachable.iter().map(|(name, _)| name.as_str()).collect();
+    let unreachable: Vec<&str> =
+        listed.unread.iter().map(|unread| unread.repository.as_str()).collect();
     assert_eq!(unreachable, ["near", "far"]);
 }
 
