@@ -52,6 +52,8 @@ pub struct Case<'a> {
     pub isolation: &'a [Proof],
     /// Clean-up proofs.
     pub cleanup: &'a [Proof],
+    /// What a failure kept from being measured, and why.
+    pub unmeasured: &'a [String],
 }
 
 /// Judges a drill, and says why in sentences.
@@ -64,8 +66,9 @@ pub fn judge(case: &Case<'_>) -> (Verdict, Vec<String>) {
     if !faults.is_empty() {
         return (Verdict::Error, faults);
     }
-    let failures = missed(case);
+    let mut failures = missed(case);
     if !failures.is_empty() {
+        failures.extend(case.unmeasured.iter().map(|what| format!("not measured: {what}")));
         return (Verdict::Fail, failures);
     }
     let doubts = doubts(case);
@@ -246,6 +249,7 @@ mod tests {
         completeness: Vec<Completeness>,
         isolation: Vec<Proof>,
         cleanup: Vec<Proof>,
+        unmeasured: Vec<String>,
     }
 
     fn good() -> Story {
@@ -294,6 +298,7 @@ mod tests {
             completeness: Vec::new(),
             isolation: vec![Proof { name: "paths".to_owned(), ok: true, detail: String::new() }],
             cleanup: Vec::new(),
+            unmeasured: Vec::new(),
         }
     }
 
@@ -319,6 +324,7 @@ mod tests {
             completeness: &story.completeness,
             isolation: &story.isolation,
             cleanup: &story.cleanup,
+            unmeasured: &story.unmeasured,
         };
         let (actual, reasons) = judge(&case);
         assert_eq!(actual, verdict, "{reasons:?}");
@@ -345,6 +351,14 @@ mod tests {
             "died again",
         );
         check(|s| s.failed_step = Some("restore db: no space"), Fail, "no space");
+        check(
+            |s| {
+                s.failed_step = Some("start: no licence");
+                s.unmeasured.push("the recovery time: a step was not done".to_owned());
+            },
+            Fail,
+            "no licence\nnot measured: the recovery time",
+        );
         check(|s| s.loss.actual_s_min = Some(11.0), Fail, "lost at least 11.0 s");
         check(|s| s.markers.as_mut().unwrap().holes = 1, Fail, "between others");
         check(|s| s.markers.as_mut().unwrap().duplicates = 1, Fail, "twice");

@@ -89,4 +89,5 @@ pub mod status;
 mod stores;
 pub mod story;
 mod sweep;
+mod unread;
 pub mod workspace;

@@ -4,16 +4,16 @@
 //! know, and an entry of an unknown kind is passed over, so an older Muster can read a newer
 //! ledger.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use muster_control::{choice::Blocker, journal};
 use muster_drivers::process::ChildIdentity;
-use muster_model::{BackupKind, Disruption, DrillResult, Finding, Light};
+use muster_model::{BackupKind, Disruption, DrillResult, Fault as _, Finding, Light};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::moment::Moment;
+use crate::{moment::Moment, points::Unread};
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +51,8 @@ pub enum Record {
     TargetMade(Target),
     /// A target folder is gone.
     TargetRemoved(Target),
+    /// A copy of a recovery point could not be read, and another one was looked for.
+    CopyUnread(CopyUnread),
     /// A line of a run's journal.
     Journal(JournalLine),
     /// A process is about to run.
@@ -341,6 +343,51 @@ pub struct Target {
     pub run: String,
     /// The folder.
     pub dir: String,
+}
+
+/// A copy of a recovery point, or a repository that may hold one, could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyUnread {
+    /// The drill or recovery.
+    pub run: String,
+    /// `choice`, `runbook`, or which negative control.
+    pub part: String,
+    /// The data item; `None` when that cannot be told.
+    pub data: Option<String>,
+    /// The repository.
+    pub repository: String,
+    /// The snapshot, in hex; `None` when the whole repository did not answer.
+    pub snapshot: Option<String>,
+    /// The error's code.
+    pub code: String,
+    /// Why.
+    pub why: String,
+}
+
+impl CopyUnread {
+    /// What was seen as points were looked for, for the run that did.
+    pub(crate) fn of(run: &str, unread: &Unread) -> Self {
+        Self {
+            run: run.to_owned(),
+            part: "choice".to_owned(),
+            data: None,
+            repository: unread.repository.clone(),
+            snapshot: unread.snapshot.clone(),
+            code: unread.error.code().to_owned(),
+            why: unread.error.one_line(),
+        }
+    }
+}
+
+impl fmt::Display for CopyUnread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { data, repository, snapshot, why, .. } = self;
+        match (data, snapshot.as_ref().map(|id| id.get(..8).unwrap_or(id))) {
+            (Some(data), _) => write!(f, "{data}: {repository}: cannot {why}"),
+            (None, Some(id)) => write!(f, "snapshot {id} in {repository}: cannot {why}"),
+            (None, None) => write!(f, "{repository}: cannot {why}"),
+        }
+    }
 }
 
 /// A line of a run's journal.

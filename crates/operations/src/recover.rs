@@ -38,12 +38,13 @@ use crate::{
     pause::interrupted,
     points,
     process::this_process,
-    records::{ChildStarted, Record, RecoveryStarted, Target},
+    records::{ChildStarted, CopyUnread, Record, RecoveryStarted, Target},
     run::{Accepted, Companions, Ended, Place, RunClock, Runner, Stretch, Supply, World, is_empty},
     runtime,
     state::Logged,
     story::{Chapter, Listener},
     sweep::{GRACE, blank, open_children, remove_folder},
+    unread,
     workspace::Workspace,
 };
 
@@ -100,6 +101,8 @@ pub struct RecoveryProposal {
     /// When the operator asked: the search for points is a part of the recovery.
     #[serde(skip)]
     asked: Moment,
+    #[serde(skip)]
+    unread: Vec<CopyUnread>,
     #[serde(skip)]
     chosen: Vec<Chosen>,
     #[serde(skip)]
@@ -174,6 +177,7 @@ fn resumption(
         blockers,
         warnings: Vec::new(),
         asked: started.declared.clone(),
+        unread: Vec::new(),
         chosen: started.points.iter().map(|used| chosen_again(service, used)).collect(),
         started: Some(started),
     })
@@ -259,6 +263,8 @@ fn begin(
         blockers,
         warnings: listed.unread.iter().map(ToString::to_string).collect(),
         asked: Moment::now(),
+        // Whose they are is known when the recovery has its name.
+        unread: listed.unread.iter().map(|unread| CopyUnread::of("", unread)).collect(),
         chosen,
         started: None,
     })
@@ -401,6 +407,9 @@ fn start(
     started.number = workspace.state.record_numbered(&record, "number")?;
     let target = Target { run: started.run.clone(), dir: started.site.clone() };
     workspace.state.record(&Record::TargetMade(target))?;
+    let run = || started.run.clone();
+    let unread = proposal.unread.iter().map(|unread| CopyUnread { run: run(), ..unread.clone() });
+    unread::note_all(workspace, unread)?;
     Ok(started)
 }
 
@@ -493,6 +502,7 @@ impl Recovery<'_> {
             blank(&self.started.run, self.started.number, &self.service.name, disruption);
         result.plan_revision.clone_from(&self.started.revision);
         result.started = self.started.clock.wall;
+        result.findings = unread::findings(self.workspace, &self.started.run)?;
         let objective = self.service.objectives.get(&disruption).copied().unwrap_or_default();
         result.recovery_time.objective_s = objective.rto.map(|rto| rto.as_secs_f64());
         result.recovery_point.objective_s = objective.rpo.map(|rpo| rpo.as_secs_f64());
@@ -538,6 +548,7 @@ impl Recovery<'_> {
             completeness: &result.completeness,
             isolation: &[],
             cleanup: &[],
+            unmeasured: &[],
         };
         (result.verdict, result.reasons) = match (missed(&case), unjudged(&case)) {
             (missed, _) if !missed.is_empty() => (Verdict::Fail, missed),

@@ -174,6 +174,13 @@ fn tell_details(result: &DrillResult, output: &Output) -> Result<(), Failure> {
             visible(actual.as_bytes())
         ))?;
     }
+    for finding in &result.findings {
+        output.line(format_args!(
+            "  found          {}: {}",
+            finding.code,
+            visible(finding.message.as_bytes())
+        ))?;
+    }
     for proof in result.isolation.iter().chain(&result.cleanup) {
         let ok = if proof.ok { "ok" } else { "NOT ok" };
         output.line(format_args!(

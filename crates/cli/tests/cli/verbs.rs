@@ -205,3 +205,27 @@ fn no_listing_ends_its_lines_in_blanks() {
         assert_eq!(blank, None, "{arguments:?}");
     }
 }
+
+#[test]
+fn a_copy_that_was_skipped_is_told_wherever_the_drill_is() {
+    let office = Office::protected("skipped-copy");
+    office.damage("near/data");
+    let drill = ["drill", "run", "files", "--disruption", "process-loss", "--json"];
+    let ran = office.run(&drill).expect(1);
+    let shown = office.run(&["drill", "show", "1", "--json"]).expect(0).json();
+    for result in [ran.last_json(), shown] {
+        let findings = result["findings"].as_array().unwrap();
+        assert_eq!(findings.len(), 2, "{result}");
+        assert_eq!(findings[0]["code"], "copy-unread");
+        assert_eq!(
+            (&findings[0]["line"], &findings[0]["path"]),
+            (&5.into(), &"repositories.near".into())
+        );
+    }
+    office
+        .run(&["drill", "show", "1"])
+        .expect(0)
+        .shows("found          copy-unread: docs: near: cannot");
+    office.run(&["report"]).expect(0).shows("Found on the way").shows("docs: near: cannot");
+    office.run(&["report", "--format", "html"]).expect(0).shows("docs: near: cannot");
+}

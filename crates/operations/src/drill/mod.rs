@@ -58,6 +58,7 @@ use crate::{
     state::Logged,
     story::{Chapter, Listener},
     sweep::{blank, remove_folder},
+    unread,
     workspace::Workspace,
 };
 
@@ -130,6 +131,7 @@ struct Drill<'w> {
     died_again: bool,
     aborted: bool,
     ages: Vec<(String, f64)>,
+    unmeasured: Vec<String>,
 }
 
 impl<'w> Drill<'w> {
@@ -166,6 +168,7 @@ impl<'w> Drill<'w> {
             died_again: false,
             aborted: false,
             ages: Vec::new(),
+            unmeasured: Vec::new(),
         })
     }
 
@@ -177,6 +180,7 @@ impl<'w> Drill<'w> {
             Err(error) => self.faults.push(error.one_line()),
         }
         self.clean_up()?;
+        self.result.findings = unread::findings(self.workspace, &self.result.drill)?;
         self.judge();
         let result = seal(self.workspace, self.result, Record::DrillEnded)?;
         self.listener.hear(&Chapter::Judged { result: &result });
@@ -247,6 +251,7 @@ impl<'w> Drill<'w> {
             tokio::task::block_in_place(|| points::list(self.workspace, Some(&self.service.name)))?;
         let data = restored_data(self.service);
         let wish = self.request.wish(impact);
+        unread::note(self.workspace, &self.result.drill, &listed.unread)?;
         let chosen = choose(&listed.points, &self.service.name, &self.service.place, &data, &wish);
         chosen.map_err(|blockers| OperationError::Refused {
             what: format!("recover {}", self.service.name),
@@ -311,28 +316,60 @@ impl<'w> Drill<'w> {
         self.listener.hear(&Chapter::Recovered { after: t5, hold: self.service.acceptance.hold });
     }
 
-    /// Counts markers and asks the completeness rules, while the recovered service runs.
+    /// Counts markers and asks the completeness rules, while what was recovered runs. After a
+    /// step that failed, data that came back before it still tells what was lost.
     fn question(&mut self, runner: &Runner<'_>) -> Result<(), OperationError> {
-        if self.failed_step.is_some() {
-            return Ok(());
-        }
-        if let Some(planned) = &self.service.markers {
-            let item = runner.world.item(&planned.data)?;
-            let target = hands::restored_marker_target(&runner.world, item)?;
-            let impact = &runner.world.clock.moment;
-            let (state, name) = (&self.workspace.state, &self.service.name);
-            let loss = tokio::task::block_in_place(|| {
-                markers::measure(state, name, &planned.data, &target, impact)
-            })?;
-            self.result.recovery_point.actual_s_min = loss.s_min;
-            self.result.recovery_point.actual_s_max = loss.s_max;
-            self.result.markers = Some(loss.counts);
+        if let Some(planned) = &self.service.markers
+            && self.is_back(&planned.data)
+        {
+            self.count_markers(runner, &planned.data)?;
         }
         let impact = runner.world.clock.moment.wall;
         self.ages = ages(self.service, &self.result.points, impact);
         widen(&mut self.result.recovery_point, &self.ages);
         self.result.completeness = completeness::ask(&runner.world, &self.result.points, self.run)?;
+        self.note_unmeasured();
         Ok(())
+    }
+
+    fn count_markers(&mut self, runner: &Runner<'_>, data: &str) -> Result<(), OperationError> {
+        let item = runner.world.item(data)?;
+        let target = hands::restored_marker_target(&runner.world, item)?;
+        let impact = &runner.world.clock.moment;
+        let (state, name) = (&self.workspace.state, &self.service.name);
+        let loss =
+            tokio::task::block_in_place(|| markers::measure(state, name, data, &target, impact))?;
+        self.result.recovery_point.actual_s_min = loss.s_min;
+        self.result.recovery_point.actual_s_max = loss.s_max;
+        self.result.markers = Some(loss.counts);
+        Ok(())
+    }
+
+    /// The data item was restored, whatever became of the service.
+    fn is_back(&self, data: &str) -> bool {
+        self.result.points.iter().any(|point| point.data == data)
+    }
+
+    /// Says what a failed step has kept from being measured.
+    fn note_unmeasured(&mut self) {
+        if self.failed_step.is_none() {
+            return;
+        }
+        if self.result.recovery_time.actual_s.is_none() {
+            let why = "the recovery time and the negative controls: the service did not come back";
+            self.unmeasured.push(why.to_owned());
+        }
+        let marked = self.service.markers.iter().map(|markers| (&markers.data, "the loss"));
+        let acceptance = &self.service.acceptance;
+        let counted = acceptance.rows.iter().map(|(data, _)| (data, "the rows"));
+        let compared = acceptance.checksums.iter().map(|data| (data, "the checksums"));
+        let gone: Vec<String> = marked
+            .chain(counted)
+            .chain(compared)
+            .filter(|(data, _)| !self.is_back(data))
+            .map(|(data, what)| format!("{what} of {data}: it did not come back"))
+            .collect();
+        self.unmeasured.extend(gone);
     }
 
     async fn end(&mut self, runner: &mut Runner<'_>) -> Result<(), OperationError> {
@@ -479,6 +516,7 @@ impl<'w> Drill<'w> {
             completeness: &result.completeness,
             isolation: &result.isolation,
             cleanup: &result.cleanup,
+            unmeasured: &self.unmeasured,
         };
         let (verdict, reasons) = judge(&case);
         self.result.verdict = verdict;

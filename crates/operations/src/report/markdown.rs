@@ -245,6 +245,27 @@ fn drills(page: &mut Page, data: &ReportData, moments: &Moments) {
             count(data.counts.pass, "drill")
         ));
     }
+    found(page, data);
+}
+
+/// What drills found on the way: a pass from the second copy is no word for the first.
+fn found(page: &mut Page, data: &ReportData) {
+    let of_drill = |drill: &DrillResult| -> Vec<Vec<String>> {
+        let row = |finding: &muster_model::Finding| {
+            vec![
+                drill_name(drill),
+                finding.code.clone(),
+                finding.message.clone(),
+                finding.help.clone().unwrap_or_default(),
+            ]
+        };
+        drill.findings.iter().map(row).collect()
+    };
+    let rows: Vec<Vec<String>> = data.drills.iter().rev().flat_map(of_drill).collect();
+    if !rows.is_empty() {
+        page.heading(3, "Found on the way");
+        page.table(&["Drill", "Code", "What was found", "What to do"], &rows, "");
+    }
 }
 
 const DRILL_HEADINGS: [&str; 7] =

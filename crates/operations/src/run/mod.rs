@@ -337,10 +337,13 @@ impl<'w> Runner<'w> {
 
     async fn restore(&mut self, step: usize, data: &[String]) -> Result<Outcome, OperationError> {
         for name in data {
-            let supplied = supply::supply(&mut self.world, name, &self.run)?;
-            for what in &supplied.skipped {
-                self.tell(&Chapter::CopySkipped { what });
+            let mut skipped = Vec::new();
+            let supplied = supply::supply(&mut self.world, name, &self.run, &mut skipped);
+            for unread in skipped {
+                self.tell(&Chapter::CopySkipped { what: &unread.to_string() });
+                self.world.workspace.state.record(&Record::CopyUnread(unread))?;
             }
+            let supplied = supplied?;
             if let Some(used) = &supplied.used {
                 let (data_time, repository) = (used.data_time, &*used.repository);
                 self.tell(&Chapter::Chosen { data: name, data_time, repository });

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use jiff::Timestamp;
 use muster_control::choice::Chosen;
-use muster_model::{PointCopy, drill::PointUsed};
+use muster_model::{Fault as _, PointCopy, drill::PointUsed};
 use muster_plan::{document::DataSource, template::TargetData};
 use muster_repository::{
     lock::{Lock, LockKind},
@@ -13,7 +13,9 @@ use muster_repository::{
 use muster_sources::{RestoreSettings, capture::Restored, restore_data};
 
 use super::World;
-use crate::{error::OperationError, hands, pause::interrupted, postgres, stores};
+use crate::{
+    error::OperationError, hands, pause::interrupted, postgres, records::CopyUnread, stores,
+};
 
 /// How long a restore waits for a repository that somebody has locked exclusively.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -35,11 +37,10 @@ pub(crate) enum Supply {
 pub(crate) struct Supplied {
     /// The point that it came from.
     pub(crate) used: Option<PointUsed>,
-    /// Copies that could not be read, and why: another one was taken.
-    pub(crate) skipped: Vec<String>,
 }
 
-/// Brings a data item into the world.
+/// Brings a data item into the world. Copies that could not be read are in `skipped`, also when
+/// none could: that is worth knowing whatever comes of it.
 ///
 /// # Errors
 /// Fails when no copy of its point can be restored whole.
@@ -47,15 +48,15 @@ pub(crate) fn supply(
     world: &mut World<'_>,
     name: &str,
     run: &Run,
+    skipped: &mut Vec<CopyUnread>,
 ) -> Result<Supplied, OperationError> {
-    let mut skipped = Vec::new();
     let used = match &world.supply {
         Supply::Points(chosen) => {
             let chosen = chosen.iter().find(|chosen| chosen.point.data == name);
             let chosen = chosen.cloned().ok_or_else(|| OperationError::Bug {
                 what: format!("no point was chosen for {name}"),
             })?;
-            Some(tokio::task::block_in_place(|| from_copies(world, &chosen, run, &mut skipped))?)
+            Some(tokio::task::block_in_place(|| from_copies(world, &chosen, run, skipped))?)
         }
         Supply::Empty(_) => {
             empty(world, name)?;
@@ -64,7 +65,7 @@ pub(crate) fn supply(
         Supply::InPlace => None,
     };
     self::name(world, name)?;
-    Ok(Supplied { used, skipped })
+    Ok(Supplied { used })
 }
 
 /// Tells templates where a data item is.
@@ -83,22 +84,30 @@ fn from_copies(
     world: &World<'_>,
     chosen: &Chosen,
     run: &Run,
-    skipped: &mut Vec<String>,
+    skipped: &mut Vec<CopyUnread>,
 ) -> Result<PointUsed, OperationError> {
     let name = &chosen.point.data;
-    let mut last = None;
+    let mut failed = Vec::new();
     for copy in &chosen.copies {
         match from_copy(world, name, copy, run) {
             Ok(restored) => return Ok(used(chosen, copy, &restored)),
             Err(error @ OperationError::Interrupted { .. }) => return Err(error),
             Err(error) => {
                 world.remove_data(name)?;
-                skipped.push(format!("{name}: {}: cannot {}", copy.repository, error.one_line()));
-                last.get_or_insert(error);
+                skipped.push(CopyUnread {
+                    run: world.run_id.clone(),
+                    part: world.part.clone(),
+                    data: Some(name.clone()),
+                    repository: copy.repository.clone(),
+                    snapshot: Some(copy.snapshot.clone()),
+                    code: error.code().to_owned(),
+                    why: error.one_line(),
+                });
+                failed.push((copy.repository.clone(), error));
             }
         }
     }
-    Err(last.unwrap_or(OperationError::Bug { what: format!("no copy was chosen for {name}") }))
+    Err(OperationError::all(format!("restore {name}"), failed))
 }
 
 fn from_copy(

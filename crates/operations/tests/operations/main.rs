@@ -9,6 +9,7 @@ mod common;
 mod crash;
 mod drills;
 mod markers;
+mod partial;
 mod recover;
 mod stubs;
 mod trust;
