@@ -92,7 +92,7 @@ pub enum OperationError {
     /// A hand failed.
     #[error(transparent)]
     Below(#[from] Below),
-    /// Several things failed, and none was done. Each is named; the worst decides the class.
+    /// Everything that was tried failed. Each is named; the worst decides the class.
     #[error("{what}: {}", each(failures))]
     Several {
         /// What was tried.

@@ -50,10 +50,20 @@ pub struct Unread {
     pub error: OperationError,
 }
 
-/// Letters of a snapshot's id that a message shows.
-const ID_SHOWN: usize = 8;
+/// As much of a snapshot's id as a message shows.
+fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}
 
 impl Unread {
+    /// What was not read, for a list of failures.
+    pub(crate) fn name(&self) -> String {
+        match &self.snapshot {
+            None => self.repository.clone(),
+            Some(id) => format!("snapshot {} in {}", short(id), self.repository),
+        }
+    }
+
     fn code(&self) -> &'static str {
         match (&self.snapshot, self.error.class()) {
             (Some(_), _) => "snapshot-damaged",
@@ -69,8 +79,7 @@ impl fmt::Display for Unread {
         match &self.snapshot {
             None => write!(f, "repository {name} did not answer: cannot {why}"),
             Some(id) => {
-                let id = id.get(..ID_SHOWN).unwrap_or(id);
-                write!(f, "snapshot {id} in {name} cannot be read: cannot {why}")
+                write!(f, "snapshot {} in {name} cannot be read: cannot {why}", short(id))
             }
         }
     }

@@ -131,10 +131,13 @@ fn bring_back(
             Err(error) => done.failed.push((chosen.point.data.clone(), error)),
         }
     }
-    match done.items.is_empty() && !done.failed.is_empty() {
-        true => Err(OperationError::all(format!("restore {}", request.name), done.failed)),
-        false => Ok(done),
+    if done.failed.is_empty() || !done.items.is_empty() {
+        return Ok(done);
     }
+    // What did not answer may be why there was no other copy to take.
+    let mut failed = done.failed;
+    failed.extend(done.unread.into_iter().map(|unread| (unread.name(), unread.error)));
+    Err(OperationError::all(format!("restore {}", request.name), failed))
 }
 
 /// Refuses to restore into the live data of something else: with `--overwrite` and `--delete`
@@ -210,5 +213,8 @@ fn from_copies(
             Err(error) => failed.push((copy.repository.clone(), error)),
         }
     }
-    Err(OperationError::all(format!("restore {}", chosen.point.data), failed))
+    Err(OperationError::Several {
+        what: format!("restore {}", chosen.point.data),
+        failures: failed,
+    })
 }

@@ -189,7 +189,10 @@ fn tell_proposal(proposal: &DrillProposal, output: &Output) -> Result<(), Failur
     for step in &proposal.steps {
         output.line(format_args!("  {}", visible(step.as_bytes())))?;
     }
-    output.line(format_args!("  ask the probes {}", proposal.probes.join(", ")))?;
+    match proposal.probes.as_slice() {
+        [] => output.line("  ask no probe: nothing would say that the service is back")?,
+        probes => output.line(format_args!("  ask the probes {}", probes.join(", ")))?,
+    }
     output.line(format_args!("  lose now: {}", maybe_seconds(proposal.data_age_s)))?;
     for warning in &proposal.warnings {
         output.warning(visible(warning.as_bytes()));

@@ -107,7 +107,7 @@ fn from_copies(
             }
         }
     }
-    Err(OperationError::all(format!("restore {name}"), failed))
+    Err(OperationError::Several { what: format!("restore {name}"), failures: failed })
 }
 
 fn from_copy(

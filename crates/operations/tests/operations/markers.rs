@@ -39,7 +39,7 @@ fn came_back(shop: &Shop, workspace: &Workspace, result: &DrillResult) -> Vec<(S
         accept_partial: false,
         settings: RestoreSettings::default(),
     };
-    assert_eq!(restore(workspace, &request, &Run::new()).unwrap().len(), 1);
+    assert_eq!(restore(workspace, &request, &Run::new()).unwrap().items.len(), 1);
     let database = Connection::open(to.join("shop.db")).unwrap();
     let mut select = database.prepare("SELECT writer, n FROM muster_marker").unwrap();
     let rows = select.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?))).unwrap();
