@@ -227,7 +227,7 @@ fn a_point_that_looks_wrong_is_told_and_not_used() {
     assert_ne!(used.point, suspect.id);
     assert!(listed(&workspace).iter().all(|point| !point.suspect || point.proof.is_none()));
     let by_name =
-        bring_back(&workspace, "orders/uploads", &shop.path("to"), None, Some(&suspect.id));
+        bring_back(&workspace, "orders/uploads", &shop.path("to"), None, Some(suspect.id.clone()));
     assert_eq!(by_name.unwrap()[0].used.point, suspect.id, "who names it gets it");
 }
 
