@@ -90,7 +90,7 @@ enum MemberKind {
 }
 
 /// Returns when somebody wants the run to stop.
-async fn until_cancelled(run: &Run) {
+pub(crate) async fn until_cancelled(run: &Run) {
     while !run.cancel.is_requested() {
         tokio::time::sleep(LOOK).await;
     }
