@@ -38,6 +38,7 @@ struct Listed<'a> {
     data_time: Timestamp,
     kind: &'static str,
     partial: bool,
+    suspect: bool,
     bytes: Option<u64>,
     copies: Vec<Copy<'a>>,
     proven_at: Option<Timestamp>,
@@ -90,6 +91,7 @@ fn listed(point: &RecoveryPoint) -> Listed<'_> {
         data_time: point.data_time,
         kind: point.kind.as_str(),
         partial: point.partial,
+        suspect: point.suspect,
         bytes: point.bytes,
         copies: point
             .copies
@@ -115,6 +117,7 @@ fn print(points: &[RecoveryPoint], proofs_known: bool, output: &Output) -> Resul
         let copies: Vec<&str> = point.copies.iter().map(|copy| copy.repository.as_str()).collect();
         let proof = match &point.proof {
             _ if point.partial => "in part: never proves".to_owned(),
+            _ if point.suspect => "looks wrong: not used".to_owned(),
             Some(proof) => format!("{}, {} ago", proof.how, age(seconds_since(proof.at, now))),
             None if !proofs_known => "not known".to_owned(),
             None => "not proven".to_owned(),
