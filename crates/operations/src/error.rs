@@ -6,7 +6,7 @@ use muster_control::choice::Blocker;
 use muster_model::{Class, Fault, Finding, Severity};
 use thiserror::Error;
 
-/// The code of a blocker, and of the refusal for it: what is needed is damaged where it lies.
+/// The code of a blocker: what is needed is damaged where it lies.
 pub(crate) const DAMAGED: &str = "repository-damaged";
 
 /// A fault of a hand, kept whole.
@@ -241,7 +241,7 @@ impl Fault for OperationError {
             Self::PlanUnreadable { .. } => "plan-unreadable",
             Self::PlanInvalid { .. } => "plan-invalid",
             Self::NotFound { .. } => "not-found",
-            Self::Refused { blockers, .. } if is_damage(blockers) => DAMAGED,
+            Self::Refused { blockers, .. } if is_damage(blockers) => "repository-damaged",
             Self::Refused { .. } => "refused",
             Self::Several { failures, .. } => worst(failures).map_or("bug", Fault::code),
             Self::Usage { .. } => "usage",

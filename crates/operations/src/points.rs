@@ -67,7 +67,8 @@ impl Unread {
         }
     }
 
-    fn code(&self) -> &'static str {
+    /// What it is as a thing that stands in the way.
+    fn blocker(&self) -> &'static str {
         match (&self.snapshot, self.error.class()) {
             (Some(_), _) => "snapshot-damaged",
             (None, Class::Corrupt) => DAMAGED,
@@ -166,7 +167,7 @@ impl Points {
             return blockers;
         }
         let silent = self.unread.iter().map(|unread| Blocker {
-            code: unread.code(),
+            code: unread.blocker(),
             message: unread.to_string(),
             help: match unread.error.help() {
                 Some(help) => format!("{}: {help}", unread.repository),
