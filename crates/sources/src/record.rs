@@ -47,7 +47,7 @@ pub(crate) fn captured(
     let told = report.notices.into_iter();
     notices.extend(told.map(|message| Notice { code: "destination-left-out", message }));
     let seen = report.signals.iter();
-    notices.extend(seen.map(|s| Notice { code: s.code(), message: s.to_string() }));
+    notices.extend(seen.map(|s| Notice { code: s.name(), message: s.to_string() }));
     if is_suspect(&report.signals) {
         let message = "this snapshot looks wrong: it is kept, and not used for recoveries until \
                        somebody has looked and removed its tag muster:suspect";

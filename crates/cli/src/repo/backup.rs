@@ -410,7 +410,7 @@ impl SummaryJson {
             snapshot_id: report.id.map(|id| id.to_hex()),
             dry_run: args.dry_run,
             unreadable: report.problems.len(),
-            signals: report.signals.iter().map(|signal| signal.code()).collect(),
+            signals: report.signals.iter().map(|signal| signal.name()).collect(),
         }
     }
 }

@@ -85,7 +85,7 @@ pub enum Signal {
 impl Signal {
     /// A stable name in kebab case.
     #[must_use]
-    pub fn code(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Emptied { .. } => "source-emptied",
             Self::Deleted { .. } => "files-deleted",
@@ -249,7 +249,7 @@ mod tests {
     fn check(now: &Summary, history: &[Summary], expected: &[&str], suspect: bool) {
         let history: Vec<&Summary> = history.iter().collect();
         let found = signals(now, &history, true);
-        assert_eq!(found.iter().map(|signal| signal.code()).collect::<Vec<_>>(), expected);
+        assert_eq!(found.iter().map(|signal| signal.name()).collect::<Vec<_>>(), expected);
         assert_eq!(is_suspect(&found), suspect, "{found:?}");
     }
 
@@ -316,6 +316,6 @@ mod tests {
         let whole = summary(0, 100, 1000, 0, 0);
         assert_eq!(signals(&whole, &history, false), []);
         let half = summary(0, 50, 1000, 0, 0);
-        assert_eq!(signals(&half, &history, false)[0].code(), "files-deleted");
+        assert_eq!(signals(&half, &history, false)[0].name(), "files-deleted");
     }
 }
