@@ -81,6 +81,7 @@ pub mod recover;
 pub mod report;
 pub mod reporting;
 pub mod restore;
+pub mod retention;
 mod run;
 mod runtime;
 mod secrets;

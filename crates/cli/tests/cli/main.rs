@@ -19,6 +19,7 @@ mod plan;
 mod reading;
 mod repository;
 mod restore;
+mod retention;
 mod sandbox;
 mod together;
 mod usage;

