@@ -88,7 +88,8 @@ impl Within {
     /// that a month does not have runs over into the next.
     fn before(&self, latest: Moment) -> Option<Timestamp> {
         let local = latest.local();
-        let months = i64::from(local.year()) * 12 + i64::from(local.month()) - 1
+        let months = i64::from(local.year()) * 12 + i64::from(local.month())
+            - 1
             - i64::from(self.years) * 12
             - i64::from(self.months);
         let year = i16::try_from(months.div_euclid(12)).ok()?;
@@ -104,12 +105,8 @@ impl Within {
 /// As restic prints it.
 impl fmt::Display for Within {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [
-            (u32::from(self.years), 'y'),
-            (self.months, 'm'),
-            (self.days, 'd'),
-            (self.hours, 'h'),
-        ];
+        let parts =
+            [(u32::from(self.years), 'y'), (self.months, 'm'), (self.days, 'd'), (self.hours, 'h')];
         for (number, unit) in parts.into_iter().filter(|(number, _)| *number > 0) {
             write!(f, "{number}{unit}")?;
         }
@@ -361,9 +358,8 @@ fn kept_by_rules<Id: Ord + Clone>(
 ) -> BTreeMap<Id, Vec<String>> {
     let past = newest_first.iter().map(|candidate| candidate.time).find(|time| time.at < now);
     // `Some(None)` is the beginning of time: everything is newer.
-    let limit = |within: Within| {
-        (!within.is_zero()).then(|| past.and_then(|latest| within.before(latest)))
-    };
+    let limit =
+        |within: Within| (!within.is_zero()).then(|| past.and_then(|latest| within.before(latest)));
     let is_newer = |time: Moment, than: Option<Timestamp>| than.is_none_or(|than| time.at > than);
     let mut rules = policy.rules().map(Rule::new);
     let mut rules_within = policy.rules_within().map(Rule::new);

@@ -89,9 +89,8 @@ fn item_of(snapshot: &Snapshot) -> String {
 #[must_use]
 pub fn protected_by_proof(points: &[RecoveryPoint], repository: &str) -> Protected {
     let mut best: BTreeMap<(&str, &str), &RecoveryPoint> = BTreeMap::new();
-    let is_here = |point: &&RecoveryPoint| {
-        point.copies.iter().any(|copy| copy.repository == repository)
-    };
+    let is_here =
+        |point: &&RecoveryPoint| point.copies.iter().any(|copy| copy.repository == repository);
     let proven = points.iter().filter(|point| point.proof.is_some() && !point.partial);
     for point in proven.filter(is_here) {
         let item = (point.service.as_str(), point.data.as_str());

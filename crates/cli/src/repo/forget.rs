@@ -274,9 +274,8 @@ fn groups(
         if proposal.keep.is_empty() && !args.unsafe_allow_remove_all {
             let message =
                 format!("apply the policy: nothing would be left of ({})", group_title(&key));
-            return Err(Failure::new(Problem::NothingKept, message).help(
-                "nothing was removed; keep some, or say --unsafe-allow-remove-all",
-            ));
+            return Err(Failure::new(Problem::NothingKept, message)
+                .help("nothing was removed; keep some, or say --unsafe-allow-remove-all"));
         }
         groups.push(Group { key, snapshots, proposal });
     }
@@ -373,12 +372,7 @@ impl<'a> GroupJson<'a> {
     }
 }
 
-fn tell(
-    app: &App<'_>,
-    args: &Args,
-    groups: &[Group],
-    removed: usize,
-) -> Result<(), Failure> {
+fn tell(app: &App<'_>, args: &Args, groups: &[Group], removed: usize) -> Result<(), Failure> {
     if app.output.is_json() {
         // Of snapshots that are named restic prints nothing.
         return match args.snapshots.is_empty() {

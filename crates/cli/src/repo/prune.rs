@@ -85,6 +85,11 @@ pub(super) fn perform(
     dry_run: bool,
     as_if_removed: Vec<SnapshotId>,
 ) -> Outcome {
+    if app.settings.no_lock && !dry_run {
+        return Err(
+            Failure::usage("prune without a lock").help("--no-lock goes with --dry-run only")
+        );
+    }
     app.heed_signals()?;
     let options = PruneOptions {
         max_unused: how.max_unused,
@@ -94,6 +99,7 @@ pub(super) fn perform(
         keep_delete: how.keep_delete.unwrap_or(KEEP_DELETE_DEFAULT),
         instant: how.instant,
         dry_run,
+        no_lock: app.settings.no_lock,
         as_if_removed,
         packs: app.pack_options(false),
         retry_lock: app.settings.retry_lock.unwrap_or_default(),

@@ -53,7 +53,8 @@ struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
     }
 
@@ -79,7 +80,14 @@ fn verdict(groups: &Value) -> Vec<String> {
 
 #[test]
 fn policies_mean_exactly_what_they_mean_to_restic() {
-    let words = ["--keep-last", "--keep-hourly", "--keep-daily", "--keep-weekly", "--keep-monthly", "--keep-yearly"];
+    let words = [
+        "--keep-last",
+        "--keep-hourly",
+        "--keep-daily",
+        "--keep-weekly",
+        "--keep-monthly",
+        "--keep-yearly",
+    ];
     let spans = [
         "--keep-within",
         "--keep-within-hourly",
@@ -103,14 +111,16 @@ fn policies_mean_exactly_what_they_mean_to_restic() {
             history.add(time, dice.pick(&["one", "two"]), &tags);
         }
         for _ in 0..8 {
-            let mut arguments = vec!["forget".to_owned(), "--dry-run".to_owned(), "--json".to_owned()];
+            let mut arguments =
+                vec!["forget".to_owned(), "--dry-run".to_owned(), "--json".to_owned()];
             for _ in 0..=dice.below(3) {
                 arguments.push(dice.pick(&words).to_owned());
                 arguments.push((dice.below(9) + 1).to_string());
             }
             for _ in 0..dice.below(3) {
                 arguments.push(dice.pick(&spans).to_owned());
-                arguments.push(dice.pick(&["3h", "1d", "40d", "1m3d", "1y", "2y1m1d1h"]).to_owned());
+                arguments
+                    .push(dice.pick(&["3h", "1d", "40d", "1m3d", "1y", "2y1m1d1h"]).to_owned());
             }
             // Of an option that is given twice the last holds, to restic.
             let mut seen = BTreeSet::new();
@@ -138,8 +148,7 @@ fn policies_mean_exactly_what_they_mean_to_restic() {
 #[test]
 fn what_is_shown_is_what_goes() {
     let history = History::new("forget");
-    let ids: Vec<String> =
-        (0..5).map(|n| history.add(day(n), "host", &[]).to_hex()).collect();
+    let ids: Vec<String> = (0..5).map(|n| history.add(day(n), "host", &[]).to_hex()).collect();
     let all = history.ids();
     let shown = history.sandbox.run(&["forget", "--keep-last", "2", "--dry-run"]).expect(0);
     shown.shows("keep 2 snapshots:").shows("remove 3 snapshots:").shows("last snapshot");
@@ -204,11 +213,12 @@ fn forgetting_and_pruning_frees_space_and_restic_agrees() {
     for n in 0..6 {
         // Text that does not compress, and differs each time.
         let mut dice = Dice(n);
-        let noise: String = (0..60_000)
-            .map(|_| char::from(b'!' + u8::try_from(dice.below(90)).unwrap()))
-            .collect();
+        let noise: String =
+            (0..60_000).map(|_| char::from(b'!' + u8::try_from(dice.below(90)).unwrap())).collect();
         sandbox.write("source/noise", &noise);
-        sandbox.run(&["backup", "source", "--time", &format!("2026-01-0{} 12:00:00", n + 1)]).expect(0);
+        sandbox
+            .run(&["backup", "source", "--time", &format!("2026-01-0{} 12:00:00", n + 1)])
+            .expect(0);
     }
     let bytes = || -> u64 {
         let listed = sandbox.open().storage().list(FileKind::Pack).unwrap();

@@ -113,8 +113,12 @@ fn tags_are_kept_without_counting() {
         tags: vec![vec!["a".to_owned(), "b".to_owned()], vec![String::new()]],
         ..Policy::default()
     };
-    let times =
-        ["2024-05-01T00:00:00Z a", "2024-05-02T00:00:00Z b a", "2024-05-03T00:00:00Z", "2024-05-04T00:00:00Z c"];
+    let times = [
+        "2024-05-01T00:00:00Z a",
+        "2024-05-02T00:00:00Z b a",
+        "2024-05-03T00:00:00Z",
+        "2024-05-04T00:00:00Z c",
+    ];
     check(&policy, &times, &[1, 2, 3]);
 }
 

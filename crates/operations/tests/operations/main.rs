@@ -10,5 +10,6 @@ mod crash;
 mod drills;
 mod markers;
 mod recover;
+mod retention;
 mod stubs;
 mod trust;

@@ -137,6 +137,9 @@ mod tests {
         let file: IndexFile = serde_json::from_str(&json).unwrap();
         let marked = &file.packs_to_delete[0];
         assert_eq!(marked.blobs[0].uncompressed_length, None);
-        assert_eq!((marked.time.map(|time| time.seconds()), marked.size), (Some(1_704_067_200), Some(1)));
+        assert_eq!(
+            (marked.time.map(|time| time.seconds()), marked.size),
+            (Some(1_704_067_200), Some(1))
+        );
     }
 }

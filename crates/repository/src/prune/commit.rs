@@ -107,9 +107,8 @@ pub(super) fn plan(
     let leaving = confirm(catalogue, index, used, planned, on_paper);
     let fate = |mark: &MarkedPack| fate_of(catalogue, index, &leaving, mark);
     let is_replaced = |file: &super::catalogue::Listing| {
-        let drops = |pack: &PackId| {
-            catalogue.marks.get(pack).is_none_or(|mark| fate(mark) != Fate::Stays)
-        };
+        let drops =
+            |pack: &PackId| catalogue.marks.get(pack).is_none_or(|mark| fate(mark) != Fate::Stays);
         file.packs.iter().any(|pack| leaving.contains(pack)) || file.marks.iter().any(drops)
     };
     let (replaced, staying): (Vec<_>, Vec<_>) =
@@ -162,20 +161,22 @@ fn confirm(
     on_paper: &Packs,
 ) -> Packs {
     let mut leaving = planned;
-    let is_whole = |pack: &PackId| {
-        catalogue.sizes.get(pack) == Some(&pack_bytes(&index.pack_blobs(pack)))
+    let mut known: HashMap<PackId, bool, RandomState> = HashMap::default();
+    let mut is_whole = |pack: PackId| {
+        let look = || catalogue.sizes.get(&pack) == Some(&pack_bytes(&index.pack_blobs(&pack)));
+        *known.entry(pack).or_insert_with(look)
     };
     for pack in sorted(&leaving) {
         if on_paper.contains(&pack) {
             continue;
         }
-        let stays_elsewhere = |blob: &PackedBlob| {
-            let places = index.find_all(blob.kind, blob.id).map(|location| location.pack);
-            places.into_iter().any(|other| !leaving.contains(&other) && is_whole(&other))
+        let mut stays_elsewhere = |blob: &PackedBlob| {
+            let mut places = index.find_all(blob.kind, blob.id).map(|location| location.pack);
+            places.any(|other| !leaving.contains(&other) && is_whole(other))
         };
         let blobs = index.pack_blobs(&pack);
         let mut needed = blobs.iter().filter(|blob| used.needs(index, blob.kind, blob.id));
-        if !needed.all(stays_elsewhere) {
+        if !needed.all(&mut stays_elsewhere) {
             leaving.remove(&pack);
         }
     }
@@ -245,11 +246,7 @@ fn sorted(packs: &Packs) -> Vec<PackId> {
 }
 
 /// Writes the new index files, and then deletes those that they replace.
-pub(super) fn write(
-    repository: &Repository,
-    commit: &Commit,
-    run: &Run,
-) -> Result<(), PruneError> {
+pub(super) fn write(repository: &Repository, commit: &Commit, run: &Run) -> Result<(), PruneError> {
     let mut written = HashMap::<IndexId, (), RandomState>::default();
     for file in commit.index_files() {
         run.cancel.check_condition()?;

@@ -41,15 +41,15 @@ use std::{collections::HashSet, time::Duration};
 
 use foldhash::fast::RandomState;
 
-pub use self::{
-    decide::{Limit, UnknownLimit},
-    errors::PruneError,
-};
 use self::{
     catalogue::Catalogue,
     commit::Commit,
     decide::{Decision, decide},
     usage::Used,
+};
+pub use self::{
+    decide::{Limit, UnknownLimit},
+    errors::PruneError,
 };
 use crate::{
     environment::Environment,
@@ -83,6 +83,8 @@ pub struct PruneOptions {
     pub instant: bool,
     /// Only tell what would be done.
     pub dry_run: bool,
+    /// Take no lock for a dry run, where none can be written.
+    pub no_lock: bool,
     /// Snapshots that a dry run takes for removed.
     pub as_if_removed: Vec<SnapshotId>,
     /// How packs are written.
@@ -103,6 +105,7 @@ impl Default for PruneOptions {
             keep_delete: KEEP_DELETE_DEFAULT,
             instant: false,
             dry_run: false,
+            no_lock: false,
             as_if_removed: Vec::new(),
             packs: PackOptions::default(),
             retry_lock: Duration::ZERO,
@@ -169,17 +172,17 @@ pub fn prune(
     environment: &Environment,
     run: &Run,
 ) -> Result<PruneReport, PruneError> {
-    let acquire =
-        |kind| Lock::acquire(repository, kind, options.retry_lock, environment, run);
-    let alone = options.instant && !options.dry_run;
-    let lock = acquire(if alone { LockKind::Exclusive } else { LockKind::Shared })?;
-    let mut work = Work::prepare(repository, options, run)?;
+    let acquire = |kind| Lock::acquire(repository, kind, options.retry_lock, environment, run);
     let now = || options.now.unwrap_or_else(|| environment.now());
     if options.dry_run {
+        let lock = if options.no_lock { None } else { Some(acquire(LockKind::Shared)?) };
+        let work = Work::prepare(repository, options, run)?;
         let commit = work.commit(now());
-        lock.release()?;
+        lock.map_or(Ok(()), Lock::release)?;
         return Ok(work.finish(&commit));
     }
+    let lock = acquire(if options.instant { LockKind::Exclusive } else { LockKind::Shared })?;
+    let mut work = Work::prepare(repository, options, run)?;
     work.repack()?;
     let lock = match options.instant {
         true => lock,

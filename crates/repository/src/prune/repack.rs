@@ -153,11 +153,7 @@ impl Job<'_> {
     }
 
     /// Takes a blob from another pack that holds it.
-    fn copy_elsewhere(
-        &self,
-        location: &Location,
-        hands: &mut Hands<'_>,
-    ) -> Result<(), PruneError> {
+    fn copy_elsewhere(&self, location: &Location, hands: &mut Hands<'_>) -> Result<(), PruneError> {
         let blob = location.blob;
         hands.reader.read(blob.kind, blob.id, &mut hands.plaintext)?;
         let mut sealer = self.writer.sealer(blob.kind)?;

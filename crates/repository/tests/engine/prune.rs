@@ -9,14 +9,14 @@ use std::{
     time::Duration,
 };
 
-use muster_model::{BackupKind, Fault};
+use muster_model::{BackupKind, Class, Fault};
 use muster_repository::{
     backup::BackupOptions,
     check::{CheckOptions, ReadData, check},
     environment::Environment,
     forget::forget,
-    format::{config::Version, time::Timestamp},
-    id::{BlobId, SnapshotId},
+    format::{config::Version, pack::BlobKind, time::Timestamp},
+    id::{BlobId, PackId, SnapshotId},
     lock::{Lock, LockKind},
     prune::{Limit, PruneError, PruneOptions, PruneReport, prune},
     repository::Repository,
@@ -122,8 +122,7 @@ fn options_at(now_s: i64) -> PruneOptions {
 
 fn forget_in(repository: &Repository, ids: &[SnapshotId]) -> anyhow::Result<()> {
     let (environment, run) = (Environment::detect(), Run::new());
-    let lock =
-        Lock::acquire(repository, LockKind::Exclusive, Duration::ZERO, &environment, &run)?;
+    let lock = Lock::acquire(repository, LockKind::Exclusive, Duration::ZERO, &environment, &run)?;
     let report = forget(repository, &lock, ids, &[], &run)?;
     anyhow::ensure!(report.failed.is_empty());
     lock.release()?;
@@ -135,12 +134,7 @@ fn prune_with(repository: &Repository, options: &PruneOptions) -> Result<PruneRe
 }
 
 #[track_caller]
-fn assert_sound_at(
-    path: &Path,
-    source: &Path,
-    trees: &BTreeMap<SnapshotId, BlobId>,
-    what: &str,
-) {
+fn assert_sound_at(path: &Path, source: &Path, trees: &BTreeMap<SnapshotId, BlobId>, what: &str) {
     let repository = open_at(path).unwrap();
     let report = check(&repository, &CheckOptions { read_data: ReadData::All }, &Run::new());
     let report = report.unwrap();
@@ -156,9 +150,9 @@ fn world_with_waste(name: &str) -> anyhow::Result<World> {
     let mut world = World::new(name)?;
     world.change(1)?;
     let first = world.backup()?;
-    world.change(3)?;
+    world.change(2)?;
     world.backup()?;
-    world.change(4)?;
+    world.change(5)?;
     world.backup()?;
     world.forget(&[first])?;
     Ok(world)
@@ -196,7 +190,8 @@ fn waste_is_marked_first_and_deleted_after_the_grace_period() -> anyhow::Result<
     if let Some(peer) = peers::require("restic") {
         restic(&peer, &world.sandbox, &["check", "--read-data"])?;
         let said = restic(&peer, &world.sandbox, &["prune", "--dry-run", "--max-unused", "0"])?;
-        assert!(said.contains("to delete:           0 blobs / 0 B"), "{said}");
+        let words: Vec<&str> = said.split_whitespace().collect();
+        assert!(words.join(" ").contains("to delete: 0 blobs / 0 B"), "{said}");
     }
     Ok(())
 }
@@ -313,8 +308,7 @@ fn a_prune_beside_a_backup_removes_nothing() -> anyhow::Result<()> {
     let repository = world.open()?;
     let run = Run::new();
     let environment = Environment::detect();
-    let running =
-        Lock::acquire(&repository, LockKind::Shared, Duration::ZERO, &environment, &run)?;
+    let running = Lock::acquire(&repository, LockKind::Shared, Duration::ZERO, &environment, &run)?;
     let packs = repository.storage().list(FileKind::Pack)?;
     let error = world.prune().unwrap_err();
     assert_eq!(error.code(), "locked");
@@ -338,14 +332,14 @@ fn damage_keeps_its_pack() -> anyhow::Result<()> {
     let options = PruneOptions { dry_run: true, ..world.options() };
     let planned = prune_with(&repository, &options)?.repacked.packs;
     assert!(planned > 1);
-    // The last blob of each data pack: of some it is needed.
+    // Every blob of data: of some packs some are needed.
     for listed in repository.storage().list(FileKind::Pack)? {
         let path = world.sandbox.repository_path().join(listed.file.to_string());
         let mut content = fs::read(&path)?;
         if content.len() < 40_000 {
             continue;
         }
-        content[20_000] ^= 1;
+        content.iter_mut().step_by(20_032).for_each(|byte| *byte ^= 1);
         fs::remove_file(&path)?;
         fs::write(&path, content)?;
     }
@@ -371,12 +365,18 @@ fn a_missing_pack_or_index_stops_everything() -> anyhow::Result<()> {
     assert_eq!(error.code(), "blob-missing");
     repository.storage().put(last, &content)?;
     let indexed = repository.load_index(&Run::new())?;
-    let (_, snapshot) = repository.snapshots()?.pop().unwrap();
-    let kind = muster_repository::format::pack::BlobKind::Tree;
-    let pack = File::Pack(indexed.index().find(kind, snapshot.tree).unwrap().pack);
-    repository.storage().delete(pack)?;
-    let error = world.prune().unwrap_err();
-    assert!(["packs-lost", "storage-not-found"].contains(&error.code()), "{}", error.code());
+    let is_data = |pack: &PackId| {
+        indexed.index().pack_blobs(pack).iter().all(|blob| blob.kind == BlobKind::Data)
+    };
+    for pack in indexed.index().packs().filter(is_data) {
+        repository.storage().delete(File::Pack(pack))?;
+    }
+    assert_eq!(world.prune().unwrap_err().code(), "packs-lost");
+    for pack in indexed.index().packs().filter(|pack| !is_data(pack)) {
+        repository.storage().delete(File::Pack(pack))?;
+    }
+    assert_eq!(world.prune().unwrap_err().class(), Class::Corrupt);
+    assert!(repository.storage().list(FileKind::Index)?.len() >= index.len());
     Ok(())
 }
 
@@ -398,8 +398,7 @@ fn a_prune_that_stops_at_any_write_harms_nothing() -> anyhow::Result<()> {
             let path = world.sandbox.join(&format!("stop-{instant}-{stop_at_write}"));
             copy_folder(&world.sandbox.repository_path(), &path);
             let faults = Faults { stop_at_write, ..Faults::default() };
-            let storage =
-                Arc::new(Unreliable::new(Arc::new(LocalStorage::new(&path)), faults));
+            let storage = Arc::new(Unreliable::new(Arc::new(LocalStorage::new(&path)), faults));
             let repository = open_at(&path)?.on(storage);
             let options = PruneOptions { instant, ..world.options() };
             let dead = Environment { pid: 1 << 23, ..Environment::detect() };
@@ -523,11 +522,8 @@ enum Event {
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
-    let limit = prop_oneof![
-        Just(Limit::Bytes(0)),
-        Just(Limit::Percent(20.0)),
-        Just(Limit::Unlimited)
-    ];
+    let limit =
+        prop_oneof![Just(Limit::Bytes(0)), Just(Limit::Percent(20.0)), Just(Limit::Unlimited)];
     let prune = (limit, prop::bool::weighted(0.2), any::<bool>())
         .prop_map(|(max_unused, instant, small)| Event::Prune { max_unused, instant, small });
     prop_oneof![
