@@ -11,7 +11,7 @@ use muster_model::{Class, Fault};
 use thiserror::Error;
 
 use crate::{
-    backup::PARTIAL_TAG,
+    backup::{PARTIAL_TAG, SUSPECT_TAG},
     format::snapshot::Snapshot,
     id::SnapshotId,
     lock::Lock,
@@ -25,9 +25,6 @@ pub const HOLD_TAG: &str = "muster:hold";
 
 /// Tag of a snapshot whose recovery was proven. The newest of each group is never removed.
 pub const PROVEN_TAG: &str = "muster:proven";
-
-/// Tag of a snapshot that looks wrong: too much of it changed, or too little is left.
-pub const SUSPECT_TAG: &str = "muster:suspect";
 
 /// Why a snapshot is not to be relied upon, if so.
 #[must_use]

@@ -1,3 +1,5 @@
+//! Cases in which calendars, ties and bad snapshots matter.
+
 use super::*;
 
 /// A candidate `2024-03-31T01:30:00+01:00`, with its tags; `!` before it means unsound.
