@@ -39,6 +39,10 @@ pub(crate) enum Problem {
     PlanExists,
     /// The plan cannot be written.
     PlanUnwritable,
+    /// Snapshots that are to be removed are protected.
+    SnapshotProtected,
+    /// A policy would leave nothing of a group of snapshots.
+    NothingKept,
     /// A file of the repository is not what it should be.
     FileDamaged,
     /// The result cannot be written.
@@ -67,6 +71,8 @@ impl Problem {
             Self::SourceCommand => "source-command",
             Self::PlanExists => "plan-exists",
             Self::PlanUnwritable => "plan-unwritable",
+            Self::SnapshotProtected => "snapshot-protected",
+            Self::NothingKept => "nothing-kept",
             Self::FileDamaged => "file-damaged",
             Self::OutputFailed => "output-failed",
             Self::OutputClosed => "output-closed",
@@ -87,6 +93,7 @@ impl Problem {
             | Self::PasswordCommand
             | Self::ListFile => Class::Input,
             Self::PlanExists => Class::Conflict,
+            Self::SnapshotProtected | Self::NothingKept => Class::Denied,
             Self::SourceCommand
             | Self::PlanUnwritable
             | Self::OutputFailed

@@ -11,6 +11,7 @@
 //! - [`hold`] finds the start of the first window in which every probe stayed green;
 //! - [`loss`] counts the markers that came back and bounds what was lost;
 //! - [`verdict`] judges;
+//! - [`retention`] says which snapshots a policy keeps;
 //! - [`calendar`] says what is due and what was missed, [`matrix`] what all of it proves today.
 //!
 //! ```
@@ -35,4 +36,5 @@ pub mod hold;
 pub mod journal;
 pub mod loss;
 pub mod matrix;
+pub mod retention;
 pub mod verdict;

@@ -82,6 +82,7 @@ pub mod recover;
 pub mod report;
 pub mod reporting;
 pub mod restore;
+pub mod retention;
 mod run;
 mod runtime;
 mod secrets;

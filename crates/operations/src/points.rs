@@ -200,7 +200,7 @@ fn read_snapshots(repository: &Repository) -> Result<Snapshots, OperationError> 
 }
 
 /// The value of a tag `muster:NAME=VALUE`.
-fn tag<'s>(snapshot: &'s Snapshot, name: &str) -> Option<&'s str> {
+pub(crate) fn tag<'s>(snapshot: &'s Snapshot, name: &str) -> Option<&'s str> {
     let prefix = format!("muster:{name}=");
     snapshot.tags.iter().find_map(|tag| tag.strip_prefix(prefix.as_str()))
 }

@@ -323,15 +323,15 @@ impl Copier<'_> {
 
 /// Blobs of one pack that are read at once.
 #[derive(Debug, PartialEq, Eq)]
-struct Range {
-    pack: PackId,
-    start: u64,
-    end: u64,
-    blobs: Vec<Location>,
+pub(crate) struct Range {
+    pub(crate) pack: PackId,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) blobs: Vec<Location>,
 }
 
 /// Sorts by pack and place, and joins what lies close together.
-fn into_ranges(locations: &mut [Location]) -> Vec<Range> {
+pub(crate) fn into_ranges(locations: &mut [Location]) -> Vec<Range> {
     locations.sort_unstable_by_key(|location| (location.pack, location.blob.offset));
     let mut ranges: Vec<Range> = Vec::new();
     for location in locations {

@@ -198,13 +198,29 @@ impl Index {
         self.by_pack.len()
     }
 
-    /// Whether the pack is listed, be it for deletion.
+    /// Whether the pack is listed with its blobs, be it for deletion. One that was marked when no
+    /// index listed it may still be an interrupted backup's.
     #[must_use]
     pub fn knows_pack(&self, pack: &PackId) -> bool {
-        self.by_pack.contains_key(pack) || self.to_delete.contains_key(pack)
+        let is_marked = || self.to_delete.get(pack).is_some_and(|blobs| !blobs.is_empty());
+        self.by_pack.contains_key(pack) || is_marked()
     }
 
-    /// Packs that rustic marked for deletion.
+    /// Whether blobs are taken from the pack.
+    #[must_use]
+    pub fn has_pack(&self, pack: &PackId) -> bool {
+        self.by_pack.contains_key(pack)
+    }
+
+    /// A number below [`Index::len`] that the blob shares with all its copies and with no other.
+    pub(crate) fn number(&self, kind: BlobKind, id: BlobId) -> Option<usize> {
+        let is_same =
+            |&number: &u32| is_blob(&self.packs, entry_at(&self.segments, number), kind, id);
+        let number = self.table.find(self.hasher.hash_one(id.as_bytes()), is_same)?;
+        Some(*number as usize)
+    }
+
+    /// Packs that wait for their deletion.
     pub fn packs_to_delete(&self) -> impl Iterator<Item = PackId> + '_ {
         self.to_delete.keys().copied()
     }

@@ -90,13 +90,14 @@ pub struct Lock {
 struct Shared {
     repository: Repository,
     environment: Environment,
-    kind: LockKind,
+    /// Held while the lock file is being replaced.
+    kind: Mutex<LockKind>,
     current: Mutex<LockId>,
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 
@@ -128,6 +129,7 @@ impl Lock {
         };
         let (repository, environment) = (repository.clone(), environment.clone());
         let current = Mutex::new(current);
+        let kind = Mutex::new(kind);
         let shared = Arc::new(Shared { repository, environment, kind, current });
         let condition = Arc::downgrade(&shared);
         run.cancel.require(Arc::new(move || condition.upgrade()?.lost()));
@@ -161,6 +163,15 @@ impl Lock {
     /// Fails when the lock file cannot be deleted.
     pub fn release(mut self) -> Result<(), LockError> {
         self.end()
+    }
+
+    /// Turns an exclusive lock into a shared one, with no moment in between at which anybody
+    /// could take an exclusive one.
+    ///
+    /// # Errors
+    /// Fails when the lock was removed, or a lock file cannot be written or deleted.
+    pub fn share(&self) -> Result<(), LockError> {
+        self.shared.replace(Some(LockKind::Shared))
     }
 
     /// The lock files of others who are at work, so far as they can be read.
@@ -215,9 +226,15 @@ impl Shared {
         }
     }
 
-    /// Replaces the lock file by a newer one. A lock that others removed is not made again:
-    /// whoever removed it may rely on being alone.
     fn refresh(&self) -> Result<(), LockError> {
+        self.replace(None)
+    }
+
+    /// Replaces the lock file by a newer one, perhaps of another kind. A lock that others removed
+    /// is not made again: whoever removed it may rely on being alone.
+    fn replace(&self, kind: Option<LockKind>) -> Result<(), LockError> {
+        let mut own_kind = self.kind.lock().unwrap_or_else(PoisonError::into_inner);
+        let kind = kind.unwrap_or(*own_kind);
         let storage = self.repository.storage();
         let old = self.id();
         let still_there = || -> Result<(), LockError> {
@@ -229,11 +246,12 @@ impl Shared {
             }
         };
         still_there()?;
-        let new = write(&self.repository, self.kind, &self.environment)?;
+        let new = write(&self.repository, kind, &self.environment)?;
         if let Err(error) = still_there() {
             storage.delete(File::Lock(new))?;
             return Err(error);
         }
+        *own_kind = kind;
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         *current = new;
         storage.delete(File::Lock(old))?;
@@ -570,6 +588,21 @@ mod tests {
         assert!(matches!(lock.shared.refresh(), Err(LockError::Removed)));
         assert_eq!(storage.list(FileKind::Lock).unwrap(), []);
         lock.release().unwrap();
+    }
+
+    #[test]
+    fn an_exclusive_lock_becomes_a_shared_one_without_a_gap() {
+        let (storage, repository, environment) = setup();
+        let lock = acquire(&repository, LockKind::Exclusive, &environment).unwrap();
+        assert!(acquire(&repository, LockKind::Shared, &environment).is_err());
+        lock.share().unwrap();
+        let other = acquire(&repository, LockKind::Shared, &environment).unwrap();
+        assert!(acquire(&repository, LockKind::Exclusive, &environment).is_err());
+        lock.shared.refresh().unwrap();
+        assert!(held(&repository, &environment).unwrap().iter().all(|held| !held.lock.exclusive));
+        other.release().unwrap();
+        lock.release().unwrap();
+        assert_eq!(storage.list(FileKind::Lock).unwrap(), []);
     }
 
     #[test]

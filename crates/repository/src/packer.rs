@@ -64,7 +64,7 @@ const DATA_BUFFERS: usize = OPEN_PACKS + 1;
 const PACK_SLACK_BYTES: usize = CHUNK_BYTES_MAX + (1 << 20);
 
 /// Blobs of an index file, as in restic.
-const INDEX_BLOBS_MAX: usize = 50_000;
+pub(crate) const INDEX_BLOBS_MAX: usize = 50_000;
 
 /// How long blobs wait for an index file, as in restic.
 const INDEX_AGE_MAX: Duration = Duration::from_secs(10 * 60);
@@ -341,6 +341,12 @@ impl<'a> PackWriter<'a> {
     #[must_use]
     pub fn claim(&self, kind: BlobKind, id: BlobId) -> bool {
         !self.known.contains(kind, id) && lock(&self.pending).insert((kind, id))
+    }
+
+    /// Whether a blob that is to be written anew has to be written by the caller, be it there or
+    /// not.
+    pub(crate) fn claim_again(&self, kind: BlobKind, id: BlobId) -> bool {
+        lock(&self.pending).insert((kind, id))
     }
 
     /// A sealer for one thread. Trees are compressed at any level, as restic does.

@@ -314,7 +314,7 @@ impl Repository {
         })
     }
 
-    fn read_index_file(&self, file: File) -> Result<IndexFile, ReadError> {
+    pub(crate) fn read_index_file(&self, file: File) -> Result<IndexFile, ReadError> {
         let index: IndexFile = self.read_unpacked(file)?;
         index.validated().map_err(|source| ReadError::damaged(file, source))
     }
@@ -405,6 +405,11 @@ impl IndexedRepository {
     #[must_use]
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    /// The index, to add to it; none while somebody else holds it too.
+    pub(crate) fn index_mut(&mut self) -> Option<&mut Index> {
+        Arc::get_mut(&mut self.index)
     }
 
     /// A reader of blobs, for one thread.

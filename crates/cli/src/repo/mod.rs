@@ -10,11 +10,13 @@ mod diff;
 mod dump;
 mod filter;
 mod find;
+mod forget;
 mod init;
 mod key;
 mod ls;
 mod ncdu;
 mod nodes;
+mod prune;
 mod restore;
 mod snapshots;
 mod stats;
@@ -84,6 +86,10 @@ enum Verb {
     Check(check::Args),
     /// Copy snapshots from another repository into this one
     Copy(copy::Args),
+    /// Remove snapshots: by a policy, or by id
+    Forget(Box<forget::Args>),
+    /// Free the space of what no snapshot needs
+    Prune(prune::Args),
     /// Count what snapshots hold
     Stats(stats::Args),
     /// Manage the passwords that open the repository
@@ -107,6 +113,8 @@ pub(crate) fn run(args: Args, output: &Output) -> Outcome {
         Verb::Restore(args) => restore::run(&args, app),
         Verb::Check(args) => check::run(&args, app),
         Verb::Copy(args) => copy::run(&args, app),
+        Verb::Forget(args) => forget::run(&args, app),
+        Verb::Prune(args) => prune::run(&args, app),
         Verb::Stats(args) => stats::run(&args, app),
         Verb::Key(verb) => key::run(&verb, app),
         Verb::Unlock(args) => unlock::run(&args, app),

@@ -178,7 +178,8 @@ fn print_tables(
     app.output.line(counted(total, "snapshot"))
 }
 
-fn group_title(key: &GroupKey) -> String {
+/// What the snapshots of a group share, for people.
+pub(super) fn group_title(key: &GroupKey) -> String {
     let mut parts = Vec::new();
     if !key.hostname.is_empty() {
         parts.push(format!("host [{}]", visible(key.hostname.as_bytes())));

@@ -20,6 +20,7 @@ mod planned;
 mod reading;
 mod repository;
 mod restore;
+mod retention;
 mod sandbox;
 mod state;
 mod together;

@@ -12,5 +12,6 @@ mod hooks;
 mod markers;
 mod partial;
 mod recover;
+mod retention;
 mod stubs;
 mod trust;

@@ -1,7 +1,8 @@
 //! Index files: which blobs lie in which packs, and where.
 //!
 //! All blobs of a pack stand in the same index file. The section `packs_to_delete` is
-//! rustic's: packs that nothing references any more and that wait for their deletion.
+//! rustic's: packs that nothing references any more and that wait for their deletion. restic
+//! reads over it, and drops it when it writes the index anew.
 //!
 //! # Source
 //! restic, `doc/design.rst`, *Indexing*; rustic, `repofile/indexfile.rs`.
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     FormatError,
     pack::{BlobKind, PackedBlob},
+    time::Timestamp,
 };
 use crate::id::{BlobId, PackId};
 
@@ -22,9 +24,25 @@ pub struct IndexFile {
     /// The packs and what they hold.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub packs: Vec<IndexPack>,
-    /// Packs that rustic marked for deletion; never written by Muster.
+    /// Packs that `prune`, or rustic, marked for deletion.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
-    pub packs_to_delete: Vec<IndexPack>,
+    pub packs_to_delete: Vec<MarkedPack>,
+}
+
+/// A pack that waits for its deletion.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkedPack {
+    /// The pack.
+    pub id: PackId,
+    /// Its blobs; none when no index listed the pack when it was marked.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub blobs: Vec<IndexBlob>,
+    /// When it was marked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Timestamp>,
+    /// The size of its file in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
 }
 
 /// One pack and the blobs in it.
@@ -68,14 +86,17 @@ impl IndexFile {
     /// # Errors
     /// Fails at the first blob whose length or position cannot be.
     pub fn validated(self) -> Result<Self, FormatError> {
-        for blob in self.packs.iter().chain(&self.packs_to_delete).flat_map(|pack| &pack.blobs) {
+        let marked = self.packs_to_delete.iter().flat_map(|pack| &pack.blobs);
+        for blob in self.packs.iter().flat_map(|pack| &pack.blobs).chain(marked) {
             PackedBlob::from(*blob).validate()?;
         }
         Ok(self)
     }
 }
 
-fn null_is_empty<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<IndexPack>, D::Error> {
+fn null_is_empty<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Vec<T>, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
@@ -114,6 +135,11 @@ mod tests {
                "time":"2024-01-01T00:00:00Z","size":1}}]}}"#
         );
         let file: IndexFile = serde_json::from_str(&json).unwrap();
-        assert_eq!(file.packs_to_delete[0].blobs[0].uncompressed_length, None);
+        let marked = &file.packs_to_delete[0];
+        assert_eq!(marked.blobs[0].uncompressed_length, None);
+        assert_eq!(
+            (marked.time.map(|time| time.seconds()), marked.size),
+            (Some(1_704_067_200), Some(1))
+        );
     }
 }

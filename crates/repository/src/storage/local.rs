@@ -236,6 +236,18 @@ impl<D: Disk> Storage for LocalStorage<D> {
         self.disk.remove(&path).map_err(|error| StorageError::io("delete", path.display(), error))
     }
 
+    fn settle(&self, kind: FileKind) -> Result<(), StorageError> {
+        let folder = self.root.join(kind.folder());
+        // Packs are settled by nobody: one that comes back is an orphan and harms nobody.
+        match kind {
+            FileKind::Config | FileKind::Pack => Ok(()),
+            _ => self
+                .disk
+                .sync_dir(&folder)
+                .map_err(|error| StorageError::io("settle", folder.display(), error)),
+        }
+    }
+
     fn local_folder(&self) -> Option<&Path> {
         Some(&self.root)
     }

@@ -213,11 +213,21 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Fails with [`StorageProblem::AlreadyExists`] and leaves the other file alone.
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError>;
 
-    /// Deletes a file. It may come back after a power failure right afterwards.
+    /// Deletes a file. It may come back after a power failure, until [`Storage::settle`].
     ///
     /// # Errors
     /// Fails with [`StorageProblem::NotFound`] when there is no such file.
     fn delete(&self, file: File) -> Result<(), StorageError>;
+
+    /// Makes deletions of files of a kind durable: those that returned before will not come back.
+    /// Does nothing where a deletion is durable when it returns. Whoever wraps a store passes
+    /// this on.
+    ///
+    /// # Errors
+    /// Fails when the store cannot tell.
+    fn settle(&self, _kind: FileKind) -> Result<(), StorageError> {
+        Ok(())
+    }
 
     /// How long a listing may lag behind a `put`; zero where it never does.
     fn listing_lag(&self) -> Duration {

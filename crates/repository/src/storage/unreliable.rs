@@ -124,6 +124,11 @@ impl<S: Storage> Storage for Unreliable<S> {
         self.inner.delete(file)
     }
 
+    fn settle(&self, kind: FileKind) -> Result<(), StorageError> {
+        self.misbehave("settle", kind.folder())?;
+        self.inner.settle(kind)
+    }
+
     fn local_folder(&self) -> Option<&Path> {
         self.inner.local_folder()
     }

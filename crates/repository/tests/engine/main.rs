@@ -15,6 +15,7 @@ mod hostile;
 mod interop;
 mod oracles;
 mod properties;
+mod prune;
 mod reading;
 mod restore;
 mod stand_in;

@@ -1,0 +1,63 @@
+//! A plan's `keep`, applied: what drills proved stays.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use muster_model::Verdict;
+use muster_operations::{points, retention::apply_keep};
+use muster_repository::run::Run;
+
+use crate::common::{Shop, records};
+
+const LINE: &str = "every: 2m, to: near, copy: [far]}";
+
+/// The times of the points of the database that are in a repository.
+fn there(workspace: &muster_operations::workspace::Workspace, name: &str) -> BTreeSet<String> {
+    let points = points::list(workspace, Some("orders")).unwrap().points;
+    let of_database = points.into_iter().filter(|point| point.data == "db");
+    of_database
+        .filter(|point| point.copies.iter().any(|copy| copy.repository == name))
+        .map(|point| point.id)
+        .collect()
+}
+
+#[test]
+fn after_sixty_days_without_backups_the_last_proven_point_is_still_there() {
+    let keep = "every: 2m, to: near, copy: [far], keep: {last: 1}}";
+    let shop = Shop::with("keep-proven", &[(LINE, keep)]);
+    let workspace = shop.protected();
+    let proven = there(&workspace, "far");
+    assert_eq!(proven.len(), 1);
+    shop.check(&workspace, Verdict::Pass, "");
+    for _ in 0..3 {
+        for report in shop.back_up(&workspace) {
+            assert!(report.is_complete(), "{report:#?}");
+        }
+    }
+    let all = there(&workspace, "far");
+    assert!(all.len() >= 4, "{all:?}");
+
+    let later = Timestamp::now() + SignedDuration::from_hours(60 * 24);
+    for _ in 0..2 {
+        let applied = apply_keep(&workspace, "far", later, &Run::new()).unwrap();
+        assert_eq!(applied.len(), 2, "{applied:#?}");
+        let kept = there(&workspace, "far");
+        assert!(kept.len() == 2 && kept.is_superset(&proven), "{kept:?} of {all:?}");
+    }
+    // Nothing was applied to the other repository, and nothing that is left was harmed.
+    assert!(there(&workspace, "near").len() >= 4);
+    shop.check(&workspace, Verdict::Pass, "");
+    assert!(!records(&workspace, &["drill-ended"]).is_empty());
+}
+
+#[test]
+fn a_line_without_keep_keeps_everything() {
+    let shop = Shop::open("keep-all");
+    let workspace = shop.protected();
+    for report in shop.back_up(&workspace) {
+        assert!(report.is_complete(), "{report:#?}");
+    }
+    let all = there(&workspace, "near");
+    let applied = apply_keep(&workspace, "near", Timestamp::now(), &Run::new()).unwrap();
+    assert!(applied.is_empty() && there(&workspace, "near") == all, "{all:?}");
+}

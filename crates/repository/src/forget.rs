@@ -1,0 +1,131 @@
+//! Forget: removes snapshots, and only those that were shown.
+//!
+//! Which ones is decided elsewhere (`control`, by a policy; or a person, by ids). Here stands what
+//! no policy knows: which tags protect a snapshot, which make it unsound, and how snapshots go: all
+//! that was relied upon when the proposal was made must still be there, and what is deleted stays
+//! deleted. Their data stays until `prune`.
+
+use std::collections::HashSet;
+
+use muster_model::{Class, Fault};
+use thiserror::Error;
+
+use crate::{
+    backup::{PARTIAL_TAG, SUSPECT_TAG},
+    format::snapshot::Snapshot,
+    id::SnapshotId,
+    lock::Lock,
+    repository::Repository,
+    run::{Cancelled, Run},
+    storage::{File, FileKind, StorageError, StorageProblem},
+};
+
+/// Tag of a snapshot that nobody may remove: a legal hold.
+pub const HOLD_TAG: &str = "muster:hold";
+
+/// Tag of a snapshot whose recovery was proven. The newest of each group is never removed.
+pub const PROVEN_TAG: &str = "muster:proven";
+
+/// Why a snapshot is not to be relied upon, if so.
+#[must_use]
+pub fn unsound(snapshot: &Snapshot) -> Option<&'static str> {
+    let has = |tag: &str| snapshot.tags.iter().any(|own| own == tag);
+    match (has(SUSPECT_TAG), has(PARTIAL_TAG)) {
+        (true, _) => Some("suspect"),
+        (_, true) => Some("partial"),
+        _ => None,
+    }
+}
+
+/// Whether a snapshot has a tag.
+#[must_use]
+pub fn has_tag(snapshot: &Snapshot, tag: &str) -> bool {
+    snapshot.tags.iter().any(|own| own == tag)
+}
+
+/// What was removed, and what could not be.
+#[derive(Debug, Default)]
+#[must_use = "some snapshots may have stayed"]
+pub struct ForgetReport {
+    /// Snapshots that are gone now.
+    pub removed: Vec<SnapshotId>,
+    /// Those that could not be deleted, and why.
+    pub failed: Vec<(SnapshotId, StorageError)>,
+}
+
+/// Removes the snapshots `remove`, provided that all of `relied_upon` are still there: those whose
+/// being there was a reason to remove the others. `_lock` is held exclusively, as proof.
+///
+/// # Errors
+/// Fails, before anything is removed, when one that was relied upon is gone, when the store cannot
+/// be listed, or the lock is lost; also when deletions cannot be made durable.
+pub fn forget(
+    repository: &Repository,
+    _lock: &Lock,
+    remove: &[SnapshotId],
+    relied_upon: &[SnapshotId],
+    run: &Run,
+) -> Result<ForgetReport, ForgetError> {
+    let there: HashSet<SnapshotId> = repository.snapshot_ids()?.into_iter().collect();
+    if let Some(gone) = relied_upon.iter().find(|id| !there.contains(id)) {
+        return Err(ForgetError::Changed { gone: *gone });
+    }
+    let mut report = ForgetReport::default();
+    run.progress.add_total(remove.len() as u64, 0);
+    run.progress.total_is_known();
+    for id in remove {
+        run.cancel.check_condition()?;
+        match repository.storage().delete(File::Snapshot(*id)) {
+            Err(error) if error.problem() != StorageProblem::NotFound => {
+                report.failed.push((*id, error));
+            }
+            _ => report.removed.push(*id),
+        }
+        run.progress.add_done(1, 0);
+    }
+    repository.storage().settle(FileKind::Snapshot)?;
+    Ok(report)
+}
+
+/// Snapshots could not be removed.
+#[derive(Debug, Error)]
+pub enum ForgetError {
+    /// Something that the proposal relies upon is gone.
+    #[error("remove snapshots as proposed: {}, which was to be kept, is gone", gone.short())]
+    Changed {
+        /// The snapshot.
+        gone: SnapshotId,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The run was asked to stop, or the lock is lost.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+impl Fault for ForgetError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Changed { .. } => Class::Conflict,
+            Self::Storage(error) => error.class(),
+            Self::Cancelled(error) => error.class(),
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Changed { .. } => "overtaken",
+            Self::Storage(error) => error.code(),
+            Self::Cancelled(error) => error.code(),
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Changed { .. } => Some("nothing was removed; run the command again".to_owned()),
+            Self::Storage(error) => error.help(),
+            Self::Cancelled(error) => error.help(),
+        }
+    }
+}
