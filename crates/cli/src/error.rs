@@ -41,6 +41,10 @@ pub(crate) enum Problem {
     PlanUnwritable,
     /// A file of the repository is not what it should be.
     FileDamaged,
+    /// Packs that no index lists may hold what seems lost.
+    IndexIncomplete,
+    /// A copy that should be kept of what is replaced cannot be written.
+    CopyNotKept,
     /// The result cannot be written.
     OutputFailed,
     /// The reader of standard output went away (`muster … | head`). Nobody is left to tell.
@@ -68,6 +72,8 @@ impl Problem {
             Self::PlanExists => "plan-exists",
             Self::PlanUnwritable => "plan-unwritable",
             Self::FileDamaged => "file-damaged",
+            Self::IndexIncomplete => "index-incomplete",
+            Self::CopyNotKept => "copy-not-kept",
             Self::OutputFailed => "output-failed",
             Self::OutputClosed => "output-closed",
             Self::SignalsUnavailable => "signals-unavailable",
@@ -86,9 +92,10 @@ impl Problem {
             | Self::PasswordFile
             | Self::PasswordCommand
             | Self::ListFile => Class::Input,
-            Self::PlanExists => Class::Conflict,
+            Self::PlanExists | Self::IndexIncomplete => Class::Conflict,
             Self::SourceCommand
             | Self::PlanUnwritable
+            | Self::CopyNotKept
             | Self::OutputFailed
             | Self::OutputClosed
             | Self::SignalsUnavailable => Class::Transient,

@@ -111,13 +111,18 @@ pub mod index;
 pub mod keys;
 pub mod lock;
 pub mod ls;
+pub mod migrate;
 pub mod packer;
+pub mod repair;
 pub mod repository;
 pub mod restore;
+pub mod rewrite;
 pub mod run;
 pub mod select;
 pub mod stats;
 pub mod storage;
+pub mod supersede;
+pub mod tag;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tree_walk;

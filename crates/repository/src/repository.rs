@@ -314,7 +314,7 @@ impl Repository {
         })
     }
 
-    fn read_index_file(&self, file: File) -> Result<IndexFile, ReadError> {
+    pub(crate) fn read_index_file(&self, file: File) -> Result<IndexFile, ReadError> {
         let index: IndexFile = self.read_unpacked(file)?;
         index.validated().map_err(|source| ReadError::damaged(file, source))
     }

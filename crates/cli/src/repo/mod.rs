@@ -13,11 +13,15 @@ mod find;
 mod init;
 mod key;
 mod ls;
+mod migrate;
 mod ncdu;
 mod nodes;
+mod repair;
 mod restore;
+mod rewrite;
 mod snapshots;
 mod stats;
+mod tag;
 mod unlock;
 
 use std::path::Path;
@@ -86,6 +90,15 @@ enum Verb {
     Copy(copy::Args),
     /// Count what snapshots hold
     Stats(stats::Args),
+    /// Change the tags of snapshots
+    Tag(tag::Args),
+    /// Write snapshots anew without some files, or under another host or time
+    Rewrite(rewrite::Args),
+    /// Mend a damaged repository with what is left in it
+    #[command(subcommand)]
+    Repair(repair::Verb),
+    /// Bring a repository to a newer version of the format
+    Migrate(migrate::Args),
     /// Manage the passwords that open the repository
     #[command(subcommand)]
     Key(key::Verb),
@@ -108,6 +121,10 @@ pub(crate) fn run(args: Args, output: &Output) -> Outcome {
         Verb::Check(args) => check::run(&args, app),
         Verb::Copy(args) => copy::run(&args, app),
         Verb::Stats(args) => stats::run(&args, app),
+        Verb::Tag(args) => tag::run(&args, app),
+        Verb::Rewrite(args) => rewrite::run(&args, app),
+        Verb::Repair(verb) => repair::run(&verb, app),
+        Verb::Migrate(args) => migrate::run(&args, app),
         Verb::Key(verb) => key::run(&verb, app),
         Verb::Unlock(args) => unlock::run(&args, app),
     }

@@ -63,7 +63,9 @@ mod trees;
 use muster_model::{Class, Fault};
 use thiserror::Error;
 
+pub(crate) use parallel::{each_on_threads, thread_count};
 pub use report::{CheckReport, Counts, Damage, Hint, Problem, Subject};
+pub(crate) use structure::{fit, read_header_of};
 pub use subset::{ReadData, UnknownSubset};
 
 use crate::{
