@@ -43,6 +43,8 @@ pub(crate) enum Problem {
     FileDamaged,
     /// Packs that no index lists may hold what seems lost.
     IndexIncomplete,
+    /// The repository cannot be mounted.
+    MountFailed,
     /// A copy that should be kept of what is replaced cannot be written.
     CopyNotKept,
     /// The result cannot be written.
@@ -73,6 +75,7 @@ impl Problem {
             Self::PlanUnwritable => "plan-unwritable",
             Self::FileDamaged => "file-damaged",
             Self::IndexIncomplete => "index-incomplete",
+            Self::MountFailed => "mount-failed",
             Self::CopyNotKept => "copy-not-kept",
             Self::OutputFailed => "output-failed",
             Self::OutputClosed => "output-closed",
@@ -96,6 +99,7 @@ impl Problem {
             Self::SourceCommand
             | Self::PlanUnwritable
             | Self::CopyNotKept
+            | Self::MountFailed
             | Self::OutputFailed
             | Self::OutputClosed
             | Self::SignalsUnavailable => Class::Transient,

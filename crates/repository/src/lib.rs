@@ -104,6 +104,7 @@ pub mod diff;
 pub mod dump;
 pub mod environment;
 pub mod exclude;
+pub mod file_system;
 pub mod find;
 pub mod format;
 pub mod id;

@@ -14,6 +14,7 @@ mod init;
 mod key;
 mod ls;
 mod migrate;
+mod mount;
 mod ncdu;
 mod nodes;
 mod repair;
@@ -84,6 +85,8 @@ enum Verb {
     Dump(dump::Args),
     /// Bring files back
     Restore(restore::Args),
+    /// Show snapshots as folders, until Ctrl-C
+    Mount(mount::Args),
     /// Look for damage
     Check(check::Args),
     /// Copy snapshots from another repository into this one
@@ -118,6 +121,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Outcome {
         Verb::Diff(args) => diff::run(&args, app),
         Verb::Dump(args) => dump::run(&args, app),
         Verb::Restore(args) => restore::run(&args, app),
+        Verb::Mount(args) => mount::run(&args, app),
         Verb::Check(args) => check::run(&args, app),
         Verb::Copy(args) => copy::run(&args, app),
         Verb::Stats(args) => stats::run(&args, app),

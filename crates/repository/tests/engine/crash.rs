@@ -37,7 +37,7 @@ use crate::common::{PASSWORD, backup as back_up, init_at, open_at, source_tree};
 
 /// A change to the disk. Paths are relative to the repository.
 #[derive(Debug, Clone)]
-enum Change {
+pub(crate) enum Change {
     CreateDir(PathBuf),
     Write(PathBuf, Vec<u8>),
     SyncFile(PathBuf),
@@ -48,9 +48,9 @@ enum Change {
 
 /// Does everything for real and keeps a record.
 #[derive(Debug, Clone)]
-struct RecordingDisk {
-    root: PathBuf,
-    record: Arc<Mutex<Vec<Change>>>,
+pub(crate) struct RecordingDisk {
+    pub(crate) root: PathBuf,
+    pub(crate) record: Arc<Mutex<Vec<Change>>>,
 }
 
 impl RecordingDisk {
@@ -100,7 +100,7 @@ impl Disk for RecordingDisk {
 
 /// What a disk keeps of changes that were not synced when the power failed.
 #[derive(Debug, Clone, Copy)]
-enum Kept {
+pub(crate) enum Kept {
     /// All of them: only the process died.
     All,
     /// None: neither content nor names.
@@ -148,7 +148,7 @@ fn coin(seed: u64, n: usize) -> u64 {
 }
 
 /// Builds at `target` what is found after the first `n` changes to `base`.
-fn crash(base: &Path, changes: &[Change], n: usize, kept: Kept, target: &Path) {
+pub(crate) fn crash(base: &Path, changes: &[Change], n: usize, kept: Kept, target: &Path) {
     copy_folder(base, target);
     let done = &changes[..n];
     let folder = |path: &Path| path.parent().unwrap().to_path_buf();
@@ -190,7 +190,7 @@ fn crash(base: &Path, changes: &[Change], n: usize, kept: Kept, target: &Path) {
 }
 
 /// Copies a repository; its files never change, so links will do.
-fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -202,11 +202,11 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     (0..length).map(|n| coin(seed, n).to_le_bytes()[0]).collect()
 }
 
-fn options(source: &Path) -> BackupOptions {
+pub(crate) fn options(source: &Path) -> BackupOptions {
     let mut options = BackupOptions::new(vec![source.to_path_buf()]);
     // Small packs, so that there are several; every file is read, so that what is stored
     // depends on the repository alone.

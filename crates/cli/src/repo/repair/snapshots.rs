@@ -130,7 +130,7 @@ fn print_one(app: &App<'_>, args: &Args, repaired: &RepairedSnapshot) -> Result<
     }
     let as_what = repaired.new.map_or_else(String::new, |new| format!(", now {}", new.short()));
     let total = usize::try_from(repaired.losses_total).unwrap_or(usize::MAX);
-    app.output.line(format_args!("snapshot {old}{as_what}: {}", counted(total, "loss entry")))?;
+    app.output.line(format_args!("snapshot {old}{as_what}: {}", losses(total)))?;
     let verbose = app.output.verbosity() >= crate::output::Verbosity::Verbose;
     let shown = if verbose { repaired.losses.len() } else { SHOWN };
     for (path, loss) in repaired.losses.iter().take(shown) {
@@ -140,6 +140,13 @@ fn print_one(app: &App<'_>, args: &Args, repaired: &RepairedSnapshot) -> Result<
     match more {
         0 => Ok(()),
         _ => app.output.line(format_args!("  and {more} more")),
+    }
+}
+
+fn losses(number: usize) -> String {
+    match number {
+        1 => "1 loss".to_owned(),
+        _ => format!("{number} losses"),
     }
 }
 

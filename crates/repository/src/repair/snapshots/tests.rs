@@ -165,3 +165,23 @@ fn stopped_at_any_write_it_can_be_run_again() {
         assert!(writes >= 4, "{writes} writes");
     }
 }
+
+/// Sixty trees that unfold into 2^60 files: each is walked once, and the list of losses is bounded.
+#[test]
+fn trees_that_share_one_another_are_walked_once() {
+    use crate::testing::{RepositoryBuilder, dir_node, file_node};
+    let mut builder = RepositoryBuilder::new();
+    let lost = BlobId::of(b"lost");
+    let mut tree = builder.add_tree(vec![file_node(b"f", vec![lost], 4)]);
+    for _ in 0..60 {
+        tree = builder.add_tree(vec![dir_node(b"a", tree), dir_node(b"b", tree)]);
+    }
+    let indexed = builder.finish();
+    let snapshot = serde_json::json!({"time": "2026-01-01T00:00:00Z", "tree": tree});
+    let snapshot: Snapshot = serde_json::from_value(snapshot).unwrap();
+    let readable = vec![(SnapshotId::of(b"any"), snapshot)];
+    let list = SnapshotList { readable, damaged: Vec::new() };
+    let report = repair(&indexed, &list, RepairSnapshotsOptions::default(), &Run::new()).unwrap();
+    let repaired = &report.snapshots[0];
+    assert_eq!((repaired.losses_total, repaired.losses.len()), (1 << 60, 1000));
+}
