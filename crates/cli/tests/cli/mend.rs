@@ -18,16 +18,19 @@ fn tags_are_changed_and_shown() {
     sandbox.run(&["backup", "source", "--tag", "nightly"]).expect(0);
     let before = sandbox.run(&["snapshots", "--json"]).expect(0).json();
     sandbox.run(&["tag"]).expect(2).tells("--set, --add or --remove");
-    sandbox.run(&["tag", "--add", "kept", "--dry-run"]).expect(0).shows("would change the tags of 1");
+    sandbox
+        .run(&["tag", "--add", "kept", "--dry-run"])
+        .expect(0)
+        .shows("would change the tags of 1");
     assert_eq!(sandbox.run(&["snapshots", "--json"]).json(), before);
     let ran = sandbox.run(&["tag", "--json", "--add", "kept", "--remove", "nightly"]).expect(0);
     assert_eq!(ran.last_json()["changed_snapshots"], 1);
     let after = &sandbox.run(&["snapshots", "--json"]).json()[0];
     assert_eq!(after["original"], before[0]["id"]);
-    assert_eq!(after["tags"], json!(["muster:kind=full", "kept"]));
+    assert_eq!(after["tags"], json!(["muster:kind=incremental", "kept"]));
     sandbox.run(&["tag", "--set", "", "latest"]).expect(0);
     let tags = &sandbox.run(&["snapshots", "--json"]).json()[0]["tags"];
-    assert_eq!(*tags, json!(["muster:kind=full"]));
+    assert_eq!(*tags, json!(["muster:kind=incremental"]));
     let ran = sandbox.run(&["tag", "--set", "x", "latest"]).expect(0);
     ran.shows("changed the tags of 1 snapshot");
     assert_eq!(sandbox.locks(), 0);
@@ -55,7 +58,8 @@ fn a_rewritten_snapshot_lacks_what_was_excluded() {
 #[test]
 fn a_damaged_repository_is_mended_step_by_step() {
     let sandbox = Sandbox::new("repair");
-    let noise: String = (0..9000_u64).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    let noise: String =
+        (0..9000_u64).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
     sandbox.write("source/large", &noise);
     sandbox.run(&["backup", "source"]).expect(0);
     let pack = sandbox.data_pack();

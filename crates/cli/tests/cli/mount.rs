@@ -98,7 +98,16 @@ fn snapshots_lie_by_time_id_host_and_tag() {
     for round in ["1", "2"] {
         sandbox.write("source/a.txt", round);
         sandbox
-            .run(&["backup", "source", "--host", "web", "--tag", "a/b", "--time", &format!("2026-01-0{round} 12:00:00")])
+            .run(&[
+                "backup",
+                "source",
+                "--host",
+                "web",
+                "--tag",
+                "a/b",
+                "--time",
+                &format!("2026-01-0{round} 12:00:00"),
+            ])
             .expect(0);
     }
     let mount = Mount::new(&sandbox);
@@ -123,7 +132,8 @@ fn a_damaged_file_gives_an_error_and_the_rest_is_read() {
         return;
     }
     let sandbox = Sandbox::new("mount-damaged");
-    let noise: String = (0..200_000_u64).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    let noise: String =
+        (0..200_000_u64).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
     sandbox.write("source/large", &noise);
     sandbox.run(&["backup", "source/large"]).expect(0);
     sandbox.write("source/other", "whole");

@@ -131,7 +131,9 @@ fn examine(
         Err(error) if error.problem() == StorageProblem::NotFound => None,
         Err(error) => return Err(error.into()),
     };
-    let listed = repository.index().pack_blobs(&pack);
+    let mut listed = repository.index().pack_blobs(&pack);
+    listed.sort_by_key(|blob| blob.offset);
+    listed.dedup();
     let header = match bytes {
         Some(bytes) => tolerate(read_header_of(repository, pack, bytes))?,
         None => None,
@@ -140,8 +142,14 @@ fn examine(
         None => Some("it is missing".to_owned()),
         Some(bytes) => file_problem(storage, pack, bytes, run)?,
     };
-    let problem =
-        problem.or_else(|| header.is_none().then(|| "its header cannot be read".to_owned()));
+    let header_problem = match &header {
+        None => Some("its header cannot be read".to_owned()),
+        Some(header) if !listed.is_empty() && *header != listed => {
+            Some("its header lists other blobs than the index".to_owned())
+        }
+        Some(_) => None,
+    };
+    let problem = problem.or(header_problem);
     let mut finding = PackFinding { pack, bytes, problem, sound: Vec::new(), lost: Vec::new() };
     let mut plaintext = Vec::new();
     let mut done = HashMap::<(BlobKind, BlobId), bool, RandomState>::default();

@@ -14,6 +14,7 @@
 use std::{collections::HashMap, rc::Rc, vec};
 
 use foldhash::fast::RandomState;
+use serde_json::Value;
 
 use crate::{
     format::{
@@ -104,6 +105,9 @@ pub(crate) struct TreeRewriter<'w, R: Rule> {
     /// The rule.
     pub(crate) rule: R,
 }
+
+/// A folder's entry in the one above, and what became of the folder.
+type Done<N> = (Option<Node>, Rewritten<N>);
 
 /// A folder on the way.
 struct Frame<N> {
@@ -215,14 +219,13 @@ impl<'w, R: Rule> TreeRewriter<'w, R> {
     }
 
     /// Opens a folder; gives what became of it at once when that is known, or it cannot be read.
-    #[expect(clippy::type_complexity, reason = "an entry and what became of it")]
     fn enter(
         &mut self,
         tree: BlobId,
         entry: Option<Node>,
         path: &[u8],
         open: &mut Vec<Frame<R::Note>>,
-    ) -> Result<Option<(Option<Node>, Rewritten<R::Note>)>, ChangeError> {
+    ) -> Result<Option<Done<R::Note>>, ChangeError> {
         let key = (tree, R::BY_PATH.then(|| BlobId::of(path)));
         if let Some(known) = self.known.get(&key) {
             return Ok(Some((entry, known.clone())));
@@ -264,11 +267,7 @@ impl<'w, R: Rule> TreeRewriter<'w, R> {
         }
     }
 
-    fn finish(
-        &mut self,
-        frame: Frame<R::Note>,
-        path: &[u8],
-    ) -> Result<(Option<Node>, Rewritten<R::Note>), ChangeError> {
+    fn finish(&mut self, frame: Frame<R::Note>, path: &[u8]) -> Result<Done<R::Note>, ChangeError> {
         let Frame { tree, key, entry, kept, changed, totals, notes, notes_total, .. } = frame;
         let tree = match changed {
             false => tree,
@@ -294,13 +293,16 @@ impl<'w, R: Rule> TreeRewriter<'w, R> {
     fn is_understood(&mut self, tree: BlobId) -> Result<bool, ChangeError> {
         let mut plaintext = Vec::new();
         self.reader.read(BlobKind::Tree, tree, &mut plaintext)?;
-        let json = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes);
         let mut writer = TreeWriter::new();
         for node in &self.reader.tree(tree)?.nodes {
             writer.push(node).map_err(crate::packer::WriteError::from)?;
         }
         let again = writer.finish();
-        Ok(again == plaintext || json(&again).ok() == json(&plaintext).ok())
+        if again == plaintext {
+            return Ok(true);
+        }
+        let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or_default();
+        Ok(says_all_of(&json(&again), &json(&plaintext)))
     }
 
     fn store(&mut self, plaintext: &[u8]) -> Result<BlobId, ChangeError> {
@@ -310,6 +312,32 @@ impl<'w, R: Rule> TreeRewriter<'w, R> {
             self.writer.add(BlobKind::Tree, id, plaintext.len() as u64, sealed)?;
         }
         Ok(id)
+    }
+}
+
+/// Whether everything that `before` says stands in `after`, too. What is left out when it is empty
+/// or zero may be missing on either side.
+fn says_all_of(after: &Value, before: &Value) -> bool {
+    match (after, before) {
+        (Value::Object(after), Value::Object(before)) => before.iter().all(|(key, value)| {
+            after.get(key).map_or_else(|| is_nothing(value), |after| says_all_of(after, value))
+        }),
+        (Value::Array(after), Value::Array(before)) => {
+            after.len() == before.len()
+                && after.iter().zip(before).all(|(after, before)| says_all_of(after, before))
+        }
+        (after, before) => after == before || (is_nothing(after) && is_nothing(before)),
+    }
+}
+
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_u64() == Some(0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
     }
 }
 

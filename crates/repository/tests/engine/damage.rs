@@ -393,14 +393,19 @@ fn judge(base: &Base, target: Target, harm: Harm) -> anyhow::Result<Option<Outco
         let report = check(&repository, &CheckOptions { read_data }, &Run::new())?;
         if !report.is_clean() {
             let outcome = reported(&report, found_by, base.pair(target));
-            return Ok(Some(mended(base, &repository, outcome)?));
+            return Ok(Some(mended(base, &repository, (target, harm), outcome)?));
         }
     }
     Ok(None)
 }
 
 /// Runs the repairs and sees what they came to.
-fn mended(base: &Base, repository: &Repository, outcome: Outcome) -> anyhow::Result<Outcome> {
+fn mended(
+    base: &Base,
+    repository: &Repository,
+    (target, harm): (Target, Harm),
+    outcome: Outcome,
+) -> anyhow::Result<Outcome> {
     let steps = mend(repository)?;
     let password = PASSWORD.as_bytes();
     let repository = Repository::open(repository.storage().clone(), password, None)?;
@@ -408,7 +413,13 @@ fn mended(base: &Base, repository: &Repository, outcome: Outcome) -> anyhow::Res
     assert!(report.is_clean(), "{:?} {}: {:#?}", outcome.code, outcome.names, report.damages);
     let [first, second] = base.snapshots.each_ref().map(|parts| parts.id);
     let left = (left_of(&repository, second)?, left_of(&repository, first)?);
+    // Which of the trees lies where in its pack is left to chance, and so is which one is hit.
+    let hits_any_tree =
+        target == Target::TreePack && matches!(harm, Harm::Truncated | Harm::Flipped);
     let left = match left {
+        (Left::Part | Left::Nothing, Left::Whole) if hits_any_tree => {
+            "its own without the folders that were hit, the other whole"
+        }
         (Left::Whole, Left::Whole) => "everything",
         (Left::Part, Left::Whole) => "its own in part, the other whole",
         (Left::Nothing, Left::Whole) => "the other, whole",

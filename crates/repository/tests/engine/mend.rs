@@ -46,8 +46,11 @@ pub(crate) fn mend(repository: &Repository) -> anyhow::Result<Vec<&'static str>>
         steps.push("unlock --remove-all");
     }
     mend_keys(repository, &report, &environment, &mut steps)?;
-    if repository.load_index(&run).is_err() {
-        mend_index(repository, &run, &mut steps)?;
+    // Without an index file nobody knows which packs to look at.
+    let proposal = index::propose(repository, RepairIndexOptions::default(), &run)?;
+    if !proposal.damaged.is_empty() || !proposal.added.is_empty() {
+        index::apply(repository, proposal, &run)?;
+        steps.push("repair index");
     }
     let broken: Vec<PackId> = check_all(repository)?.broken_packs().collect();
     let indexed = repository.load_index(&run)?;

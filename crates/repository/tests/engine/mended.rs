@@ -9,7 +9,6 @@ use std::{
 
 use anyhow::Context as _;
 use muster_repository::{
-    check::{CheckOptions, check},
     exclude::Patterns,
     format::config::Version,
     id::{PackId, SnapshotId},
@@ -150,8 +149,7 @@ fn power_fails(
     let changes = record.lock().unwrap().clone();
     assert!(changes.len() > 3, "{} changes", changes.len());
     let affected = |repository: &Repository| -> anyhow::Result<BTreeSet<SnapshotId>> {
-        let report = check(repository, &CheckOptions::default(), &Run::new())?;
-        Ok(report.affected_snapshots().into_iter().collect())
+        Ok(check_all(repository)?.affected_snapshots().into_iter().collect())
     };
     let before = affected(&open_at(base)?)?;
     let old: BTreeSet<_> = open_at(base)?.snapshot_ids()?.into_iter().collect();

@@ -17,6 +17,7 @@ use crate::{
 
 /// Arguments of `repair index`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Read the headers of all packs, also where the index seems right
     #[arg(long)]
@@ -25,6 +26,13 @@ pub(crate) struct Args {
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
+
+const EXAMPLES: &str = "Packs that are cut short stay in the index until 'repair packs' has salvaged them; the exit code
+is 5 then.
+
+Examples:
+  muster repo repair index --dry-run
+  muster repo repair index";
 
 /// How many packs of a sort are named without -v.
 const SHOWN: usize = 5;

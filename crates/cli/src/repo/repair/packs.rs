@@ -20,6 +20,7 @@ use crate::{
 
 /// Arguments of `repair packs`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Packs, by their whole ids, as 'muster repo check --read-data' names them
     #[arg(value_name = "ID", required = true, value_parser = pack)]
@@ -34,6 +35,11 @@ pub(crate) struct Args {
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
+
+const EXAMPLES: &str = "Examples:
+  muster repo repair packs 88bd4569e3b9e5a8d31f6c0f4a6ffcf3c1f3b07d9bd3ac0cb3e8a4d5f11c2b7a
+  muster repo repair packs --keep-in /mnt/elsewhere $(muster repo check --read-data --json |
+    jq -r '.broken_packs[]')";
 
 fn pack(text: &str) -> Result<PackId, &'static str> {
     let name = text.rsplit_once('/').map_or(text, |(_, name)| name);

@@ -24,6 +24,7 @@ use crate::{
 
 /// Arguments of `repair snapshots`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Snapshots: ids, beginnings of ids, or 'latest'; none means all that the filter lets through
     #[arg(value_name = "SNAPSHOT")]
@@ -37,6 +38,13 @@ pub(crate) struct Args {
     #[command(flatten)]
     filter: FilterArgs,
 }
+
+const EXAMPLES: &str =
+    "Repair packs and index first, and make a full backup: what it stores again is not lost.
+
+Examples:
+  muster repo repair snapshots --dry-run -v
+  muster repo repair snapshots --forget";
 
 /// Losses of a snapshot that are listed without -v.
 const SHOWN: usize = 20;
