@@ -303,7 +303,7 @@ fn a_backup_after_the_repair_mends_what_is_still_at_its_source() -> anyhow::Resu
     let damaged = damage_badly(&path)?;
     repair_packs(&sandbox.open()?, &damaged)?;
     assert!(!check_all(&sandbox.open()?)?.is_clean());
-    backup(&sandbox.open()?, options(&source))?;
+    let _report = backup(&sandbox.open()?, options(&source))?;
     assert_clean(&sandbox.open()?);
     for id in made {
         assert_eq!(left_of(&sandbox.open()?, id)?, Left::Whole);
