@@ -45,6 +45,12 @@ pub(crate) enum Problem {
     NothingKept,
     /// A file of the repository is not what it should be.
     FileDamaged,
+    /// Packs that no index lists may hold what seems lost.
+    IndexIncomplete,
+    /// The repository cannot be mounted.
+    MountFailed,
+    /// A copy that should be kept of what is replaced cannot be written.
+    CopyNotKept,
     /// The result cannot be written.
     OutputFailed,
     /// The reader of standard output went away (`muster … | head`). Nobody is left to tell.
@@ -74,6 +80,9 @@ impl Problem {
             Self::SnapshotProtected => "snapshot-protected",
             Self::NothingKept => "nothing-kept",
             Self::FileDamaged => "file-damaged",
+            Self::IndexIncomplete => "index-incomplete",
+            Self::MountFailed => "mount-failed",
+            Self::CopyNotKept => "copy-not-kept",
             Self::OutputFailed => "output-failed",
             Self::OutputClosed => "output-closed",
             Self::SignalsUnavailable => "signals-unavailable",
@@ -92,10 +101,12 @@ impl Problem {
             | Self::PasswordFile
             | Self::PasswordCommand
             | Self::ListFile => Class::Input,
-            Self::PlanExists => Class::Conflict,
+            Self::PlanExists | Self::IndexIncomplete => Class::Conflict,
             Self::SnapshotProtected | Self::NothingKept => Class::Denied,
             Self::SourceCommand
             | Self::PlanUnwritable
+            | Self::CopyNotKept
+            | Self::MountFailed
             | Self::OutputFailed
             | Self::OutputClosed
             | Self::SignalsUnavailable => Class::Transient,

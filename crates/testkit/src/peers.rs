@@ -43,6 +43,7 @@ impl Group {
 const HINTS: &[(&str, Group, &str)] = &[
     ("rustic", Group::Oracles, "cargo install rustic-rs --version 0.11.4 --locked"),
     ("python-oracles", Group::All, "scripts/test-setup.sh makes it in target/python-oracles"),
+    ("fusermount3", Group::All, "apt-get install fuse3"),
     ("setpriv", Group::All, "apt-get install util-linux"),
     ("unshare", Group::All, "apt-get install util-linux"),
     ("setfacl", Group::All, "apt-get install acl"),
@@ -108,6 +109,39 @@ pub fn require(name: &str) -> Option<Peer> {
         }
     };
     Some(Peer::new(program).expect("a scratch folder can be made for a peer's home"))
+}
+
+/// Says whether this process can mount file systems of its own through FUSE, or tells on stderr
+/// that the test is skipped.
+///
+/// # Panics
+///
+/// It cannot, and `MUSTER_TEST_REQUIRE` is `all`.
+pub fn require_fuse() -> bool {
+    let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    let can_mount = may_mount() || find("fusermount3").is_some();
+    if device.is_ok() && can_mount {
+        return true;
+    }
+    let required = env::var("MUSTER_TEST_REQUIRE").unwrap_or_default();
+    match missing("fusermount3", &required) {
+        Missing::Fail(message) => panic!("{message}; or /dev/fuse is not there"),
+        Missing::Skip(message) => {
+            let test = std::thread::current();
+            let name = test.name().unwrap_or("a test");
+            let line = format!("SKIPPED: {name}: {message}, or /dev/fuse is not there\n");
+            std::io::stderr().write_all(line.as_bytes()).ok();
+            false
+        }
+    }
+}
+
+/// Whether the kernel lets this process mount: the bit `CAP_SYS_ADMIN` of its rights.
+fn may_mount() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let rights = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let rights = rights.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    rights.is_some_and(|bits| bits >> 21 & 1 == 1)
 }
 
 /// What to do about a peer that is not there.

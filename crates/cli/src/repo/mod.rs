@@ -14,12 +14,17 @@ mod forget;
 mod init;
 mod key;
 mod ls;
+mod migrate;
+mod mount;
 mod ncdu;
 mod nodes;
 mod prune;
+mod repair;
 mod restore;
+mod rewrite;
 mod snapshots;
 mod stats;
+mod tag;
 mod unlock;
 
 use std::path::Path;
@@ -82,6 +87,8 @@ enum Verb {
     Dump(dump::Args),
     /// Bring files back
     Restore(restore::Args),
+    /// Show snapshots as folders, until Ctrl-C
+    Mount(mount::Args),
     /// Look for damage
     Check(check::Args),
     /// Copy snapshots from another repository into this one
@@ -92,6 +99,15 @@ enum Verb {
     Prune(prune::Args),
     /// Count what snapshots hold
     Stats(stats::Args),
+    /// Change the tags of snapshots
+    Tag(tag::Args),
+    /// Write snapshots anew without some files, or under another host or time
+    Rewrite(rewrite::Args),
+    /// Mend a damaged repository with what is left in it
+    #[command(subcommand)]
+    Repair(repair::Verb),
+    /// Bring a repository to a newer version of the format
+    Migrate(migrate::Args),
     /// Manage the passwords that open the repository
     #[command(subcommand)]
     Key(key::Verb),
@@ -111,11 +127,16 @@ pub(crate) fn run(args: Args, output: &Output) -> Outcome {
         Verb::Diff(args) => diff::run(&args, app),
         Verb::Dump(args) => dump::run(&args, app),
         Verb::Restore(args) => restore::run(&args, app),
+        Verb::Mount(args) => mount::run(&args, app),
         Verb::Check(args) => check::run(&args, app),
         Verb::Copy(args) => copy::run(&args, app),
         Verb::Forget(args) => forget::run(&args, app),
         Verb::Prune(args) => prune::run(&args, app),
         Verb::Stats(args) => stats::run(&args, app),
+        Verb::Tag(args) => tag::run(&args, app),
+        Verb::Rewrite(args) => rewrite::run(&args, app),
+        Verb::Repair(verb) => repair::run(&verb, app),
+        Verb::Migrate(args) => migrate::run(&args, app),
         Verb::Key(verb) => key::run(&verb, app),
         Verb::Unlock(args) => unlock::run(&args, app),
     }

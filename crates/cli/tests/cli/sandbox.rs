@@ -39,15 +39,20 @@ impl Sandbox {
     /// for, so that tests may run many commands.
     pub(crate) fn new(name: &str) -> Self {
         let sandbox = Self::without_repository(name);
-        let storage = Arc::new(LocalStorage::new(sandbox.path("repo")));
-        let options = InitOptions {
-            version: Version::V2,
-            polynomial: None,
-            cost: Cost::FOR_TESTS,
-            author: Environment::detect().author(),
-        };
-        Repository::init(storage, PASSWORD.as_bytes(), options).unwrap();
+        sandbox.init(Version::V2);
         sandbox
+    }
+
+    /// Makes a repository as restic made them before 0.14.
+    pub(crate) fn init_version_1(&self) {
+        self.init(Version::V1);
+    }
+
+    fn init(&self, version: Version) {
+        let storage = Arc::new(LocalStorage::new(self.path("repo")));
+        let author = Environment::detect().author();
+        let options = InitOptions { version, polynomial: None, cost: Cost::FOR_TESTS, author };
+        Repository::init(storage, PASSWORD.as_bytes(), options).unwrap();
     }
 
     /// Makes one without a repository.

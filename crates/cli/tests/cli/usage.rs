@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::sandbox::{Sandbox, run};
 
-const VERBS: [&[&str]; 17] = [
+const VERBS: [&[&str]; 24] = [
     &[],
     &["init"],
     &["backup"],
@@ -18,6 +18,13 @@ const VERBS: [&[&str]; 17] = [
     &["stats"],
     &["copy"],
     &["unlock"],
+    &["mount"],
+    &["tag"],
+    &["rewrite"],
+    &["migrate"],
+    &["repair", "index"],
+    &["repair", "packs"],
+    &["repair", "snapshots"],
     &["key", "add"],
     &["key", "list"],
     &["key", "passwd"],

@@ -66,8 +66,10 @@ use std::time::Instant;
 use muster_model::{Class, Fault};
 use thiserror::Error;
 
+pub(crate) use parallel::{each_on_threads, thread_count};
 pub use report::{CheckReport, Counts, Damage, Hint, Problem, Subject};
 pub use rota::{Rota, Verified};
+pub(crate) use structure::{fit, read_header_of};
 pub use subset::{ReadData, UnknownSubset};
 
 use crate::{

@@ -11,7 +11,7 @@ use crossbeam_channel::bounded;
 use crate::run::{Cancel, Cancelled};
 
 /// How many threads work at once: one for each core.
-pub(super) fn thread_count() -> usize {
+pub(crate) fn thread_count() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
@@ -20,7 +20,7 @@ pub(super) fn thread_count() -> usize {
 ///
 /// # Errors
 /// Fails when a stop is requested; some items are left out then.
-pub(super) fn each_on_threads<S: Send, T: Send, R: Send>(
+pub(crate) fn each_on_threads<S: Send, T: Send, R: Send>(
     states: Vec<S>,
     items: Vec<T>,
     cancel: &Cancel,

@@ -52,7 +52,7 @@ impl CheckReport {
         })
     }
 
-    /// Whether `restic repair index` would bring something back.
+    /// Whether `repair index` would bring something back.
     #[must_use]
     pub fn suggests_repair_index(&self) -> bool {
         self.damages.iter().any(|damage| {
@@ -152,35 +152,36 @@ impl Damage {
     pub fn help(&self) -> &'static str {
         match (self.subject, &self.problem) {
             (_, Problem::PackNotIndexed { .. }) => {
-                "the data is there: 'restic repair index' puts it back into the index, and so \
-                 does the next 'muster repo backup' while nobody else is at work"
+                "the data is there: 'muster repo repair index' puts it back into the index, and \
+                 so does the next 'muster repo backup' while nobody else is at work"
             }
             (Subject::File(File::Lock(_)), _) => {
                 "if nobody works in the repository, run 'muster repo unlock --remove-all'"
             }
             (Subject::File(File::Snapshot(_)), _) => {
                 "bring the file back from a copy of the repository; without one this snapshot \
-                 is lost, and all others are untouched by it"
+                 is lost, and all others are untouched by it. 'muster repo repair snapshots' \
+                 stores it anew if it only lies under a wrong name"
             }
             (Subject::File(File::Key(_)), _) => {
                 "bring the file back from a copy of the repository, or remove it: the data can \
                  be read with another key"
             }
             (Subject::File(File::Index(_)), _) if self.recoverable => {
-                "rebuild the index from the packs with 'restic repair index'"
+                "rebuild the index from the packs with 'muster repo repair index'"
             }
             (_, Problem::HeaderDisagrees { .. } | Problem::ImpossibleLayout { .. })
                 if self.recoverable =>
             {
-                "rebuild the index from the packs with 'restic repair index'"
+                "rebuild the index from the packs with 'muster repo repair index'"
             }
             (_, Problem::Swapped { .. }) => {
-                "its own content may lie under the other name: compare both names with what \
-                 sha256sum says, and rename"
+                "its own content may lie under the other name: 'muster repo repair' finds it \
+                 there (packs by both ids, index, snapshots)"
             }
             (Subject::File(File::Pack(_)), _) if self.recoverable => {
-                "nothing is lost: what it holds can still be read. Bring the file back from a \
-                 copy of the repository"
+                "nothing is lost: what it holds can still be read. 'muster repo repair packs' \
+                 with its id puts it into a new pack"
             }
             (Subject::File(File::Pack(_)), _) if self.snapshots.is_empty() => {
                 "no snapshot that could be read needs it"
@@ -191,9 +192,8 @@ impl Damage {
             }
             _ => {
                 "keep the repository as it is and bring the file back from a copy of it. \
-                 Without a copy, restic's 'repair packs' and 'repair index' take out what \
-                 cannot be read; the next full backup then stores again what is still at its \
-                 source"
+                 Without a copy: 'muster repo repair packs' with its id, 'repair index', a full \
+                 backup, which stores again what is still at its source, 'repair snapshots'"
             }
         }
     }

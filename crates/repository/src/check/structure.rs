@@ -149,7 +149,7 @@ fn is_mixed(blobs: &[PackedBlob]) -> bool {
 }
 
 /// What keeps `blobs`, in order of their offsets, from being all that a file of `bytes` holds.
-fn fit(blobs: &[PackedBlob], bytes: u64) -> Option<Problem> {
+pub(crate) fn fit(blobs: &[PackedBlob], bytes: u64) -> Option<Problem> {
     let mut end = 0;
     for blob in blobs {
         let start = u64::from(blob.offset);
@@ -225,7 +225,9 @@ fn add_unindexed(
         .map(|(&pack, &bytes)| Wanted { pack, bytes })
         .filter(|wanted| !indexed.contains(&wanted.pack))
         .collect();
-    let read = |(): &mut (), wanted: Wanted| (wanted.pack, read_header_of(repository, &wanted));
+    let read = |(): &mut (), wanted: Wanted| {
+        (wanted.pack, read_header_of(repository, wanted.pack, wanted.bytes))
+    };
     each_on_threads(vec![(); thread_count()], packs, &run.cancel, read, |(pack, header)| {
         findings.add_unindexed(pack);
         // One without a header is what an interrupted upload leaves: superfluous, no damage.
@@ -237,9 +239,13 @@ fn add_unindexed(
     Ok(())
 }
 
-/// Reads the header of a pack: once its likely length, and once more if it is longer.
-fn read_header_of(repository: &Repository, wanted: &Wanted) -> Result<Vec<PackedBlob>, ReadError> {
-    let &Wanted { pack, bytes } = wanted;
+/// Reads the header of a pack of `bytes` bytes: once its likely length, and once more if it is
+/// longer.
+pub(crate) fn read_header_of(
+    repository: &Repository,
+    pack: PackId,
+    bytes: u64,
+) -> Result<Vec<PackedBlob>, ReadError> {
     let file = File::Pack(pack);
     let damaged = |source: FormatError| ReadError::Damaged { file, source };
     let read_tail = |span: u64| {

@@ -206,7 +206,7 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     (0..length).map(|n| coin(seed, n).to_le_bytes()[0]).collect()
 }
 
-fn options(source: &Path) -> BackupOptions {
+pub(crate) fn options(source: &Path) -> BackupOptions {
     let mut options = BackupOptions::new(vec![source.to_path_buf()]);
     // Small packs, so that there are several; every file is read, so that what is stored
     // depends on the repository alone.

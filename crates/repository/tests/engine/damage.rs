@@ -23,7 +23,10 @@ use muster_repository::{
     storage::{File, FileKind, memory::MemoryStorage},
 };
 
-use crate::common::{PASSWORD, Sandbox, backup};
+use crate::{
+    common::{PASSWORD, Sandbox, backup},
+    mend::{Left, check_all, left_of, mend},
+};
 
 const DOCUMENT: &str = "docs/reference/damage.md";
 
@@ -31,7 +34,7 @@ const INTRODUCTION: &str = "\
 # Damage: what is found, and by what
 
 Written by `crates/repository/tests/engine/damage.rs`, which makes a repository of two snapshots, \
-damages one file of it at a time, opens it and checks it. `MUSTER_BLESS=1 cargo test -p \
+damages one file of it at a time, opens it, checks it, mends it and checks it again. `MUSTER_BLESS=1 cargo test -p \
 muster-repository --test engine damage` writes this page anew.
 
 \"Found by\" names the cheapest that finds it: opening the repository (every command does), \
@@ -40,9 +43,15 @@ muster-repository --test engine damage` writes this page anew.
 need the file, *both* those which need one of the two that were swapped, *all* that none can be \
 read.
 
+\"Mended by\" are the commands that bring the repository to where `check --read-data` finds nothing, in \
+their order, as the test ran them; *a copy* stands where the file has to come from a copy of the repository. \
+\"Left\" is what can be restored afterwards, read back to the last byte: of the snapshot that needs the file, \
+and of the other one. *In part* means without what the file held, marked with the tag `repaired`; a full \
+backup before `repair snapshots` puts back what is still at its source.
+
 Some losses leave no trace in the format, and are not damage but something that people do on \
 purpose: nothing refers to snapshots, keys and locks. Keep a list of them elsewhere if you \
-there should be.
+need to notice.
 
 ";
 
@@ -362,6 +371,8 @@ struct Outcome {
     names: &'static str,
     snapshots: Vec<SnapshotId>,
     exit: u8,
+    mended_by: String,
+    left: &'static str,
 }
 
 fn judge(base: &Base, target: Target, harm: Harm) -> anyhow::Result<Option<Outcome>> {
@@ -381,10 +392,42 @@ fn judge(base: &Base, target: Target, harm: Harm) -> anyhow::Result<Option<Outco
     {
         let report = check(&repository, &CheckOptions { read_data }, &Run::new())?;
         if !report.is_clean() {
-            return Ok(Some(reported(&report, found_by, base.pair(target))));
+            let outcome = reported(&report, found_by, base.pair(target));
+            return Ok(Some(mended(base, &repository, (target, harm), outcome)?));
         }
     }
     Ok(None)
+}
+
+/// Runs the repairs and sees what they came to.
+fn mended(
+    base: &Base,
+    repository: &Repository,
+    (target, harm): (Target, Harm),
+    outcome: Outcome,
+) -> anyhow::Result<Outcome> {
+    let steps = mend(repository)?;
+    let password = PASSWORD.as_bytes();
+    let repository = Repository::open(repository.storage().clone(), password, None)?;
+    let report = check_all(&repository)?;
+    assert!(report.is_clean(), "{:?} {}: {:#?}", outcome.code, outcome.names, report.damages);
+    let [first, second] = base.snapshots.each_ref().map(|parts| parts.id);
+    let left = (left_of(&repository, second)?, left_of(&repository, first)?);
+    // Which of the trees lies where in its pack is left to chance, and so is which one is hit.
+    let hits_any_tree =
+        target == Target::TreePack && matches!(harm, Harm::Truncated | Harm::Flipped);
+    let left = match left {
+        (Left::Part | Left::Nothing, Left::Whole) if hits_any_tree => {
+            "its own without the folders that were hit, the other whole"
+        }
+        (Left::Whole, Left::Whole) => "everything",
+        (Left::Part, Left::Whole) => "its own in part, the other whole",
+        (Left::Nothing, Left::Whole) => "the other, whole",
+        (Left::Part, Left::Part) => "both in part",
+        other => panic!("one damage cost more than it could: {other:?}"),
+    };
+    let mended_by = steps.iter().map(|step| format!("`{step}`")).collect::<Vec<_>>().join(", ");
+    Ok(Outcome { mended_by, left, ..outcome })
 }
 
 fn refused(error: &muster_repository::repository::OpenError, file: File) -> Outcome {
@@ -398,6 +441,8 @@ fn refused(error: &muster_repository::repository::OpenError, file: File) -> Outc
         names: if named { "the file" } else { "what is missing" },
         snapshots: Vec::new(),
         exit: 3,
+        mended_by: "a copy".to_owned(),
+        left: "nothing without one",
     }
 }
 
@@ -419,6 +464,8 @@ fn reported(report: &CheckReport, found_by: &'static str, pair: (File, File)) ->
         names: if damage.is_some() { "the file" } else { "the packs that it listed" },
         snapshots: report.affected_snapshots(),
         exit: 3,
+        mended_by: String::new(),
+        left: "",
     }
 }
 
@@ -463,7 +510,7 @@ fn row(base: &Base, target: Target, name: &str, harm: Harm) -> anyhow::Result<St
             _ => "a snapshot that was forgotten",
         };
         return Ok(format!(
-            "| {name} | {harm_text} | not damage: indistinguishable from {same_as} | 0 | – | – | – |\n"
+            "| {name} | {harm_text} | not damage: indistinguishable from {same_as} | 0 | – | – | – | – | – |\n"
         ));
     };
     let snapshots = match outcome.snapshots.len() {
@@ -472,9 +519,10 @@ fn row(base: &Base, target: Target, name: &str, harm: Harm) -> anyhow::Result<St
         1 => "its own",
         _ => "both",
     };
-    let Outcome { found_by, code, names, exit, .. } = outcome;
+    let Outcome { found_by, code, names, exit, mended_by, left, .. } = outcome;
     Ok(format!(
-        "| {name} | {harm_text} | {found_by} | {exit} | `{code}` | {names} | {snapshots} |\n"
+        "| {name} | {harm_text} | {found_by} | {exit} | `{code}` | {names} | {snapshots} | \
+         {mended_by} | {left} |\n"
     ))
 }
 
@@ -483,8 +531,9 @@ fn every_damage_is_found_or_said_to_leave_no_trace() -> anyhow::Result<()> {
     let different_lengths = Base::new([100_000, 120_000])?;
     let same_length = Base::new([100_000, 100_000])?;
     let mut document = INTRODUCTION.to_owned();
-    let header = "| file | damage | found by | exit code | code | names | snapshots |";
-    writeln!(document, "{header}\n|---|---|---|---|---|---|---|")?;
+    let header =
+        "| file | damage | found by | exit code | code | names | snapshots | mended by | left |";
+    writeln!(document, "{header}\n|---|---|---|---|---|---|---|---|---|")?;
     for (target, name) in Target::ALL {
         for harm in Harm::ALL.into_iter().filter(|harm| harm.is_possible(target)) {
             let base = match harm {

@@ -13,6 +13,8 @@ mod fuzz_seeds;
 mod hostile;
 
 mod interop;
+mod mend;
+mod mended;
 mod oracles;
 mod properties;
 mod prune;

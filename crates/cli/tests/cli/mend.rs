@@ -1,0 +1,131 @@
+//! Tags, rewrites, repairs and the upgrade, from the command line.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::sandbox::Sandbox;
+
+fn flip_a_bit_in(path: &std::path::Path) {
+    let mut content = fs::read(path).unwrap();
+    content[60] ^= 1;
+    fs::write(path, content).unwrap();
+}
+
+#[test]
+fn tags_are_changed_and_shown() {
+    let sandbox = Sandbox::new("tag");
+    sandbox.run(&["backup", "source", "--tag", "nightly"]).expect(0);
+    let before = sandbox.run(&["snapshots", "--json"]).expect(0).json();
+    sandbox.run(&["tag"]).expect(2).tells("--set, --add or --remove");
+    sandbox
+        .run(&["tag", "--add", "kept", "--dry-run"])
+        .expect(0)
+        .shows("would change the tags of 1");
+    assert_eq!(sandbox.run(&["snapshots", "--json"]).json(), before);
+    let ran = sandbox.run(&["tag", "--json", "--add", "kept", "--remove", "nightly"]).expect(0);
+    assert_eq!(ran.last_json()["changed_snapshots"], 1);
+    let after = &sandbox.run(&["snapshots", "--json"]).json()[0];
+    assert_eq!(after["original"], before[0]["id"]);
+    assert_eq!(after["tags"], json!(["muster:kind=incremental", "kept"]));
+    sandbox.run(&["tag", "--set", "", "latest"]).expect(0);
+    let tags = &sandbox.run(&["snapshots", "--json"]).json()[0]["tags"];
+    assert_eq!(*tags, json!(["muster:kind=incremental"]));
+    let ran = sandbox.run(&["tag", "--set", "x", "latest"]).expect(0);
+    ran.shows("changed the tags of 1 snapshot");
+    assert_eq!(sandbox.locks(), 0);
+}
+
+#[test]
+fn a_rewritten_snapshot_lacks_what_was_excluded() {
+    let sandbox = Sandbox::new("rewrite");
+    sandbox.run(&["backup", "source"]).expect(0);
+    sandbox.run(&["rewrite"]).expect(2);
+    let ran = sandbox.run(&["rewrite", "--exclude", "b.txt", "--dry-run"]).expect(0);
+    ran.shows("would rewrite 1 snapshot, 0 unchanged");
+    let ran = sandbox.run(&["rewrite", "--iexclude", "B.TXT", "--json"]).expect(0);
+    assert_eq!(ran.last_json()["rewritten"][0]["excluded"], json!(["/source/sub/b.txt"]));
+    sandbox.run(&["ls", "latest", "--tag", "rewrite"]).expect(0);
+    let listed = sandbox.run(&["ls", "latest", "--tag", "rewrite"]).expect(0).stdout;
+    assert!(listed.contains("/source/sub") && !listed.contains("b.txt"), "{listed}");
+    sandbox.run(&["rewrite", "--new-host", "moved", "--forget"]).expect(0);
+    let snapshots = sandbox.run(&["snapshots", "--json"]).json();
+    assert_eq!(snapshots.as_array().unwrap().len(), 2);
+    assert!(snapshots.as_array().unwrap().iter().all(|snapshot| snapshot["hostname"] == "moved"));
+    sandbox.run(&["check", "--read-data"]).expect(0);
+}
+
+#[test]
+fn a_damaged_repository_is_mended_step_by_step() {
+    let sandbox = Sandbox::new("repair");
+    let noise: String =
+        (0..9000_u64).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    sandbox.write("source/large", &noise);
+    sandbox.run(&["backup", "source"]).expect(0);
+    let pack = sandbox.data_pack();
+    flip_a_bit_in(&pack);
+    let report = sandbox.run(&["check", "--read-data", "--json"]).expect(3).json();
+    let id = report["broken_packs"][0].as_str().unwrap().to_owned();
+
+    let ran = sandbox.run(&["repair", "packs", &id, "--dry-run"]).expect(0);
+    ran.shows("nothing was changed");
+    fs::create_dir(sandbox.path("kept")).unwrap();
+    sandbox.run(&["repair", "packs", &id, "--keep-in", "kept"]).expect(0).shows("took 1 pack out");
+    assert!(!pack.exists() && sandbox.path("kept").join(format!("pack-{id}")).exists());
+    sandbox.run(&["repair", "index"]).expect(0).shows("nothing to do");
+    let ran = sandbox.run(&["repair", "snapshots", "--dry-run"]).expect(0);
+    ran.shows("would repair 1 snapshot");
+    let ran = sandbox.run(&["repair", "snapshots", "--json"]).expect(0).json();
+    let losses = ran["repaired"][0]["losses"].as_array().unwrap().clone();
+    assert_eq!(losses.len(), 1, "{losses:?}");
+    assert_eq!(losses[0]["loss"]["what"], "file-parts");
+    sandbox.run(&["snapshots", "--tag", "repaired,muster:partial"]).expect(0);
+    sandbox.run(&["check", "--read-data"]).expect(3);
+    sandbox.run(&["repair", "snapshots", "--forget"]).expect(0).shows("removed 1");
+    sandbox.run(&["check", "--read-data"]).expect(0);
+    sandbox.run(&["restore", "latest", "--target", "back"]).expect(0);
+    assert_eq!(sandbox.locks(), 0);
+}
+
+#[test]
+fn nothing_is_cut_out_while_packs_are_in_no_index() {
+    let sandbox = Sandbox::new("repair-early");
+    sandbox.run(&["backup", "source"]).expect(0);
+    for entry in fs::read_dir(sandbox.path("repo/index")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let ran = sandbox.run(&["repair", "snapshots", "--forget", "--json"]).expect(4);
+    assert_eq!(ran.error()["code"], "index-incomplete");
+    sandbox.run(&["repair", "index"]).expect(0).shows("there and in no index");
+    sandbox.run(&["repair", "snapshots", "--forget"]).expect(0).shows("1 whole");
+    sandbox.run(&["check", "--read-data"]).expect(0);
+}
+
+#[test]
+fn a_repository_of_version_2_has_nothing_to_migrate() {
+    let sandbox = Sandbox::new("migrate");
+    sandbox.run(&["migrate"]).expect(0).shows("nothing to migrate");
+    sandbox.run(&["migrate", "upgrade_repo_v2"]).expect(0).shows("nothing to migrate");
+    sandbox.run(&["migrate", "upgrade_repo_v9"]).expect(2);
+}
+
+#[test]
+fn a_repository_of_version_1_is_upgraded_with_a_copy_of_its_config() {
+    let sandbox = Sandbox::without_repository("migrate-v1");
+    sandbox.init_version_1();
+    sandbox.run(&["backup", "source"]).expect(0);
+    sandbox.run(&["migrate"]).expect(0).shows("can be applied: upgrade_repo_v2");
+    let old = fs::read(sandbox.path("repo/config")).unwrap();
+    sandbox.run(&["migrate", "upgrade_repo_v2", "--dry-run"]).expect(0);
+    assert_eq!(fs::read(sandbox.path("repo/config")).unwrap(), old);
+    sandbox.run(&["migrate", "upgrade_repo_v2"]).expect(0).shows("has version 2 now");
+    let names = fs::read_dir(sandbox.path("")).unwrap().map(|entry| entry.unwrap().path());
+    let copy = names
+        .into_iter()
+        .find(|path| path.file_name().unwrap().to_string_lossy().starts_with("config-v1-"));
+    assert_eq!(fs::read(copy.unwrap()).unwrap(), old);
+    sandbox.run(&["check", "--read-data"]).expect(0);
+    if let Some(restic) = sandbox.restic() {
+        restic.succeed(["check", "--read-data"]).unwrap();
+    }
+}

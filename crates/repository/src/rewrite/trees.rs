@@ -1,0 +1,352 @@
+//! Writing trees anew without some of what is in them.
+//!
+//! A [`Rule`] says of each entry whether it stays, changes or goes, and what is to become of a
+//! folder that cannot be read. Here is the walk: depth first, without recursion, only the folders
+//! between the root and the present one in memory. A folder in which nothing changed keeps its
+//! tree, to the byte, whoever wrote it.
+//!
+//! What became of a tree is remembered, so that snapshots that share it cost nothing more; also
+//! trees that a hostile writer made share one another are walked once. Where the rule goes by
+//! paths, they are shared only at the same path.
+//!
+//! What a rule leaves out is noted with its path, a bounded number for each tree.
+
+use std::{collections::HashMap, rc::Rc, vec};
+
+use foldhash::fast::RandomState;
+use serde_json::Value;
+
+use crate::{
+    format::{
+        FormatError,
+        pack::BlobKind,
+        tree::{Node, NodeKind, Tree, TreeWriter},
+    },
+    id::BlobId,
+    packer::{PackWriter, Sealer},
+    repository::{BlobReader, IndexedRepository, ReadError},
+    run::Run,
+    supersede::ChangeError,
+};
+
+/// The deepest folder that is walked into, as in `tree_walk`.
+const DEPTH_MAX: usize = 16_384;
+
+/// How many notes are kept of a tree and all below it; the rest is counted.
+const NOTES_MAX: usize = 1000;
+
+/// What becomes of an entry.
+pub(crate) enum Fate {
+    /// It stays as it is; a folder is walked into.
+    Stays,
+    /// It changes into this.
+    Becomes(Box<Node>),
+    /// It goes, with all below it.
+    Goes,
+}
+
+/// Says what becomes of entries.
+pub(crate) trait Rule {
+    /// What is noted of something that changes or goes.
+    type Note: Clone;
+
+    /// Whether the fate of an entry depends on its path.
+    const BY_PATH: bool;
+
+    /// Whether a tree may only be written anew when nothing of it is lost that is not
+    /// understood here.
+    const LOSSLESS: bool;
+
+    /// What becomes of the entry at `path`, and what is to be noted of it.
+    fn judge(&mut self, path: &[u8], node: &Node) -> (Fate, Option<Self::Note>);
+
+    /// What is to be noted of a folder that cannot be read and becomes an empty one; an error
+    /// ends the rewriting.
+    fn unreadable(&mut self, tree: BlobId, error: ReadError) -> Result<Self::Note, ReadError>;
+}
+
+/// Files, and the bytes in them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Files of all kinds but folders.
+    pub files: u64,
+    /// Bytes of regular files.
+    pub bytes: u64,
+}
+
+/// What became of a tree. Paths of notes are relative to it.
+pub(crate) struct Rewritten<N> {
+    /// The tree in its place.
+    pub(crate) tree: BlobId,
+    /// What is in it.
+    pub(crate) totals: Totals,
+    /// What was noted.
+    pub(crate) notes: Rc<Vec<(Vec<u8>, N)>>,
+    /// How much was noted, with what is not listed.
+    pub(crate) notes_total: u64,
+    /// Whether the tree itself could not be read.
+    pub(crate) is_unreadable: bool,
+}
+
+impl<N> Clone for Rewritten<N> {
+    fn clone(&self) -> Self {
+        Self { notes: Rc::clone(&self.notes), ..*self }
+    }
+}
+
+/// Rewrites the trees of one repository by one rule.
+pub(crate) struct TreeRewriter<'w, R: Rule> {
+    reader: BlobReader<'w>,
+    writer: &'w PackWriter<'w>,
+    sealer: Sealer<'w>,
+    run: &'w Run,
+    /// By tree, and by the hash of its path where that matters.
+    known: HashMap<(BlobId, Option<BlobId>), Rewritten<R::Note>, RandomState>,
+    /// The rule.
+    pub(crate) rule: R,
+}
+
+/// A folder's entry in the one above, and what became of the folder.
+type Done<N> = (Option<Node>, Rewritten<N>);
+
+/// A folder on the way.
+struct Frame<N> {
+    tree: BlobId,
+    key: (BlobId, Option<BlobId>),
+    /// The folder's entry in the one above; none for the root.
+    entry: Option<Node>,
+    nodes: vec::IntoIter<Node>,
+    kept: Vec<Node>,
+    changed: bool,
+    path_length: usize,
+    totals: Totals,
+    notes: Vec<(Vec<u8>, N)>,
+    notes_total: u64,
+}
+
+impl<N: Clone> Frame<N> {
+    fn note(&mut self, path: Vec<u8>, note: N) {
+        self.notes_total += 1;
+        if self.notes.len() < NOTES_MAX {
+            self.notes.push((path, note));
+        }
+    }
+
+    /// Takes over what became of a folder in this one.
+    fn take(&mut self, mut entry: Node, below: &Rewritten<N>) {
+        self.changed |= entry.subtree != Some(below.tree);
+        for (path, note) in below.notes.iter().take(NOTES_MAX - self.notes.len()) {
+            let path = if path.is_empty() {
+                entry.name.clone()
+            } else {
+                [&entry.name, &b"/"[..], path].concat()
+            };
+            self.notes.push((path, note.clone()));
+        }
+        self.notes_total = self.notes_total.saturating_add(below.notes_total);
+        self.totals.files = self.totals.files.saturating_add(below.totals.files);
+        self.totals.bytes = self.totals.bytes.saturating_add(below.totals.bytes);
+        entry.subtree = Some(below.tree);
+        self.kept.push(entry);
+    }
+
+    fn keep(&mut self, node: Node) {
+        self.totals.files = self.totals.files.saturating_add(1);
+        if node.kind == NodeKind::File {
+            self.totals.bytes = self.totals.bytes.saturating_add(node.size);
+        }
+        self.kept.push(node);
+    }
+}
+
+impl<'w, R: Rule> TreeRewriter<'w, R> {
+    /// A rewriter that reads from `repository` and writes to `writer`.
+    pub(crate) fn new(
+        repository: &'w IndexedRepository,
+        writer: &'w PackWriter<'w>,
+        rule: R,
+        run: &'w Run,
+    ) -> Result<Self, ChangeError> {
+        let sealer = writer.sealer(BlobKind::Tree)?;
+        let reader = repository.blob_reader()?;
+        Ok(Self { reader, writer, sealer, run, known: HashMap::default(), rule })
+    }
+
+    /// Rewrites a snapshot's tree.
+    pub(crate) fn rewrite(&mut self, root: BlobId) -> Result<Rewritten<R::Note>, ChangeError> {
+        let mut path = vec![b'/'];
+        let mut open = Vec::new();
+        let mut done = self.enter(root, None, &path, &mut open)?;
+        loop {
+            self.run.cancel.check()?;
+            if let Some((entry, rewritten)) = done.take() {
+                // The path of a folder that was entered ends with its name and a slash.
+                match (open.last_mut(), entry) {
+                    (Some(above), Some(entry)) => {
+                        path.truncate(above.path_length);
+                        above.take(entry, &rewritten);
+                    }
+                    _ => return Ok(rewritten),
+                }
+            }
+            let Some(frame) = open.last_mut() else { return Err(bug().into()) };
+            let Some(node) = frame.nodes.next() else {
+                let frame = open.pop().expect("the frame that was just looked at");
+                done = Some(self.finish(frame, &path)?);
+                continue;
+            };
+            path.extend_from_slice(&node.name);
+            let (fate, note) = self.rule.judge(&path, &node);
+            if let Some(note) = note {
+                frame.note(node.name.clone(), note);
+            }
+            match (fate, node.kind, node.subtree) {
+                (Fate::Goes, ..) => frame.changed = true,
+                (Fate::Becomes(node), ..) => {
+                    frame.changed = true;
+                    frame.keep(*node);
+                }
+                (Fate::Stays, NodeKind::Dir, Some(subtree)) => {
+                    path.push(b'/');
+                    done = self.enter(subtree, Some(node), &path, &mut open)?;
+                    continue;
+                }
+                (Fate::Stays, ..) => frame.keep(node),
+            }
+            let length = frame.path_length;
+            path.truncate(length);
+        }
+    }
+
+    /// Opens a folder; gives what became of it at once when that is known, or it cannot be read.
+    fn enter(
+        &mut self,
+        tree: BlobId,
+        entry: Option<Node>,
+        path: &[u8],
+        open: &mut Vec<Frame<R::Note>>,
+    ) -> Result<Option<Done<R::Note>>, ChangeError> {
+        let key = (tree, R::BY_PATH.then(|| BlobId::of(path)));
+        if let Some(known) = self.known.get(&key) {
+            return Ok(Some((entry, known.clone())));
+        }
+        let read = match open.len() < DEPTH_MAX {
+            true => self.reader.tree(tree),
+            false => Err(too_deep(tree)),
+        };
+        match read {
+            Ok(Tree { nodes }) => {
+                self.run.progress.add_done(1, 0);
+                open.push(Frame {
+                    tree,
+                    key,
+                    entry,
+                    nodes: nodes.into_iter(),
+                    kept: Vec::new(),
+                    changed: false,
+                    path_length: path.len(),
+                    totals: Totals::default(),
+                    notes: Vec::new(),
+                    notes_total: 0,
+                });
+                Ok(None)
+            }
+            Err(error) => {
+                let note = self.rule.unreadable(tree, error)?;
+                self.run.progress.add_error();
+                let rewritten = Rewritten {
+                    tree: self.store(&TreeWriter::new().finish())?,
+                    totals: Totals::default(),
+                    notes: Rc::new(vec![(Vec::new(), note)]),
+                    notes_total: 1,
+                    is_unreadable: true,
+                };
+                self.known.insert(key, rewritten.clone());
+                Ok(Some((entry, rewritten)))
+            }
+        }
+    }
+
+    fn finish(&mut self, frame: Frame<R::Note>, path: &[u8]) -> Result<Done<R::Note>, ChangeError> {
+        let Frame { tree, key, entry, kept, changed, totals, notes, notes_total, .. } = frame;
+        let tree = match changed {
+            false => tree,
+            true => {
+                if R::LOSSLESS && !self.is_understood(tree)? {
+                    let end = path.len().saturating_sub(1).max(1);
+                    return Err(ChangeError::WouldLose { path: path[..end].to_vec() });
+                }
+                let mut writer = TreeWriter::new();
+                for node in &kept {
+                    writer.push(node).map_err(crate::packer::WriteError::from)?;
+                }
+                self.store(&writer.finish())?
+            }
+        };
+        let rewritten =
+            Rewritten { tree, totals, notes: Rc::new(notes), notes_total, is_unreadable: false };
+        self.known.insert(key, rewritten.clone());
+        Ok((entry, rewritten))
+    }
+
+    /// Whether the tree says the same after it was understood and written again.
+    fn is_understood(&mut self, tree: BlobId) -> Result<bool, ChangeError> {
+        let mut plaintext = Vec::new();
+        self.reader.read(BlobKind::Tree, tree, &mut plaintext)?;
+        let mut writer = TreeWriter::new();
+        for node in &self.reader.tree(tree)?.nodes {
+            writer.push(node).map_err(crate::packer::WriteError::from)?;
+        }
+        let again = writer.finish();
+        if again == plaintext {
+            return Ok(true);
+        }
+        let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or_default();
+        Ok(says_all_of(&json(&again), &json(&plaintext)))
+    }
+
+    fn store(&mut self, plaintext: &[u8]) -> Result<BlobId, ChangeError> {
+        let id = BlobId::of(plaintext);
+        if self.writer.claim(BlobKind::Tree, id) {
+            let sealed = self.sealer.seal(id, plaintext)?;
+            self.writer.add(BlobKind::Tree, id, plaintext.len() as u64, sealed)?;
+        }
+        Ok(id)
+    }
+}
+
+/// Whether everything that `before` says stands in `after`, too. What is left out when it is empty
+/// or zero may be missing on either side.
+fn says_all_of(after: &Value, before: &Value) -> bool {
+    match (after, before) {
+        (Value::Object(after), Value::Object(before)) => before.iter().all(|(key, value)| {
+            after.get(key).map_or_else(|| is_nothing(value), |after| says_all_of(after, value))
+        }),
+        (Value::Array(after), Value::Array(before)) => {
+            after.len() == before.len()
+                && after.iter().zip(before).all(|(after, before)| says_all_of(after, before))
+        }
+        (after, before) => after == before || (is_nothing(after) && is_nothing(before)),
+    }
+}
+
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_u64() == Some(0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+    }
+}
+
+fn too_deep(tree: BlobId) -> ReadError {
+    let source = FormatError::invalid(format!("it lies more than {DEPTH_MAX} folders deep"));
+    ReadError::DamagedBlob { kind: BlobKind::Tree, id: tree, pack: None, source }
+}
+
+/// The loop returns with the root before nothing is open any more.
+fn bug() -> ReadError {
+    ReadError::Decoder(FormatError::invalid("a walk without a root"))
+}
