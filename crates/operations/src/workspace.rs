@@ -99,8 +99,25 @@ impl Workspace {
                 return Err(OperationError::PlanInvalid { path, findings });
             }
         };
+        Self::begin(read, plan, State::open(state)?)
+    }
+
+    /// As [`Workspace::open`], in a state that is open already, for tests that watch it.
+    ///
+    /// # Errors
+    /// As [`Workspace::open`].
+    #[cfg(feature = "testing")]
+    pub fn open_in(plan: &Path, state: State) -> Result<Self, OperationError> {
+        let read = read_plan(plan)?;
+        let plan = read.parsed.plan.clone().ok_or_else(|| OperationError::PlanInvalid {
+            path: plan.to_owned(),
+            findings: read.parsed.findings.clone(),
+        })?;
+        Self::begin(read, plan, state)
+    }
+
+    fn begin(read: ReadPlan, plan: Plan, state: State) -> Result<Self, OperationError> {
         let folder = folder_of(&read.path)?;
-        let state = State::open(state)?;
         let swept = sweep::sweep(&state)?;
         note_revision(&state, &read, &plan)?;
         calendar::note(&state, &plan, Timestamp::now())?;

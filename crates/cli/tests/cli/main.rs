@@ -7,6 +7,7 @@
 
 mod backup;
 mod check;
+mod clock;
 mod demo;
 mod demo_service;
 mod full_disk;
@@ -14,6 +15,7 @@ mod init;
 mod interrupt;
 mod kill;
 mod metadata;
+mod newcomer;
 mod passwords;
 mod plan;
 mod reading;
