@@ -126,10 +126,10 @@ pub(crate) struct RepositoryArgs {
     /// Size of pack files: MiB as in restic, or with a unit; 4 to 128 MiB [default: 16]
     #[arg(long, global = true, value_name = "SIZE", value_parser = pack_bytes)]
     pub(crate) pack_size: Option<u32>,
-    /// Accepted for restic's sake: a local store needs no cache
+    /// Where to keep what can be made again, such as which packs were verified when
     #[arg(long, global = true, value_name = "FOLDER", hide_short_help = true)]
     pub(crate) cache_dir: Option<PathBuf>,
-    /// Accepted for restic's sake: a local store needs no cache
+    /// Keep nothing in the cache folder, and use nothing from it
     #[arg(long, global = true, hide_short_help = true)]
     pub(crate) no_cache: bool,
 }

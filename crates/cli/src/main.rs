@@ -18,6 +18,7 @@
 
 mod app;
 mod args;
+mod cache;
 mod demo;
 mod error;
 mod exit;

@@ -87,6 +87,7 @@ enum Missing {
     Points,
     OldEnough,
     Whole,
+    Plausible,
     Survivors,
 }
 
@@ -107,6 +108,12 @@ fn choose_one(
     candidates.retain(|point| wish.accept_partial || !point.partial);
     if candidates.is_empty() {
         return Err(Missing::Whole);
+    }
+    // Whoever names a point has looked at it.
+    let is_named = |point: &RecoveryPoint| wish.point == Some(point.id.as_str());
+    candidates.retain(|point| !point.suspect || is_named(point));
+    if candidates.is_empty() {
+        return Err(Missing::Plausible);
     }
     candidates.sort_by_key(|point| std::cmp::Reverse(point.data_time));
     let survivor = candidates.into_iter().find_map(|point| {
@@ -156,6 +163,13 @@ impl Missing {
                 code: "only-partial-points",
                 message: format!("every recovery point of {what} left something out"),
                 help: format!("`muster backup {what}` lists what it cannot read"),
+            },
+            Self::Plausible => Blocker {
+                code: "only-suspect-points",
+                message: format!("every recovery point of {what} looks wrong"),
+                help: format!(
+                    "`muster points {service}` lists them; look at one, and name it with `--point`"
+                ),
             },
             Self::Survivors => Blocker {
                 code: "no-surviving-copy",
@@ -209,6 +223,7 @@ mod tests {
             data_time: at(second),
             kind: BackupKind::Full,
             partial: false,
+            suspect: false,
             bytes: None,
             copies: places.iter().map(copy).collect(),
             proof: None,
@@ -266,5 +281,17 @@ mod tests {
         let wish = Wish { accept_partial: true, ..Wish::default() };
         assert!(check(&points, &wish).is_ok());
         assert_eq!(check(&[], &wish), Err(vec!["no-recovery-point"]));
+    }
+
+    #[test]
+    fn a_suspect_point_is_no_choice_unless_named() {
+        let mut points =
+            vec![point("a", "db", 10, &["west/-/-"]), point("b", "db", 20, &["west/-/-"])];
+        points[1].suspect = true;
+        assert_eq!(check(&points, &Wish::default()), Ok(vec!["a@west/-/-".to_owned()]));
+        let named = Wish { point: Some("b"), ..Wish::default() };
+        assert_eq!(check(&points, &named), Ok(vec!["b@west/-/-".to_owned()]));
+        points[0].suspect = true;
+        assert_eq!(check(&points, &Wish::default()), Err(vec!["only-suspect-points"]));
     }
 }

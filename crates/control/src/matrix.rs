@@ -158,7 +158,7 @@ fn exposure(
     for data in question.data {
         let newest = points
             .iter()
-            .filter(|p| p.service == question.service && p.data == *data && !p.partial)
+            .filter(|p| p.service == question.service && p.data == *data && p.is_good())
             .filter(|point| is_provable(point, question, drills))
             .map(|point| point.data_time)
             .max()?;

@@ -52,6 +52,22 @@ pub struct Production {
     pub endpoints: Vec<(String, u16)>,
 }
 
+impl Production {
+    /// The files and folders that exist, without symlinks and with what belongs to them: what is to
+    /// be hidden from a rehearsal.
+    #[must_use]
+    pub fn on_disk(&self) -> Vec<PathBuf> {
+        let sockets = self.endpoints.iter().filter_map(|(host, port)| socket(host, *port));
+        let beside = |path: &PathBuf| SIDECARS.map(|end| with_ending(path, end));
+        let named = self.paths.iter().cloned().chain(sockets);
+        let all = named.flat_map(|path| beside(&path).into_iter().chain([path]));
+        let mut found: Vec<PathBuf> = all.filter_map(|path| fs::canonicalize(path).ok()).collect();
+        found.sort();
+        found.dedup();
+        found
+    }
+}
+
 /// Looks at processes for what they hold of production's.
 #[derive(Debug)]
 pub struct Observer {
@@ -144,8 +160,8 @@ impl Observer {
         let mut paths: Vec<PathBuf> = production.paths.clone();
         let (mut addresses, mut unresolved) = (Vec::new(), Vec::new());
         for (host, port) in &production.endpoints {
-            if host.starts_with('/') {
-                paths.push(Path::new(host).join(format!(".s.PGSQL.{port}")));
+            if let Some(socket) = socket(host, *port) {
+                paths.push(socket);
                 continue;
             }
             match timeout(RESOLVE_WITHIN, lookup_host((host.as_str(), *port))).await {
@@ -210,13 +226,19 @@ impl Root {
         if path.starts_with(&self.path) {
             return true;
         }
-        self.is_file
-            && SIDECARS.iter().any(|end| {
-                let mut beside = self.path.clone().into_os_string();
-                beside.push(end);
-                path == Path::new(&beside)
-            })
+        self.is_file && SIDECARS.iter().any(|end| path == with_ending(&self.path, end))
     }
+}
+
+/// The socket of a PostgreSQL server whose "host" is a folder.
+fn socket(host: &str, port: u16) -> Option<PathBuf> {
+    host.starts_with('/').then(|| Path::new(host).join(format!(".s.PGSQL.{port}")))
+}
+
+fn with_ending(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(end);
+    name.into()
 }
 
 /// A path as it was given, and as it is without symlinks.

@@ -34,6 +34,7 @@
 //!     user: None,
 //!     dir: target.path().to_owned(),
 //!     log: target.path().join("log"),
+//!     hidden: Vec::new(),
 //! };
 //! // The program starts only after this has returned: whoever kills us, it is on record.
 //! let mut record = None;

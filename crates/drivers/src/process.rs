@@ -11,6 +11,7 @@
 
 mod end;
 mod environment;
+mod hide;
 mod identity;
 pub(crate) mod kin;
 mod launch;
@@ -21,6 +22,7 @@ pub(crate) mod table;
 pub use end::{Ended, How, Outcome, RunEnd, end_recorded, lives};
 pub(crate) use environment::child_environment;
 pub use environment::foreign_variables;
+pub use hide::{can_hide, seen_by};
 pub use identity::ChildIdentity;
 pub use launch::{Child, Launch, LaunchError, launch};
 pub(crate) use launch::{GroupGuard, mark_group};

@@ -22,12 +22,24 @@ pub struct RecoveryPoint {
     pub kind: BackupKind,
     /// Something was left out when it was made: it never proves.
     pub partial: bool,
+    /// It looks wrong, as a source that was encrypted or emptied does: it is never a good one until
+    /// a person has cleared it.
+    #[serde(default)]
+    pub suspect: bool,
     /// Bytes that a restore writes, where that is known.
     pub bytes: Option<u64>,
     /// Where it is.
     pub copies: Vec<PointCopy>,
     /// The drill that restored and questioned it, or a later point of the same chain.
     pub proof: Option<PointProof>,
+}
+
+impl RecoveryPoint {
+    /// Whether it can be taken for a good one: whole, and nothing about it looks wrong.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        !self.partial && !self.suspect
+    }
 }
 
 /// One copy of a recovery point.

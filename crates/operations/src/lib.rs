@@ -68,6 +68,7 @@ pub mod error;
 pub mod evidence;
 mod facts;
 mod hands;
+mod hooks;
 pub mod looping;
 mod markers;
 pub mod moment;

@@ -11,7 +11,10 @@ use muster_control::choice::Blocker;
 use muster_model::{BackupKind, DrillResult, PointCopy, PointProof, RecoveryPoint, Verdict};
 use muster_plan::document::Repository as PlannedRepository;
 use muster_repository::{
-    backup::PARTIAL_TAG, format::snapshot::Snapshot, id::SnapshotId, repository::Repository,
+    backup::{PARTIAL_TAG, SUSPECT_TAG},
+    format::snapshot::Snapshot,
+    id::SnapshotId,
+    repository::Repository,
 };
 
 use crate::{
@@ -122,10 +125,13 @@ fn add(
         data_time: time,
         kind: BackupKind::from_tags(&snapshot.tags).unwrap_or(BackupKind::Full),
         partial: snapshot.tags.iter().any(|tag| tag == PARTIAL_TAG),
+        suspect: false,
         bytes: snapshot.summary.as_ref().map(|summary| summary.total_bytes_processed),
         copies: Vec::new(),
         proof: None,
     });
+    // One copy that nobody has cleared is enough.
+    entry.suspect |= snapshot.tags.iter().any(|tag| tag == SUSPECT_TAG);
     entry.copies.push(PointCopy {
         repository: planned.name.clone(),
         place: planned.place.clone(),
@@ -141,7 +147,10 @@ fn merge(points: impl Iterator<Item = RecoveryPoint>) -> Vec<RecoveryPoint> {
     for point in points {
         let key = (point.service.clone(), point.data.clone(), point.id.clone());
         match merged.get_mut(&key) {
-            Some(there) => there.copies.extend(point.copies),
+            Some(there) => {
+                there.suspect |= point.suspect;
+                there.copies.extend(point.copies);
+            }
             None => {
                 merged.insert(key, point);
             }
@@ -196,7 +205,7 @@ fn proof(point: &RecoveryPoint, passed: &[&DrillResult]) -> Option<PointProof> {
             })
         })
     };
-    if point.partial {
+    if !point.is_good() {
         return None;
     }
     match itself {

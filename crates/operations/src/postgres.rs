@@ -83,6 +83,7 @@ impl Server {
             user: prepared.user.map(|user| user.name),
             dir: prepared.data_dir,
             log: world.log(&item.name),
+            hidden: world.hidden.clone(),
         };
         Self { launch, url: prepared.url }
     }

@@ -12,7 +12,7 @@ use std::{
 
 use jiff::Timestamp;
 use muster_model::BackupKind;
-use muster_plan::document::{Protection, Service};
+use muster_plan::document::{Hook, Protection, Service};
 use muster_repository::{
     copy::copy,
     environment::Environment,
@@ -28,6 +28,7 @@ use uuid::Uuid;
 use crate::{
     error::OperationError,
     hands,
+    hooks::{When, run_hook},
     markers::MarkerKeeper,
     moment::Moment,
     process::this_process,
@@ -75,6 +76,8 @@ pub struct JobReport {
     pub copies: Vec<CopyEnded>,
     /// Repositories that were made.
     pub made: Vec<String>,
+    /// Hooks that failed, and how.
+    pub hooks_failed: Vec<String>,
     /// What may surprise.
     pub warnings: Vec<String>,
     /// The job was left out, since it was running elsewhere.
@@ -87,6 +90,7 @@ impl JobReport {
     pub fn is_complete(&self) -> bool {
         let whole = |ended: &BackupEnded| ended.outcome == BackupOutcome::Completed;
         !self.skipped
+            && self.hooks_failed.is_empty()
             && self.backups.iter().all(whole)
             && self.copies.iter().all(|copy| copy.error.is_none())
     }
@@ -95,7 +99,20 @@ impl JobReport {
     #[must_use]
     pub fn failed(&self) -> bool {
         let failed = |ended: &BackupEnded| ended.outcome == BackupOutcome::Failed;
-        !self.backups.is_empty() && self.backups.iter().all(failed)
+        let has_none = self.backups.is_empty() && !self.hooks_failed.is_empty();
+        has_none || !self.backups.is_empty() && self.backups.iter().all(failed)
+    }
+
+    /// Everything that failed, a line each.
+    fn failures(&self) -> Vec<String> {
+        let backups = self.backups.iter().filter_map(|ended| {
+            Some(format!("{}/{}: {}", ended.service, ended.data, ended.error.as_ref()?))
+        });
+        let copies = self.copies.iter().filter_map(|copy| {
+            let what = format!("{}/{} to {}", copy.service, copy.data, copy.to);
+            Some(format!("{what}: {}", copy.error.as_ref()?))
+        });
+        self.hooks_failed.iter().cloned().chain(backups).chain(copies).collect()
     }
 }
 
@@ -265,15 +282,54 @@ pub fn run_job(
         report.skipped = true;
         return Ok(report);
     };
-    for data in &job.data {
-        let ended = back_up_one(workspace, tools, job, data, &mut report, run)?;
-        report.backups.push(ended);
+    let hooks = &job.protection.hooks;
+    hook(workspace, job, (When::Before, hooks.before.as_ref()), &mut report, run)?;
+    // What `before` should have brought to rest is not: there is nothing to back up.
+    if report.hooks_failed.is_empty() {
+        let backed_up = back_up_all(workspace, tools, job, &mut report, run);
+        // Also when the run is stopped: what was brought to rest must not stay so.
+        let after = (When::After, hooks.after.as_ref());
+        let calm = Run::new();
+        hook(workspace, job, after, &mut report, if backed_up.is_ok() { run } else { &calm })?;
+        backed_up?;
+        let finished = Instant::now();
+        for to in &job.protection.copy {
+            copy_to(workspace, tools, job, to, finished, &mut report, run)?;
+        }
     }
-    let finished = Instant::now();
-    for to in &job.protection.copy {
-        copy_to(workspace, tools, job, to, finished, &mut report, run)?;
+    if !report.failures().is_empty() {
+        hook(workspace, job, (When::OnFailure, hooks.on_failure.as_ref()), &mut report, run)?;
     }
     Ok(report)
+}
+
+fn back_up_all(
+    workspace: &Workspace,
+    tools: &Tools,
+    job: &Job<'_>,
+    report: &mut JobReport,
+    run: &Run,
+) -> Result<(), OperationError> {
+    for data in &job.data {
+        let ended = back_up_one(workspace, tools, job, data, report, run)?;
+        report.backups.push(ended);
+    }
+    Ok(())
+}
+
+/// Runs a hook, if the plan has it.
+fn hook(
+    workspace: &Workspace,
+    job: &Job<'_>,
+    (when, hook): (When, Option<&Hook>),
+    report: &mut JobReport,
+    run: &Run,
+) -> Result<(), OperationError> {
+    let Some(hook) = hook else { return Ok(()) };
+    let failures = report.failures();
+    let done = run_hook(workspace, job, &report.point, (when, hook), &failures, run)?;
+    report.hooks_failed.extend(done.err());
+    Ok(())
 }
 
 fn back_up_one(

@@ -31,6 +31,10 @@ pub enum Record {
     RunsMissed(RunsMissed),
     /// A run that was left out, since one of the same job was still under way.
     RunSkipped(RunSkipped),
+    /// A hook is about to run.
+    HookStarted(HookStarted),
+    /// A hook ended.
+    HookEnded(HookEnded),
     /// A marker was acknowledged by the source.
     Marker(MarkerRecord),
     /// The calendar asks for a drill.
@@ -362,10 +366,37 @@ pub struct JournalLine {
     pub at: Moment,
 }
 
+/// A hook of a line of `protect` is about to run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HookStarted {
+    /// The job.
+    pub job: String,
+    /// The service.
+    pub service: String,
+    /// The recovery point that the job makes.
+    pub point: String,
+    /// `before`, `after` or `on_failure`.
+    pub hook: String,
+    /// Who runs it.
+    pub process: ProcessRecord,
+}
+
+/// A hook ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HookEnded {
+    /// What was started.
+    #[serde(flatten)]
+    pub started: HookStarted,
+    /// How long it took; `None` when nobody saw it end.
+    pub took_s: Option<f64>,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+}
+
 /// A process is about to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChildStarted {
-    /// The drill or recovery.
+    /// The drill or recovery; the recovery point, of a hook.
     pub run: String,
     /// `runbook`, or which negative control.
     pub part: String,

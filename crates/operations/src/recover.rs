@@ -212,6 +212,7 @@ fn chosen_again(service: &Service, used: &PointUsed) -> Chosen {
         data_time: used.data_time,
         kind: muster_model::BackupKind::Full,
         partial: false,
+        suspect: false,
         bytes: used.bytes,
         copies: vec![copy.clone()],
         proof: None,

@@ -17,8 +17,8 @@ use crate::{
     error::OperationError,
     process::lives,
     records::{
-        BackupEnded, BackupOutcome, BackupStarted, ChildEnded, ChildStarted, DrillStarted, Record,
-        Swept, Target,
+        BackupEnded, BackupOutcome, BackupStarted, ChildEnded, ChildStarted, DrillStarted,
+        HookEnded, HookStarted, Record, Swept, Target,
     },
     runtime,
     state::{Logged, State},
@@ -37,6 +37,8 @@ const KINDS: &[&str] = &[
     "target-removed",
     "child-started",
     "child-ended",
+    "hook-started",
+    "hook-ended",
 ];
 
 /// Puts in order what killed processes left; tells what was done.
@@ -53,6 +55,13 @@ pub(crate) fn sweep(state: &State) -> Result<Vec<String>, OperationError> {
             started.service, started.data
         ));
         state.record(&Record::BackupEnded(lost(started)))?;
+    }
+    for started in lost_hooks(&history) {
+        done.extend(end_children(state, &history, &started.point)?);
+        done.push(format!("the hook {} of {} was cut off", started.hook, started.job));
+        let error = Some("the process that ran it died".to_owned());
+        let ended = HookEnded { started: started.clone(), took_s: None, error };
+        state.record(&Record::HookEnded(ended))?;
     }
     for (at, started) in lost_drills(&history) {
         let mut deeds = end_children(state, &history, &started.drill)?;
@@ -90,6 +99,23 @@ fn lost(started: &BackupStarted) -> BackupEnded {
         error: Some("the process that made it died".to_owned()),
         ..BackupEnded::of(started)
     }
+}
+
+/// Hooks that nobody waits for any more.
+fn lost_hooks(history: &[Logged]) -> Vec<&HookStarted> {
+    let ended: HashSet<(&str, &str)> = history
+        .iter()
+        .filter_map(|logged| match &logged.record {
+            Record::HookEnded(HookEnded { started, .. }) => Some((&*started.point, &*started.hook)),
+            _ => None,
+        })
+        .collect();
+    let is_lost = |s: &&HookStarted| !ended.contains(&(&*s.point, &*s.hook)) && !lives(&s.process);
+    let started = history.iter().filter_map(|logged| match &logged.record {
+        Record::HookStarted(started) => Some(started),
+        _ => None,
+    });
+    started.filter(is_lost).collect()
 }
 
 /// Drills that nobody runs any more, with when they started.

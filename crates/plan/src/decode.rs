@@ -12,8 +12,9 @@ use muster_model::{BackupKind, Cadence, Disruption, Place};
 
 use crate::{
     document::{
-        Assumptions, Contact, DataItem, DataSource, Dependency, Exception, Keep, Markers,
-        Objective, Plan, Protection, Region, Repository, ScheduledDrill, Service, Strategy, Tier,
+        Assumptions, Contact, DataItem, DataSource, Dependency, Exception, Hook, Hooks, Keep,
+        Markers, Objective, Plan, Protection, Region, Repository, ScheduledDrill, Service,
+        Strategy, Tier,
     },
     position::Positions,
     tiers,
@@ -260,7 +261,18 @@ fn protection(node: &Node) -> Option<Protection> {
         copy: strings(node, "copy"),
         keep: node.get("keep").map(keep).unwrap_or_default(),
         kind: kind.unwrap_or_default(),
+        hooks: Hooks {
+            before: node.get("before").and_then(hook),
+            after: node.get("after").and_then(hook),
+            on_failure: node.get("on_failure").and_then(hook),
+        },
     })
+}
+
+fn hook(node: &Node) -> Option<Hook> {
+    let argv = words(node, "run");
+    let timeout = duration(node, "timeout").unwrap_or(recovery::RUN_TIMEOUT);
+    (!argv.is_empty()).then_some(Hook { argv, timeout })
 }
 
 fn keep(node: &Node) -> Keep {

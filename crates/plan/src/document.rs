@@ -228,6 +228,28 @@ pub struct Protection {
     pub keep: Keep,
     /// How much is read again.
     pub kind: BackupKind,
+    /// What runs around it.
+    pub hooks: Hooks,
+}
+
+/// Programs that run around the snapshots of a line of `protect`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hooks {
+    /// Before the first; when it fails there is no backup.
+    pub before: Option<Hook>,
+    /// After the last and before the copies, whatever became of them.
+    pub after: Option<Hook>,
+    /// When anything of the line failed.
+    pub on_failure: Option<Hook>,
+}
+
+/// A program that runs to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// Program and arguments; no shell. Never empty.
+    pub argv: Vec<String>,
+    /// When it is ended and has failed.
+    pub timeout: Duration,
 }
 
 /// What is kept, in restic's words.

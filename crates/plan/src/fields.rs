@@ -51,7 +51,7 @@ pub(crate) static PLAN: Object = Object::new(&[
 ]);
 
 /// Each named object with the path under which the reference lists it.
-pub(crate) static SECTIONS: [(&str, &Object); 17] = [
+pub(crate) static SECTIONS: [(&str, &Object); 18] = [
     ("the plan", &PLAN),
     ("regions[]", &REGION),
     ("tiers.NAME", &TIER),
@@ -61,6 +61,7 @@ pub(crate) static SECTIONS: [(&str, &Object); 17] = [
     ("services.NAME.objectives.DISRUPTION", &OBJECTIVE),
     ("services.NAME.protect[]", &PROTECTION),
     ("services.NAME.protect[].keep", &KEEP),
+    ("before, after and on_failure of protect[]", &HOOK),
     ("services.NAME.markers", &MARKERS),
     ("services.NAME.assume", &ASSUME),
     ("services.NAME.acceptance", &ACCEPTANCE),
@@ -185,9 +186,17 @@ static PROTECTION: Object = Object {
             OneOf(&["full", "incremental", "differential"]),
             "how much is read again; incremental by default",
         ),
+        Field::new("before", Of(&HOOK), "runs first; when it fails there is no backup"),
+        Field::new("after", Of(&HOOK), "runs after the snapshots, also when they failed"),
+        Field::new("on_failure", Of(&HOOK), "runs when anything of this line failed"),
     ],
     one_of: &["every", "schedule"],
 };
+
+static HOOK: Object = Object::new(&[
+    Field::required("run", Argv, "program and arguments; no shell"),
+    Field::new("timeout", Duration, "when it is ended and has failed; 10m by default"),
+]);
 
 static KEEP: Object = Object::new(&[
     Field::new("last", Count, "the newest so many"),

@@ -335,36 +335,41 @@ pub fn group(
     groups.into_iter().collect()
 }
 
-/// A backup that looks for its parent.
+/// A backup that looks for earlier ones of the same source.
 #[derive(Debug, Clone, Copy)]
-pub struct ParentQuery<'a> {
+pub struct SourceQuery<'a> {
     /// The backup's host.
     pub hostname: &'a str,
     /// The backup's absolute paths.
     pub paths: &'a [String],
-    /// The backup's time: a parent is never newer.
+    /// The backup's time: the others are not newer.
     pub time: Timestamp,
-    /// Whether only full backups are considered, which makes the backup a differential one.
-    pub only_full: bool,
 }
 
-/// The newest snapshot of the same host and exactly the same set of paths.
-///
-/// restic is content with a snapshot that has more paths. The exact set is asked for here
-/// because two plans that overlap would otherwise take each other's snapshots for parents, and
-/// a differential backup would refer to a full one of something else.
+impl SourceQuery<'_> {
+    /// Whether a snapshot is of the same host and exactly the same set of paths.
+    ///
+    /// restic is content with a snapshot that has more paths. The exact set is asked for here
+    /// because two plans that overlap would otherwise take each other's snapshots for parents, and
+    /// a differential backup would refer to a full one of something else.
+    #[must_use]
+    pub fn matches(&self, snapshot: &Snapshot) -> bool {
+        let paths = |paths: &[String]| paths.iter().cloned().collect::<HashSet<_>>();
+        snapshot.hostname == self.hostname
+            && snapshot.time <= self.time
+            && paths(&snapshot.paths) == paths(self.paths)
+    }
+}
+
+/// The newest of a source's earlier snapshots; of the full ones, which makes a differential backup.
 #[must_use]
-pub fn find_parent<'s>(
-    snapshots: &'s [(SnapshotId, Snapshot)],
-    query: &ParentQuery<'_>,
-) -> Option<&'s (SnapshotId, Snapshot)> {
-    let paths: HashSet<&String> = query.paths.iter().collect();
-    let candidates = snapshots.iter().filter(|(_, snapshot)| {
-        snapshot.hostname == query.hostname
-            && snapshot.time <= query.time
-            && snapshot.paths.iter().collect::<HashSet<_>>() == paths
-            && (!query.only_full || BackupKind::from_tags(&snapshot.tags) == Some(BackupKind::Full))
-    });
+pub fn find_parent(
+    earlier: &[(SnapshotId, Snapshot)],
+    only_full: bool,
+) -> Option<&(SnapshotId, Snapshot)> {
+    let is_full =
+        |snapshot: &Snapshot| BackupKind::from_tags(&snapshot.tags) == Some(BackupKind::Full);
+    let candidates = earlier.iter().filter(|(_, snapshot)| !only_full || is_full(snapshot));
     candidates.max_by_key(|(id, snapshot)| (snapshot.time, *id))
 }
 
@@ -630,8 +635,10 @@ mod tests {
         let find = |time, only_full| {
             let paths = ["/x".to_owned(), "/y".to_owned()];
             let time = Timestamp::new(time, 0, 0);
-            let query = ParentQuery { hostname: "a", paths: &paths, time, only_full };
-            find_parent(&all, &query).map(|(_, found)| found.time.seconds())
+            let query = SourceQuery { hostname: "a", paths: &paths, time };
+            let mut earlier = all.clone();
+            earlier.retain(|(_, snapshot)| query.matches(snapshot));
+            find_parent(&earlier, only_full).map(|(_, found)| found.time.seconds())
         };
         assert_eq!(find(5, false), Some(2));
         assert_eq!(find(5, true), Some(1));

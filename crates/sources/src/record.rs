@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use jiff::Timestamp;
 use muster_repository::{
-    backup::{BackupOptions, BackupReport},
+    backup::{BackupOptions, BackupReport, is_suspect},
     format::{snapshot::Snapshot, time::Timestamp as RecordedTime},
 };
 
@@ -46,6 +46,13 @@ pub(crate) fn captured(
     let summary = report.snapshot.summary.as_ref();
     let told = report.notices.into_iter();
     notices.extend(told.map(|message| Notice { code: "destination-left-out", message }));
+    let seen = report.signals.iter();
+    notices.extend(seen.map(|s| Notice { code: s.code(), message: s.to_string() }));
+    if is_suspect(&report.signals) {
+        let message = "this snapshot looks wrong: it is kept, and not used for recoveries until \
+                       somebody has looked and removed its tag muster:suspect";
+        notices.push(Notice { code: "suspect", message: message.to_owned() });
+    }
     Captured {
         snapshot: report.id.expect("it was no dry run, and a snapshot was wanted in any case"),
         data_time: to_jiff(data_time),

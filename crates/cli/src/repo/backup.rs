@@ -15,7 +15,7 @@ use muster_model::{
 use muster_repository::{
     backup::{
         BackupOptions, BackupReport, Filter, MarkerFile, ParentChoice, Problem as Unread,
-        READERS_DEFAULT, Stream, backup, backup_stream,
+        READERS_DEFAULT, Stream, backup, backup_stream, is_suspect,
     },
     format::{snapshot::Summary, time::Timestamp},
     repository::Repository,
@@ -286,6 +286,12 @@ fn print(args: &Args, app: &App<'_>, report: &BackupReport) -> Outcome {
     for notice in &report.notices {
         app.output.warning(notice);
     }
+    for signal in &report.signals {
+        app.output.warning(signal);
+    }
+    if is_suspect(&report.signals) {
+        app.output.warning("this snapshot looks wrong; it is kept, with the tag muster:suspect");
+    }
     for unread in &report.problems {
         print_unread(app, unread);
     }
@@ -376,6 +382,8 @@ struct SummaryJson {
     dry_run: bool,
     /// Muster's own: how many items could not be read.
     unreadable: usize,
+    /// Muster's own: what looks wrong, as stable names.
+    signals: Vec<&'static str>,
 }
 
 impl SummaryJson {
@@ -402,6 +410,7 @@ impl SummaryJson {
             snapshot_id: report.id.map(|id| id.to_hex()),
             dry_run: args.dry_run,
             unreadable: report.problems.len(),
+            signals: report.signals.iter().map(|signal| signal.code()).collect(),
         }
     }
 }

@@ -1,9 +1,15 @@
 //! `muster repo check`
 
-use muster_model::units::format_size;
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use muster_model::units::{format_size, parse_duration};
 use muster_repository::{
-    check::{CheckOptions, CheckReport, Damage, ReadData, check},
-    id::SnapshotId,
+    check::{CheckOptions, CheckReport, Damage, ReadData, Rota, Verified, check_in_turn},
+    id::{PackId, SnapshotId},
     lock::{Lock, LockError, LockKind},
     repository::Repository,
 };
@@ -11,6 +17,7 @@ use muster_repository::{
 use super::{counted, release};
 use crate::{
     app::App,
+    cache,
     error::{Failure, Outcome},
     exit::Exit,
     output::visible,
@@ -27,6 +34,13 @@ pub(crate) struct Args {
     /// Read a part of the data back: n/t (part n of t), a percentage, or a size
     #[arg(long, value_name = "PART", value_parser = subset)]
     read_data_subset: Option<ReadData>,
+    /// Read back in turn: only packs that were not found sound for so long (30d), the longest
+    /// unseen first
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    older_than: Option<Duration>,
+    /// Read back in turn, and begin no more packs after so long (10m)
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    budget: Option<Duration>,
     /// Accepted for restic's sake: there is no cache
     #[arg(long, hide_short_help = true)]
     with_cache: bool,
@@ -37,7 +51,11 @@ const EXAMPLES: &str = "The exit code is 3 when anything is damaged. Backups may
 Examples:
   muster repo check
   muster repo check --read-data
-  muster repo check --read-data-subset 2/7     # the second of seven nights";
+  muster repo check --read-data-subset 2/7     # the second of seven nights
+  muster repo check --read-data --older-than 30d --budget 10m
+
+With --older-than or --budget data is read back in turn: what was never read back comes first, then
+what was read back longest ago. The record of that is kept in the cache folder of this user.";
 
 /// How many affected files are listed for each damage without -v.
 const FILES_SHOWN: usize = 5;
@@ -50,19 +68,73 @@ fn subset(text: &str) -> Result<ReadData, muster_repository::check::UnknownSubse
 pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let repository = app.open()?;
     let lock = lock(app, &repository)?;
+    let in_turn = args.older_than.is_some() || args.budget.is_some();
     let read_data = match args.read_data {
         true => ReadData::All,
+        false if in_turn => args.read_data_subset.unwrap_or(ReadData::All),
         false => args.read_data_subset.unwrap_or_default(),
+    };
+    let record = record(app, &repository);
+    let rota = match in_turn {
+        true => Some(rota(args, app, record.as_deref())?),
+        false => None,
     };
     let shape = Shape::Plain { items: if read_data == ReadData::No { "trees" } else { "packs" } };
     let options = CheckOptions { read_data };
-    let report = app.with_progress(shape, || check(&repository, &options, &app.run))?;
+    let report =
+        app.with_progress(shape, || check_in_turn(&repository, &options, rota.as_ref(), &app.run))?;
     release(lock)?;
+    if let Some(record) = &record {
+        note(app, record, &report);
+    }
     match app.output.is_json() {
         true => app.output.json(&report)?,
         false => print(app, &report)?,
     }
     Ok(if report.is_clean() { Exit::Done } else { Exit::Damaged })
+}
+
+/// The file that tells what was verified when.
+fn record(app: &App<'_>, repository: &Repository) -> Option<PathBuf> {
+    if app.settings.no_cache {
+        return None;
+    }
+    let folder = cache::folder(app.settings.cache_dir.as_ref(), &repository.config().id)?;
+    Some(folder.join("verified"))
+}
+
+fn rota(args: &Args, app: &App<'_>, record: Option<&Path>) -> Result<Rota, Failure> {
+    let Some(record) = record else {
+        return Err(Failure::usage(
+            "read back in turn: without a cache folder nobody knows the turn",
+        )
+        .help("leave out --no-cache, or name a folder with --cache-dir"));
+    };
+    let verified = Verified::read(record).unwrap_or_else(|error| {
+        let record = record.display();
+        app.output.warning(format_args!("everything is due: cannot read {record}: {error}"));
+        Verified::default()
+    });
+    let older_than = args.older_than.unwrap_or_default();
+    Ok(Rota { verified, older_than, budget: args.budget, now: now() })
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+/// Notes what was found sound, and forgets what was not: that is due again.
+fn note(app: &App<'_>, record: &Path, report: &CheckReport) {
+    if report.sound_packs.is_empty() && report.is_clean() {
+        return;
+    }
+    let (mut verified, at) = (Verified::default(), now());
+    report.sound_packs.iter().for_each(|pack| verified.note(*pack, at));
+    let broken: HashSet<PackId> = report.broken_packs().collect();
+    if let Err(error) = verified.write(record, |pack| !broken.contains(pack)) {
+        let record = record.display();
+        app.output.warning(format_args!("cannot note in {record} what was verified: {error}"));
+    }
 }
 
 /// A lock that is damaged must not keep the check from telling about it.
@@ -102,6 +174,10 @@ fn print(app: &App<'_>, report: &CheckReport) -> Result<(), Failure> {
                 format!("read back {} ({})", count(read, "pack"), format_size(counts.bytes_read)),
         }
     ))?;
+    if counts.packs_due > 0 {
+        let (due, bytes) = (count(counts.packs_due, "pack"), format_size(counts.bytes_due));
+        app.output.summary(format_args!("still due: {due} ({bytes}); run it again to go on"))?;
+    }
     if report.is_clean() {
         return app.output.summary("no damage found");
     }

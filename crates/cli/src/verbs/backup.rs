@@ -53,6 +53,7 @@ struct Result<'a> {
     skipped: bool,
     backups: &'a [BackupEnded],
     copies: &'a [CopyEnded],
+    hooks_failed: &'a [String],
     warnings: &'a [String],
 }
 
@@ -102,6 +103,7 @@ fn result<'a>(job: &'a Job<'_>, report: &'a JobReport) -> Result<'a> {
         skipped: report.skipped,
         backups: &report.backups,
         copies: &report.copies,
+        hooks_failed: &report.hooks_failed,
         warnings: &report.warnings,
     }
 }
@@ -125,6 +127,7 @@ fn lines(job: &str, report: &JobReport) -> Vec<String> {
     }
     lines.extend(report.backups.iter().flat_map(backup_lines));
     lines.extend(report.copies.iter().map(copy_line));
+    lines.extend(report.hooks_failed.iter().map(|what| format!("{job}: FAILED {what}")));
     lines
 }
 
@@ -190,6 +193,7 @@ fn tell_turn(turn: &Turn<'_>, output: &Output) -> std::result::Result<(), Failur
                 return output.json(&serde_json::json!({
                     "turn": "ran", "job": job, "took_s": took.as_secs_f64(), "point": report.point,
                     "skipped": report.skipped, "backups": report.backups, "copies": report.copies,
+                    "hooks_failed": report.hooks_failed,
                 }));
             }
             for line in lines(job, report) {

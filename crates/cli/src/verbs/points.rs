@@ -36,6 +36,7 @@ struct Listed<'a> {
     data_time: Timestamp,
     kind: &'static str,
     partial: bool,
+    suspect: bool,
     bytes: Option<u64>,
     copies: Vec<Copy<'a>>,
     proven_at: Option<Timestamp>,
@@ -81,6 +82,7 @@ fn listed(point: &RecoveryPoint) -> Listed<'_> {
         data_time: point.data_time,
         kind: point.kind.as_str(),
         partial: point.partial,
+        suspect: point.suspect,
         bytes: point.bytes,
         copies: point
             .copies
@@ -106,6 +108,7 @@ fn print(points: &[RecoveryPoint], output: &Output) -> Result<(), crate::error::
         let copies: Vec<&str> = point.copies.iter().map(|copy| copy.repository.as_str()).collect();
         let proof = match &point.proof {
             _ if point.partial => "in part: never proves".to_owned(),
+            _ if point.suspect => "looks wrong: not used".to_owned(),
             Some(proof) => format!("{}, {} ago", proof.how, age(seconds_since(proof.at, now))),
             None => "not proven".to_owned(),
         };

@@ -49,6 +49,39 @@ fn snapshots_are_tagged_with_their_kind() {
 }
 
 #[test]
+fn a_folder_that_was_encrypted_is_kept_and_suspect() {
+    let sandbox = Sandbox::new("encrypted");
+    let texts: Vec<String> = (0..20).map(|n| format!("source/{n}.txt")).collect();
+    let text: String = (0..20_000).map(|n| format!("line {n} of a text\n")).collect();
+    for (n, path) in texts.iter().enumerate() {
+        sandbox.write(path, &format!("{n}{text}"));
+    }
+    for day in 0..3 {
+        sandbox.write("source/diary.txt", &format!("day {day}"));
+        let ran = sandbox.run(&["backup", "source", "--json"]).expect(0);
+        assert_eq!(ran.last_json()["signals"], serde_json::json!([]), "an ordinary day");
+    }
+    let mut cipher = fs::File::open("/dev/urandom").unwrap();
+    for path in &texts {
+        let mut noise = vec![0; text.len()];
+        std::io::Read::read_exact(&mut cipher, &mut noise).unwrap();
+        fs::write(sandbox.path(path), noise).unwrap();
+    }
+    let ran = sandbox.run(&["backup", "source"]).expect(0);
+    ran.tells("% of all bytes are new").tells("it may be encrypted").tells("muster:suspect");
+    let snapshots = sandbox.run(&["snapshots", "--json"]).expect(0).json();
+    assert!(snapshots[3]["tags"].to_string().contains("muster:suspect"));
+    assert!(!snapshots[2]["tags"].to_string().contains("muster:suspect"));
+
+    // What follows is measured by the good days, not by the bad one.
+    fs::remove_dir_all(sandbox.path("source")).unwrap();
+    fs::create_dir(sandbox.path("source")).unwrap();
+    let ran = sandbox.run(&["backup", "source", "--json"]).expect(0);
+    assert_eq!(ran.last_json()["signals"], serde_json::json!(["source-emptied"]));
+    sandbox.run(&["check", "--read-data"]).expect(0);
+}
+
+#[test]
 fn what_cannot_be_read_is_listed_and_exit_code_5() {
     let sandbox = Sandbox::new("unreadable");
     sandbox.write("source/secret.txt", "secret");

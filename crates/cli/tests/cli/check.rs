@@ -1,6 +1,8 @@
 //! `muster repo check`
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use muster_repository::storage::FileKind;
 
 use crate::sandbox::Sandbox;
 
@@ -29,6 +31,41 @@ fn damage_is_exit_code_3_with_the_file_and_what_it_affects() {
     let report = sandbox.run(&["check", "--json"]).expect(3).json();
     assert_eq!(report["broken_packs"], serde_json::json!([name]));
     assert_eq!(report["affected_snapshots"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn data_is_read_back_in_turn() {
+    let sandbox = Sandbox::new("check-turn");
+    for n in 0..3 {
+        sandbox.write(&format!("source/{n}"), &format!("number {n}"));
+        sandbox.run(&["backup", "source"]).expect(0);
+    }
+    let check = |arguments: &[&str]| {
+        let all = [&["check", "--read-data", "--json"], arguments].concat();
+        let counts = sandbox.run(&all).expect(0).json()["counts"].clone();
+        let number = |name: &str| counts[name].as_u64().unwrap();
+        (number("packs_read"), number("packs_due"))
+    };
+    // No time at all: still one pack each time, and never the same twice.
+    for due in (0..6).rev() {
+        assert_eq!(check(&["--older-than", "30d", "--budget", "0s"]), (1, due));
+    }
+    assert_eq!(check(&["--older-than", "30d"]), (0, 0), "all were read back just now");
+    sandbox.write("source/new", "new");
+    sandbox.run(&["backup", "source"]).expect(0);
+    assert_eq!(check(&["--older-than", "30d"]), (2, 0), "only what is new");
+    assert_eq!(check(&["--older-than", "0s"]), (8, 0));
+    sandbox.run(&["check", "--older-than", "30d", "--no-cache"]).expect(2).tells("--cache-dir");
+
+    // What was found damaged is due again, whatever was noted before.
+    let pack = sandbox.open().storage().list(FileKind::Pack).unwrap().remove(0).file;
+    let path = sandbox.path("repo").join(pack.to_string());
+    let sound = fs::read(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&path, vec![7; sound.len()]).unwrap();
+    sandbox.run(&["check", "--read-data"]).expect(3);
+    fs::write(&path, &sound).unwrap();
+    assert_eq!(check(&["--older-than", "30d"]), (1, 0));
 }
 
 #[test]

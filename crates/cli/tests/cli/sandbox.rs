@@ -94,6 +94,8 @@ impl Sandbox {
                 command.env_remove(&name);
             }
         }
+        // What is kept there must not come from another test, nor stay after this one.
+        command.env("MUSTER_CACHE_DIR", self.path("cache"));
         command
     }
 

@@ -69,6 +69,7 @@ fn point(day: i64, repositories: &[(&str, &str)]) -> RecoveryPoint {
         data_time: at(day),
         kind: BackupKind::Full,
         partial: false,
+        suspect: false,
         bytes: None,
         copies: repositories.iter().map(copy).collect(),
         proof: None,
@@ -115,6 +116,8 @@ fn exposure_counts_only_surviving_copies_that_were_proven() {
     let mut partial = point(9, &both);
     partial.partial = true;
     assert_eq!(now(&passed, &[partial, point(7, &both)]), Some(3.0));
+    let suspect = RecoveryPoint { suspect: true, ..point(9, &both) };
+    assert_eq!(now(&passed, &[suspect, point(7, &both)]), Some(3.0));
 }
 
 #[test]

@@ -42,9 +42,9 @@ use super::{
 /// How often [`kill_all`] looks: who forks faster than that is not caught this way.
 const LOOKS_MAX: usize = 1000;
 
-/// How long a process that changes its program is waited for: it takes well under a millisecond,
-/// and longer only when the program comes from a slow disk.
-const EXECVE_MAX: Duration = Duration::from_millis(200);
+/// How long a process that shows no environment is looked at: one that changes its program has one
+/// again well within that, unless the program comes from a slow disk.
+const EXECVE_MAX: Duration = Duration::from_millis(50);
 
 /// Finds the processes of some children, again and again.
 #[derive(Debug, Default)]
@@ -122,10 +122,10 @@ impl Kin {
         {
             return false;
         }
-        let environment = environment(process.pid);
+        // What cannot be known now may be at the next look.
+        let Some(environment) = environment(process.pid) else { return false };
         let marked = self.children.iter().filter(may_be).any(|child| bears(&environment, child));
-        // One that shows no environment may be on its way to another program: look again.
-        if !marked && !environment.is_empty() {
+        if !marked {
             self.strangers.insert(process.pid, process.started);
         }
         marked
@@ -147,7 +147,8 @@ fn in_group(child: &ChildIdentity, process: &Process, table: &Table) -> bool {
 }
 
 fn is_evidently_of(child: &ChildIdentity, pid: u32) -> bool {
-    bears(&environment(pid), child) || works_in(pid, &child.dir)
+    environment(pid).is_some_and(|environment| bears(&environment, child))
+        || works_in(pid, &child.dir)
 }
 
 fn works_in(pid: u32, dir: &Path) -> bool {
@@ -155,16 +156,21 @@ fn works_in(pid: u32, dir: &Path) -> bool {
         && fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|at| at.starts_with(dir))
 }
 
-/// The environment that a process was started with; nothing when it may not be read.
+/// The environment that a process was started with; an empty one when it may not be read, `None`
+/// when it is not known yet.
 ///
-/// In the midst of execve(2) a process shows none for a moment, whatever it will have: who took
-/// that for an answer would overlook it.
-fn environment(pid: u32) -> Vec<u8> {
+/// In the midst of execve(2) a process shows none for a moment, whatever it will have, and so does
+/// one whose memory was exchanged between opening and reading: who took that for an answer would
+/// overlook it. So nothing is believed only when it stays.
+fn environment(pid: u32) -> Option<Vec<u8>> {
     let deadline = Instant::now() + EXECVE_MAX;
     loop {
-        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return Vec::new() };
-        if !environment.is_empty() || !table::is_in_execve(pid) || Instant::now() >= deadline {
-            return environment;
+        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
+            return Some(Vec::new());
+        };
+        let is_settled = !environment.is_empty() || !table::is_program(pid);
+        if is_settled || Instant::now() >= deadline {
+            return (is_settled || !table::is_in_execve(pid)).then_some(environment);
         }
         thread::yield_now();
     }

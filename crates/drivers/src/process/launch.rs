@@ -16,12 +16,13 @@ use thiserror::Error;
 use tokio::{
     io::AsyncWriteExt as _,
     process::{Child as Running, Command},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
     end::{Ended, How, RunEnd, end_kin},
     environment::{child_environment, value_of},
+    hide::{seen_by, words_that_hide},
     identity::{ChildIdentity, MARK_VARIABLE, mark_value, new_mark},
     kin::{Kin, kill_all},
     program::{ProgramError, RunAs, UserProblem, find, run_as, setpriv},
@@ -36,6 +37,10 @@ const SHELL: &str = "/bin/sh";
 /// How long a child whose `run_to_end` timed out has to end in order.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long hiding files from a child may take; it takes a few milliseconds.
+const HIDDEN_WITHIN: Duration = Duration::from_secs(10);
+/// Between two looks whether they are hidden.
+const HIDDEN_LOOK: Duration = Duration::from_millis(2);
 /// Between two looks at what a child has started, while somebody waits for its end.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
@@ -52,6 +57,8 @@ pub struct Launch {
     pub dir: PathBuf,
     /// Where standard output and standard error are appended; made with mode 0600.
     pub log: PathBuf,
+    /// Files and folders that it shall not see: only where [`can_hide`](super::can_hide) says so.
+    pub hidden: Vec<PathBuf>,
 }
 
 /// Why a child was not started.
@@ -156,7 +163,13 @@ pub async fn launch<E: Error + 'static>(
         source,
     };
     let mark = new_mark().map_err(failed)?;
-    let mut command = command(&program, &launch.argv[1..], &run_as);
+    let is_hidden = |path: &&PathBuf| program.starts_with(path);
+    if let Some(path) = launch.hidden.iter().find(is_hidden) {
+        let program = program.display().to_string();
+        let hidden = ProgramError::Hidden { program, path: path.display().to_string() };
+        return Err(LaunchError::Program(hidden));
+    }
+    let mut command = command(&program, &launch.argv[1..], &run_as, &launch.hidden);
     let (output, errors) = open_log(&launch.log)
         .map_err(|source| LaunchError::Log { log: launch.log.clone(), source })?;
     command.current_dir(&launch.dir).env_clear().envs(environment);
@@ -167,6 +180,7 @@ pub async fn launch<E: Error + 'static>(
     // From here on, dropping the child ends it.
     record(&child.identity).map_err(LaunchError::Record)?;
     child.give_the_word().await.map_err(failed)?;
+    child.until_hidden(&launch.hidden).await.map_err(failed)?;
     Ok(child)
 }
 
@@ -176,10 +190,12 @@ fn open_log(log: &Path) -> io::Result<(File, File)> {
     Ok((file, second))
 }
 
-/// The shell that waits, and then becomes the program as the right user.
-fn command(program: &Path, arguments: &[String], run_as: &RunAs) -> Command {
+/// The shell that waits, and then becomes the program as the right user, who does not see what is
+/// hidden.
+fn command(program: &Path, arguments: &[String], run_as: &RunAs, hidden: &[PathBuf]) -> Command {
     let mut command = Command::new(SHELL);
     command.args(["-c", WAIT_FOR_THE_WORD, "sh"]);
+    command.args(words_that_hide(hidden));
     if let RunAs::Other { uid, gid, .. } = run_as {
         match setpriv() {
             Some(setpriv) => {
@@ -227,6 +243,19 @@ impl Child {
         let mut input = input.ok_or(io::ErrorKind::BrokenPipe)?;
         input.write_all(WORD).await?;
         input.flush().await
+    }
+
+    /// Waits until it does not see what is hidden from it any more, or has ended. Whether it does
+    /// in the end, [`seen_by`] tells.
+    async fn until_hidden(&mut self, hidden: &[PathBuf]) -> io::Result<()> {
+        let deadline = Instant::now() + HIDDEN_WITHIN;
+        while !hidden.is_empty() && Instant::now() < deadline && self.try_wait()?.is_none() {
+            if seen_by(&self.identity, hidden).is_ok_and(|seen| seen.is_empty()) {
+                break;
+            }
+            sleep(HIDDEN_LOOK).await;
+        }
+        Ok(())
     }
 
     /// Who it is, for a record.

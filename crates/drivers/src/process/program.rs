@@ -32,6 +32,14 @@ pub enum ProgramError {
         /// What its first line names.
         interpreter: String,
     },
+    /// The program is among the files that it shall not see.
+    #[error("'{program}' lies in '{path}', which is production's and hidden from drills")]
+    Hidden {
+        /// The program.
+        program: String,
+        /// What is hidden.
+        path: String,
+    },
     /// An argument or variable holds a zero byte.
     #[error("an argument holds a zero byte")]
     ZeroByte,
@@ -126,8 +134,13 @@ pub(super) fn run_as(user: Option<&str>) -> Result<RunAs, UserProblem> {
 /// can give it none without unsafe code; the tool of util-linux asks the group database. The one
 /// of busybox cannot.
 pub(super) fn setpriv() -> Option<PathBuf> {
+    tool("setpriv")
+}
+
+/// A tool of util-linux, wherever the `PATH` of whoever needs it leads.
+pub(super) fn tool(name: &str) -> Option<PathBuf> {
     let folders = ["/usr/bin", "/bin", "/usr/local/bin", "/run/current-system/sw/bin"];
-    let path = folders.iter().map(|folder| Path::new(folder).join("setpriv"));
+    let path = folders.iter().map(|folder| Path::new(folder).join(name));
     path.into_iter().find(|path| {
         is_executable(path)
             && fs::canonicalize(path)

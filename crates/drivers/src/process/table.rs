@@ -64,19 +64,30 @@ pub(crate) fn look_up(pid: u32) -> Option<Process> {
 /// whose environment may be read.
 pub(crate) fn is_in_execve(pid: u32) -> bool {
     let line = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    has_no_environment_yet(&line)
+    has_memory(&line) && field(&line, ENV_END) == Some(0)
 }
 
+/// Whether a process runs a program: it is no thread of the kernel, and has not ended.
+pub(crate) fn is_program(pid: u32) -> bool {
+    has_memory(&fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default())
+}
+
+/// The field `env_end` of `/proc/PID/stat`; also 0 of a process that may not be traced.
+const ENV_END: usize = 51;
+
 /// # Source
-/// proc_pid_stat(5): `flags` (9; `PF_KTHREAD` is 0x200000 in the kernel's `sched.h`) and `env_end`
-/// (51), which also reads 0 of a process that may not be traced.
-fn has_no_environment_yet(line: &str) -> bool {
+/// proc_pid_stat(5): `flags` is field 9; `PF_KTHREAD` is 0x200000 in the kernel's `sched.h`.
+fn has_memory(line: &str) -> bool {
+    const FLAGS: usize = 9;
     const KERNEL_THREAD: u64 = 0x0020_0000;
-    let Some((_, rest)) = line.rsplit_once(')') else { return false };
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    let number = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok());
-    let is_gone = fields.first().is_some_and(|state| matches!(*state, "Z" | "X" | "x"));
-    !is_gone && number(51) == Some(0) && number(9).is_some_and(|flags| flags & KERNEL_THREAD == 0)
+    let state = line.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().next());
+    let has_ended = state.is_none_or(|state| matches!(state, "Z" | "X" | "x"));
+    !has_ended && field(line, FLAGS).is_some_and(|flags| flags & KERNEL_THREAD == 0)
+}
+
+/// A number of a line of `/proc/PID/stat`, counted as the manual does.
+fn field(line: &str, field: usize) -> Option<u64> {
+    line.rsplit_once(')')?.1.split_ascii_whitespace().nth(field - 3)?.parse().ok()
 }
 
 /// Reads a line of `/proc/PID/stat`.
@@ -137,13 +148,16 @@ mod tests {
             let times = "1 0 0 0 0 0 0 0 20 0 1 0 777 0 0 0";
             format!("42 (sh) {state} 7 41 40 0 -1 {flags} {times} {addresses} {end} 0")
         };
-        let check = |state, flags, end| has_no_environment_yet(&line(state, flags, end));
-        assert!(check("R", "4194304", "0"));
-        assert!(!check("R", "4194304", "140726335037419"));
-        assert!(!check("Z", "4194304", "0"), "it has ended");
-        assert!(!check("S", "2129984", "0"), "a thread of the kernel never has one");
-        assert!(!has_no_environment_yet(""));
-        assert!(!is_in_execve(std::process::id()));
+        assert_eq!(field(&line("R", "4194304", "0"), ENV_END), Some(0));
+        assert_eq!(
+            field(&line("R", "4194304", "140726335037419"), ENV_END),
+            Some(140_726_335_037_419)
+        );
+        assert!(has_memory(&line("R", "4194304", "0")));
+        assert!(!has_memory(&line("Z", "4194304", "0")), "it has ended");
+        assert!(!has_memory(&line("S", "2129984", "0")), "a thread of the kernel never has one");
+        assert!(!has_memory(""));
+        assert!(is_program(std::process::id()) && !is_in_execve(std::process::id()));
     }
 
     #[test]

@@ -65,6 +65,7 @@ pub(crate) fn script(dir: &Path, script: &str) -> Launch {
         user: None,
         dir: dir.to_owned(),
         log: dir.join("log"),
+        hidden: Vec::new(),
     }
 }
 

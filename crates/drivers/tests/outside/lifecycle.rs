@@ -10,7 +10,8 @@ use std::{
 };
 
 use muster_drivers::process::{
-    ChildIdentity, How, LaunchError, Outcome, ProgramError, RunEnd, end_recorded, launch, tail,
+    ChildIdentity, How, Launch, LaunchError, Outcome, ProgramError, RunEnd, can_hide, end_recorded,
+    launch, seen_by, tail,
 };
 use muster_testkit::{Scratch, wait_for};
 
@@ -103,7 +104,7 @@ async fn slips_are_told_before_anything_starts() {
     let attempt = async |argv: &[&str], user: Option<&str>| {
         let argv = argv.iter().map(|argument| (*argument).to_owned()).collect();
         let user = user.map(str::to_owned);
-        let wanted = muster_drivers::process::Launch { argv, user, ..script(scratch.path(), "") };
+        let wanted = Launch { argv, user, ..script(scratch.path(), "") };
         let recorded = |_: &ChildIdentity| -> Result<(), io::Error> { panic!("it was started") };
         launch(&wanted, recorded).await.unwrap_err()
     };
@@ -200,6 +201,50 @@ async fn who_changes_its_program_all_the_time_is_seen_every_time() {
         assert_eq!(end_recorded(&identity, Duration::ZERO).await.unwrap(), Outcome::Ended);
         assert_gone(&[pid]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_hidden_is_there_for_everybody_else() {
+    if !can_hide() {
+        eprintln!("skipped: only root, where it may mount, can hide files");
+        return;
+    }
+    let scratch = Scratch::new("hidden").unwrap();
+    let (folder, file) = (scratch.join("folder with a space"), scratch.join("file"));
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("inside"), "x").unwrap();
+    fs::write(&file, "secret").unwrap();
+    let text = "ls -A folder*; cat file; touch 'folder with a space/new' 2>&1 || echo kept; echo over > file; \
+                id -u; cat beside; echo $$ > pid; exec sleep 1000";
+    fs::write(scratch.join("beside"), "and this is seen\n").unwrap();
+    let missing = scratch.join("missing");
+    let hidden = vec![folder.join("inside"), folder.clone(), file.clone(), missing];
+    let mut child = start(&Launch { hidden: hidden.clone(), ..script(scratch.path(), text) }).await;
+    assert_eq!(pid_in(&scratch.join("pid")), child.identity().pid);
+    let said = tail(&scratch.join("log"), 10);
+    assert_eq!(said.len(), 4, "{said:?}");
+    assert!(said[0].contains("Read-only file system"), "{said:?}");
+    assert_eq!(said[1..], ["kept", "0", "and this is seen"]);
+    assert_eq!(seen_by(child.identity(), &hidden).unwrap(), Vec::<PathBuf>::new());
+    assert_eq!(fs::read_to_string(&file).unwrap(), "secret");
+    assert!(folder.join("inside").exists());
+    assert!(child.end(SOON).await.unwrap().is_complete());
+    assert!(seen_by(child.identity(), &hidden).is_err(), "who has ended proves nothing");
+
+    let mut seeing = start(&script(scratch.path(), "exec sleep 1000")).await;
+    assert_eq!(seen_by(seeing.identity(), std::slice::from_ref(&file)).unwrap(), [file]);
+    assert!(seeing.end(SOON).await.unwrap().is_complete());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_is_hidden_is_told() {
+    let scratch = Scratch::new("hidden-program").unwrap();
+    fs::copy("/bin/true", scratch.join("server")).unwrap();
+    let hidden = vec![scratch.path().to_owned()];
+    let argv = vec!["./server".to_owned()];
+    let wanted = Launch { argv, hidden, ..script(scratch.path(), "") };
+    let refused = launch(&wanted, |_| Ok::<(), Infallible>(())).await;
+    assert!(matches!(refused, Err(LaunchError::Program(ProgramError::Hidden { .. }))));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -83,6 +83,7 @@ impl Controls<'_> {
             clock,
             Supply::Empty(self.used.to_vec()),
         )?;
+        let world = world.without(&target.hidden);
         let (seen, _) = self.ask(world, None).await?;
         let probes = &target.service.acceptance.probes;
         let control = |(probe, red): (&muster_model::Probe, bool)| NegativeControl {
@@ -120,6 +121,7 @@ impl Controls<'_> {
             clock,
             Supply::InPlace,
         )?;
+        let world = world.without(&target.hidden);
         if matches!(item.source, DataSource::Postgres { .. }) {
             // Only a running server can be damaged: the runbook starts it first.
             let mut world = world;

@@ -6,6 +6,7 @@ use muster_control::choice::Blocker;
 use muster_drivers::{
     isolation::{Monitor, Monitored, Observer, Production, shares_directory},
     probe::{ProbeSecrets, Prober},
+    process::can_hide,
 };
 use muster_model::{Light, ProbeCheck, Step, drill::Proof};
 use muster_plan::{
@@ -13,7 +14,11 @@ use muster_plan::{
     template::{TargetData, TargetNames, render_probe},
 };
 
-use crate::{hands, run::Surroundings, workspace::Workspace};
+use crate::{
+    hands,
+    run::{Runner, Surroundings},
+    workspace::Workspace,
+};
 
 /// Production, as the plan knows it: where its data lies and where it answers. All services
 /// count, not only the one that is rehearsed.
@@ -86,8 +91,34 @@ pub(crate) async fn monitor(workspace: &Workspace) -> Monitor {
     Monitor::start(Observer::new(&production(workspace)).await, LOOK)
 }
 
-/// What the monitor saw, as a proof. It looks often and not always, so how often is told.
-pub(crate) fn sightings(seen: &Monitored) -> Proof {
+/// Production's files, where they can be hidden from the drill's processes. Then a contact cannot
+/// be too short to be seen.
+pub(crate) fn hidden(workspace: &Workspace) -> Vec<PathBuf> {
+    let found = production(workspace).on_disk();
+    if found.is_empty() || !can_hide() { Vec::new() } else { found }
+}
+
+/// That the processes which run do not see what should be hidden from them; nothing where nothing
+/// can be hidden, or nothing runs.
+pub(crate) fn unseen(runner: &Runner<'_>) -> Option<Proof> {
+    let hidden = runner.world.hidden.len();
+    let (processes, sights) = runner.sights();
+    if hidden == 0 || processes == 0 {
+        return None;
+    }
+    Some(Proof {
+        name: "production hidden".to_owned(),
+        ok: sights.is_empty(),
+        detail: match sights.is_empty() {
+            true => format!("{processes} processes see none of {hidden} paths of production"),
+            false => sights.join("; "),
+        },
+    })
+}
+
+/// What the monitor saw, as a proof. It looks often and not always, so how often is told, and
+/// whether `hidden` paths of production were out of reach.
+pub(crate) fn sightings(seen: &Monitored, hidden: usize) -> Proof {
     let breaches: Vec<String> = seen.breaches.iter().map(ToString::to_string).collect();
     Proof {
         name: "open files and sockets".to_owned(),
@@ -96,11 +127,12 @@ pub(crate) fn sightings(seen: &Monitored) -> Proof {
         detail: match breaches.is_empty() {
             true => format!(
                 "{} looks at up to {} processes saw nothing of production; they were at most {} \
-                 ms apart, and what was held for less may have been missed; {} looks failed, {} processes \
-                 hid something",
+                 ms apart, and {} held for less may have been missed; {} looks failed, {} \
+                 processes hid something",
                 seen.looks,
                 seen.processes_max,
                 seen.gap_max.as_millis(),
+                if hidden == 0 { "what was" } else { "a connection" },
                 seen.failed,
                 seen.unseen_max
             ),
@@ -224,8 +256,8 @@ mod tests {
 
     #[test]
     fn a_monitor_that_never_looked_proves_nothing() {
-        assert!(!sightings(&Monitored::default()).ok);
-        assert!(sightings(&Monitored { samples: 2, failed: 1, ..Monitored::default() }).ok);
+        assert!(!sightings(&Monitored::default(), 1).ok);
+        assert!(sightings(&Monitored { samples: 2, failed: 1, ..Monitored::default() }, 0).ok);
     }
 
     #[test]

@@ -125,6 +125,8 @@ struct Drill<'w> {
     run: &'w Run,
     folder: PathBuf,
     logs: PathBuf,
+    /// Production's files, hidden from the drill's processes; none where nothing can be hidden.
+    hidden: Vec<PathBuf>,
     result: DrillResult,
     startup: Duration,
     faults: Vec<String>,
@@ -163,6 +165,7 @@ impl<'w> Drill<'w> {
             run,
             folder,
             logs,
+            hidden: isolation::hidden(workspace),
             result,
             startup: Duration::ZERO,
             faults: Vec::new(),
@@ -198,7 +201,7 @@ impl<'w> Drill<'w> {
         self.result.started = clock.moment.wall;
         self.listener.hear(&Chapter::CutOff { at: clock.moment.wall });
         let done = self.recover_and_question(clock, &prober, &monitor).await;
-        self.result.isolation.push(isolation::sightings(&monitor.stop()));
+        self.result.isolation.push(isolation::sightings(&monitor.stop(), self.hidden.len()));
         let after = isolation::steady_state(self.workspace, self.service, &prober).await;
         self.result.isolation.push(isolation::compare(&before, &after));
         done
@@ -222,6 +225,7 @@ impl<'w> Drill<'w> {
         if done.is_ok() {
             done = self.question(&runner);
         }
+        self.result.isolation.extend(isolation::unseen(&runner));
         if done.is_ok() {
             done = self.stop_service(&mut runner, prober, monitor).await;
         }
@@ -280,7 +284,9 @@ impl<'w> Drill<'w> {
         clock: RunClock,
         supply: Supply,
     ) -> Result<World<'w>, OperationError> {
-        World::new(self.workspace, self.service, &self.result.drill, part, place, clock, supply)
+        let id = &self.result.drill;
+        let world = World::new(self.workspace, self.service, id, part, place, clock, supply)?;
+        Ok(world.without(&self.hidden))
     }
 
     /// The runbook, and the wait until the service has held.

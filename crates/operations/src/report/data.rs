@@ -477,7 +477,7 @@ pub fn points_summary(points: &[RecoveryPoint]) -> Vec<PointsSummary> {
 }
 
 fn summary_of(group: &[&RecoveryPoint]) -> PointsSummary {
-    let newest = group.iter().filter(|point| !point.partial).max_by_key(|point| point.data_time);
+    let newest = group.iter().filter(|point| point.is_good()).max_by_key(|point| point.data_time);
     let proof = group.iter().filter_map(|point| point.proof.as_ref()).max_by_key(|proof| proof.at);
     PointsSummary {
         service: group[0].service.clone(),
@@ -505,7 +505,7 @@ fn copies_of(group: &[&RecoveryPoint]) -> Vec<CopiesSummary> {
             });
             summary.count += 1;
             summary.immutable &= copy.immutable;
-            if !point.partial {
+            if point.is_good() {
                 summary.newest_data_time = summary.newest_data_time.max(Some(point.data_time));
             }
         }

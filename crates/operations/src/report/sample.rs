@@ -397,6 +397,7 @@ fn points() -> Vec<RecoveryPoint> {
                 data_time: now() - SignedDuration::from_secs(97 + i * 120),
                 kind: BackupKind::Incremental,
                 partial: i == 3,
+                suspect: false,
                 bytes: Some(1_299_227_607),
                 copies,
                 proof: (i > 2 && service == "orders").then(|| PointProof {

@@ -19,7 +19,8 @@ use muster_drivers::{
     isolation::Monitor,
     probe::Prober,
     process::{
-        Child, ChildIdentity, Launch, RunEnd, end_recorded, foreign_variables, launch, lives, tail,
+        Child, ChildIdentity, Launch, RunEnd, end_recorded, foreign_variables, launch, lives,
+        seen_by, tail,
     },
 };
 use muster_model::Step;
@@ -89,7 +90,7 @@ enum MemberKind {
 }
 
 /// Returns when somebody wants the run to stop.
-async fn until_cancelled(run: &Run) {
+pub(crate) async fn until_cancelled(run: &Run) {
     while !run.cancel.is_requested() {
         tokio::time::sleep(LOOK).await;
     }
@@ -412,7 +413,8 @@ impl<'w> Runner<'w> {
             Step::Start { argv, env, user, dir } | Step::Run { argv, env, user, dir, .. } => {
                 let dir =
                     dir.map_or_else(|| self.world.dir.clone(), |dir| self.world.dir.join(dir));
-                Ok(Launch { argv, env, user, dir, log: self.world.log(&step.to_string()) })
+                let (log, hidden) = (self.world.log(&step.to_string()), self.world.hidden.clone());
+                Ok(Launch { argv, env, user, dir, log, hidden })
             }
             Step::Restore { .. } => {
                 Err(OperationError::Bug { what: "a restore has no program".into() })
@@ -548,6 +550,23 @@ impl<'w> Runner<'w> {
             }
         }
         None
+    }
+
+    /// How many processes run, and what of the hidden paths each sees all the same, or why it could
+    /// not be asked: `start: /srv/orders/db`.
+    pub(crate) fn sights(&self) -> (usize, Vec<String>) {
+        let (mut asked, mut sights) = (0, Vec::new());
+        for member in &self.members {
+            let seen = match seen_by(member.identity(), &self.world.hidden) {
+                Ok(seen) => seen.iter().map(|path| path.display().to_string()).collect(),
+                // Who has ended sees nothing any more.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => vec![format!("not known: {error}")],
+            };
+            asked += 1;
+            sights.extend(seen.into_iter().map(|what| format!("{}: {what}", member.role)));
+        }
+        (asked, sights)
     }
 
     /// The processes that run.

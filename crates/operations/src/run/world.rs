@@ -41,6 +41,8 @@ pub(crate) struct World<'w> {
     pub(crate) names: TargetNames,
     /// Where data comes from.
     pub(crate) supply: Supply,
+    /// What processes of this world do not see: production's files, where they can be hidden.
+    pub(crate) hidden: Vec<PathBuf>,
     /// The item that is damaged as soon as its server runs: for a control.
     pub(crate) damage: Option<String>,
     /// Servers that were prepared as their data was made.
@@ -82,9 +84,15 @@ impl<'w> World<'w> {
             clock,
             names,
             supply,
+            hidden: Vec::new(),
             damage: None,
             prepared: BTreeMap::new(),
         })
+    }
+
+    /// The same world, in which these paths are hidden from processes.
+    pub(crate) fn without(self, hidden: &[PathBuf]) -> Self {
+        Self { hidden: hidden.to_vec(), ..self }
     }
 
     /// The folder of a data item.

@@ -209,6 +209,29 @@ fn a_partial_backup_is_told_and_never_proves() {
 }
 
 #[test]
+fn a_point_that_looks_wrong_is_told_and_not_used() {
+    let shop = Shop::open("suspect");
+    let workspace = shop.protected();
+    for entry in fs::read_dir(shop.path("uploads")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let reports = shop.back_up(&workspace);
+    let uploads = reports[0].backups.iter().find(|ended| ended.data == "uploads").unwrap();
+    assert_eq!(uploads.outcome, BackupOutcome::Completed, "it is kept");
+    assert!(uploads.notices[0].starts_with("source-emptied"), "{:?}", uploads.notices);
+    let suspect = listed(&workspace).into_iter().find(|point| point.suspect).unwrap();
+    assert_eq!((suspect.data.as_str(), &suspect.id), ("uploads", &uploads.point));
+    assert_eq!(suspect.copies.len(), 2, "it is copied all the same");
+    let result = shop.drill(&workspace, Disruption::RegionLoss).unwrap();
+    let used = result.points.iter().find(|point| point.data == "uploads").unwrap();
+    assert_ne!(used.point, suspect.id);
+    assert!(listed(&workspace).iter().all(|point| !point.suspect || point.proof.is_none()));
+    let by_name =
+        bring_back(&workspace, "orders/uploads", &shop.path("to"), None, Some(suspect.id.clone()));
+    assert_eq!(by_name.unwrap()[0].used.point, suspect.id, "who names it gets it");
+}
+
+#[test]
 fn only_partial_points_refuse_a_drill() {
     let memory = format!("/proc/{}/mem", std::process::id());
     let files = format!("{{files: [./uploads, {memory}]}}");

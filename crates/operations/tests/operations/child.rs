@@ -33,7 +33,8 @@ use crate::common::{Shop, request};
 /// The shop's service: `GET /health` is 200 when the database has entries.
 ///
 /// `SHOP_LIFE_MS` ends it badly. `SHOP_SHALLOW` makes it content with a table.
-/// `SHOP_ALSO_OPEN` is a file that it keeps open, `SHOP_ALSO_CALL` an address.
+/// `SHOP_ALSO_OPEN` is a file that it keeps open, `SHOP_ALSO_CALL` an address. `SHOP_NEEDS` is a
+/// file that it looks into for a moment, and without whose content it does not start.
 #[test]
 fn serve() {
     let Ok(database) = env::var("SHOP_DB") else { return };
@@ -41,6 +42,9 @@ fn serve() {
     let life = env::var("SHOP_LIFE_MS").map_or(3_600_000, |text| text.parse().unwrap());
     let _open = env::var("SHOP_ALSO_OPEN").ok().map(|path| File::open(path).unwrap());
     let _call = env::var("SHOP_ALSO_CALL").ok().map(|to| TcpStream::connect(to).unwrap());
+    if let Ok(path) = env::var("SHOP_NEEDS") {
+        assert_ne!(std::fs::read(path).unwrap().len(), 0, "what it needs is empty");
+    }
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     listener.set_nonblocking(true).unwrap();
     let over = wait_for("the end of the service's life", Duration::from_millis(life), || {

@@ -8,6 +8,7 @@ mod clock;
 mod common;
 mod crash;
 mod drills;
+mod hooks;
 mod markers;
 mod recover;
 mod stubs;

@@ -6,6 +6,7 @@
 use std::{fs, net::TcpListener, thread, time::Duration};
 
 use muster_control::choice::Blocker;
+use muster_drivers::process::can_hide;
 use muster_model::{Class, Disruption, Fault as _, Verdict};
 use muster_operations::{drill, error::OperationError, records::Record, story::Silence};
 use muster_repository::run::Run;
@@ -231,6 +232,26 @@ fn a_service_that_opens_productions_data_fails() {
     let workspace = shop.protected();
     let result = shop.check(&workspace, Verdict::Fail, "isolation");
     assert!(result.reasons.join("\n").contains("innocent"), "{:?}", result.reasons);
+}
+
+#[test]
+fn a_service_that_needs_productions_data_for_a_moment_fails() {
+    if !can_hide() {
+        eprintln!("skipped: only root, where it may mount, can hide files");
+        return;
+    }
+    let shop = Shop::open("needs-production");
+    // Another name, which the runbook may have; the look is too short for any watch.
+    let path = shop.path("innocent");
+    std::os::unix::fs::symlink(shop.path("shop.db"), &path).unwrap();
+    let needs = format!("}}\", SHOP_NEEDS: \"{}\"}}", path.display());
+    let text = fs::read_to_string(shop.path("muster.yaml")).unwrap();
+    fs::write(shop.path("muster.yaml"), text.replace(ENV_END, &ENV_END.replace("}\"}", &needs)))
+        .unwrap();
+    let workspace = shop.protected();
+    let result = shop.check(&workspace, Verdict::Fail, "start ended with");
+    assert!(shop.logs(&result).contains("what it needs is empty"));
+    assert!(result.isolation.iter().all(|proof| proof.ok), "{:#?}", result.isolation);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
-use muster_model::{Cadence, Probe, SecretRef, Step};
+use muster_model::{Cadence, Probe, SecretRef, Step, units::format_duration};
 
 use crate::{
     assess::{longest_interval, percent},
@@ -209,6 +209,19 @@ impl Leaves {
             }
             self.keep(&line.keep, &path);
             self.text(format!("{path}.kind"), Sense::Neutral, line.kind.as_str());
+            let hooks = &line.hooks;
+            let named = [
+                ("before", &hooks.before),
+                ("after", &hooks.after),
+                ("on_failure", &hooks.on_failure),
+            ];
+            for (name, hook) in named {
+                if let Some(hook) = hook {
+                    let text =
+                        format!("{} within {}", hook.argv.join(" "), format_duration(hook.timeout));
+                    self.text(format!("{path}.{name}"), Sense::AbsenceIsLoss, text);
+                }
+            }
         }
     }
 

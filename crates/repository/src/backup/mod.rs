@@ -17,6 +17,7 @@ mod metadata;
 mod parent;
 mod pipeline;
 mod record;
+mod signals;
 mod targets;
 mod walk;
 
@@ -38,6 +39,7 @@ pub use filter::{CACHEDIR_SIGNATURE, Filter, MarkerFile};
 pub use metadata::Facts;
 pub use parent::ParentChoice;
 pub use record::{Recorder, backup_recorded};
+pub use signals::{SUSPECT_TAG, Signal, is_suspect};
 
 use self::{
     assemble::{Assembler, Event, Problems},
@@ -60,7 +62,7 @@ use crate::{
     packer::{PackOptions, PackWriter, WriteError, write_packs},
     repository::{IndexedRepository, Repository},
     run::Run,
-    select::{self, ParentQuery},
+    select::{self, SourceQuery},
     storage::File,
 };
 
@@ -196,6 +198,8 @@ pub struct BackupReport {
     pub problems: Vec<Problem>,
     /// What was left out on purpose and may surprise.
     pub notices: Vec<String>,
+    /// What looks wrong; [`is_suspect`] says whether the snapshot carries [`SUSPECT_TAG`].
+    pub signals: Vec<Signal>,
     /// Packs of an interrupted run that were put to use.
     pub packs_adopted: usize,
     /// How long it took.
@@ -240,6 +244,8 @@ struct Job<'a> {
     lock: Option<Lock>,
     adopted: Vec<crate::format::index_file::IndexPack>,
     parent: Option<(SnapshotId, Snapshot)>,
+    /// Earlier backups of the same source that are a measure for this one, oldest first.
+    history: Vec<(SnapshotId, Snapshot)>,
     paths: Vec<String>,
     start: Timestamp,
     clock: Instant,
@@ -280,11 +286,13 @@ impl<'a> Job<'a> {
             Some(stream) => vec![shown(&[b"/", stream_path(&stream.path).as_slice()].concat())],
             None => options.sources.iter().map(|path| shown(&walk::absolute(path))).collect(),
         };
+        let earlier = earlier(repository, &options, &paths, start, environment)?;
         let parent = match &stream {
             // A stream is always read whole.
             Some(_) => None,
-            None => find_parent(repository, &options, &paths, start, environment)?,
+            None => find_parent(repository, &options, &earlier)?,
         };
+        let history = signals::history(earlier);
         let repository = IndexedRepository::with_index(repository.clone(), index);
         let notices = Vec::new();
         Ok(Self {
@@ -296,6 +304,7 @@ impl<'a> Job<'a> {
             lock,
             adopted,
             parent,
+            history,
             paths,
             start,
             clock,
@@ -341,9 +350,17 @@ impl<'a> Job<'a> {
         if !problems.is_empty() {
             tags.push(PARTIAL_TAG.to_owned());
         }
+        let parent_id = self.parent.as_ref().map(|(id, _)| *id);
+        let compared = self.history.last().is_some_and(|(id, _)| Some(*id) == parent_id);
+        let before: Vec<&Summary> =
+            self.history.iter().filter_map(|(_, earlier)| earlier.summary.as_ref()).collect();
+        let signals = signals::signals(&summary, &before, compared);
+        if is_suspect(&signals) {
+            tags.push(SUSPECT_TAG.to_owned());
+        }
         let snapshot = Snapshot {
             time: self.options.time.unwrap_or(self.start),
-            parent: self.parent.as_ref().map(|(id, _)| *id),
+            parent: parent_id,
             tree,
             paths: self.paths,
             hostname: self.options.hostname.unwrap_or_else(|| self.environment.hostname.clone()),
@@ -368,7 +385,7 @@ impl<'a> Job<'a> {
             lock.release()?;
         }
         let (notices, duration) = (self.notices, self.clock.elapsed());
-        Ok(BackupReport { id, snapshot, problems, notices, packs_adopted, duration })
+        Ok(BackupReport { id, snapshot, problems, notices, signals, packs_adopted, duration })
     }
 
     /// Runs the pipeline over the sources.
@@ -616,33 +633,39 @@ fn destination(repository: &Repository) -> Option<(u64, u64)> {
     Some((data.dev(), data.ino()))
 }
 
-fn find_parent(
+/// The earlier backups of the same source.
+fn earlier(
     repository: &Repository,
     options: &BackupOptions,
     paths: &[String],
     start: Timestamp,
     environment: &Environment,
+) -> Result<Vec<(SnapshotId, Snapshot)>, BackupError> {
+    let ids = repository.snapshot_ids()?;
+    // A damaged snapshot is no parent and no measure; `check` is there to tell of it.
+    let snapshots = ids.into_iter().filter_map(|id| Some((id, repository.snapshot(id).ok()?)));
+    let hostname = options.hostname.as_deref().unwrap_or(&environment.hostname);
+    let time = options.time.unwrap_or(start);
+    let query = SourceQuery { hostname, paths, time };
+    Ok(snapshots.filter(|(_, snapshot)| query.matches(snapshot)).collect())
+}
+
+fn find_parent(
+    repository: &Repository,
+    options: &BackupOptions,
+    earlier: &[(SnapshotId, Snapshot)],
 ) -> Result<Option<(SnapshotId, Snapshot)>, BackupError> {
     if options.kind == BackupKind::Full {
         return Ok(None);
     }
     match options.parent {
-        ParentChoice::Nothing => return Ok(None),
-        ParentChoice::Snapshot(id) => return Ok(Some((id, repository.snapshot(id)?))),
-        ParentChoice::Latest => {}
+        ParentChoice::Nothing => Ok(None),
+        ParentChoice::Snapshot(id) => Ok(Some((id, repository.snapshot(id)?))),
+        ParentChoice::Latest => {
+            let only_full = options.kind == BackupKind::Differential;
+            Ok(select::find_parent(earlier, only_full).cloned())
+        }
     }
-    let ids = repository.snapshot_ids()?;
-    // A damaged snapshot is no parent; `check` is there to tell of it.
-    let snapshots: Vec<_> =
-        ids.into_iter().filter_map(|id| Some((id, repository.snapshot(id).ok()?))).collect();
-    let hostname = options.hostname.as_deref().unwrap_or(&environment.hostname);
-    let query = ParentQuery {
-        hostname,
-        paths,
-        time: options.time.unwrap_or(start),
-        only_full: options.kind == BackupKind::Differential,
-    };
-    Ok(select::find_parent(&snapshots, &query).cloned())
 }
 
 /// The names of a stream's path, without `/` at either end.

@@ -46,6 +46,8 @@ pub(super) struct Findings {
     by_subject: Map<Subject, DamageNumber>,
     pub(super) hints: Vec<Hint>,
     pub(super) counts: Counts,
+    /// Packs that were read whole, at the first try, without any damage.
+    pub(super) sound: Vec<PackId>,
     /// Packs of which no blob can be read.
     lost_packs: Map<PackId, DamageNumber>,
     /// Single blobs of packs that cannot be read.
@@ -238,7 +240,8 @@ impl Findings {
         self.settle_swapped(has);
         self.settle_recoverable(index);
         self.damages.sort_by_key(|damage| damage.subject);
-        CheckReport { damages: self.damages, hints: self.hints, counts: self.counts }
+        let Self { damages, hints, counts, sound, .. } = self;
+        CheckReport { damages, hints, counts, sound_packs: sound }
     }
 }
 

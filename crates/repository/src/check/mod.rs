@@ -56,23 +56,29 @@ mod findings;
 mod parallel;
 mod read_data;
 mod report;
+mod rota;
 mod structure;
 mod subset;
 mod trees;
+
+use std::time::Instant;
 
 use muster_model::{Class, Fault};
 use thiserror::Error;
 
 pub use report::{CheckReport, Counts, Damage, Hint, Problem, Subject};
+pub use rota::{Rota, Verified};
 pub use subset::{ReadData, UnknownSubset};
 
 use crate::{
     format::FormatError,
+    id::PackId,
     repository::{IndexedRepository, ReadError, Repository},
     run::{Cancelled, Run},
     storage::{File, StorageError},
 };
 use findings::Findings;
+use rota::Order;
 
 /// What a check looks at, beyond what it always does.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -94,6 +100,20 @@ pub fn check(
     options: &CheckOptions,
     run: &Run,
 ) -> Result<CheckReport, CheckError> {
+    check_in_turn(repository, options, None, run)
+}
+
+/// Checks as [`check`] does, and reads back those packs of its share whose turn it is.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_in_turn(
+    repository: &Repository,
+    options: &CheckOptions,
+    rota: Option<&Rota>,
+    run: &Run,
+) -> Result<CheckReport, CheckError> {
+    let began = Instant::now();
     let mut findings = Findings::default();
     run.progress.set_current(|text| text.push_str("snapshots"));
     let roots = files::check(repository, run, &mut findings)?;
@@ -106,7 +126,14 @@ pub fn check(
     let count_trees = options.read_data == ReadData::No;
     trees::walk(&indexed, &roots, count_trees, run, &mut findings)?;
     structure::hint_at_unindexed(indexed.index(), &sizes, &mut findings);
-    read_packs(&indexed, options.read_data, unread, run, &mut findings)?;
+    let packs = unread.into_iter().map(|wanted| (wanted.pack, wanted.bytes)).collect();
+    let mut wanted = options.read_data.select(packs);
+    let mut order = Order::LargestFirst;
+    if let Some(rota) = rota {
+        wanted = rota.due(wanted);
+        order = Order::AsGiven { deadline: rota.budget.map(|budget| began + budget) };
+    }
+    read_packs(&indexed, wanted, order, run, &mut findings)?;
     if !findings.damages().is_empty() {
         run.progress.set_current(|text| text.push_str("affected snapshots"));
         affected::trace(&indexed, &roots, run, &mut findings)?;
@@ -118,28 +145,32 @@ pub fn check(
     Ok(findings.into_report(indexed.index(), has))
 }
 
-/// Reads the packs that `share` picks from `unread`.
+/// Reads packs whole.
 fn read_packs(
     repository: &IndexedRepository,
-    share: ReadData,
-    unread: Vec<read_data::Wanted>,
+    selected: Vec<(PackId, u64)>,
+    order: Order,
     run: &Run,
     findings: &mut Findings,
 ) -> Result<(), CheckError> {
-    let packs = unread.into_iter().map(|wanted| (wanted.pack, wanted.bytes)).collect();
-    let selected = share.select(packs);
     if selected.is_empty() {
         return Ok(());
     }
     run.progress.set_current(|text| text.push_str("packs"));
-    let bytes = selected.iter().map(|&(_, bytes)| bytes).sum();
+    let bytes: u64 = selected.iter().map(|&(_, bytes)| bytes).sum();
     run.progress.add_total(selected.len() as u64, bytes);
     run.progress.total_is_known();
+    let (mut packs_due, mut bytes_due): (u64, u64) = (selected.len() as u64, bytes);
     let wanted = selected.into_iter().map(|(pack, bytes)| read_data::Wanted { pack, bytes });
     let (index, progress) = (repository.index(), Some(&*run.progress));
-    read_data::read(repository, index, wanted.collect(), &run.cancel, progress, |seen| {
+    let wanted = wanted.collect();
+    read_data::read(repository, index, wanted, order, &run.cancel, progress, |seen| {
+        packs_due -= 1;
+        bytes_due -= seen.bytes();
         seen.tell(findings);
-    })
+    })?;
+    (findings.counts.packs_due, findings.counts.bytes_due) = (packs_due, bytes_due);
+    Ok(())
 }
 
 /// The check itself could not go on.

@@ -16,6 +16,7 @@ use super::{
     findings::{Findings, explain},
     parallel::{each_on_threads, thread_count},
     report::{Hint, Problem, Subject},
+    rota::Order,
 };
 use crate::{
     compression::Decompressor,
@@ -61,12 +62,18 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// The size of the file.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     fn is_sound(&self) -> bool {
         self.problem.is_none() && self.bad.is_empty()
     }
 
     /// Records what was seen.
     pub(super) fn tell(self, findings: &mut Findings) {
+        let sound = self.is_sound() && !self.only_second_time;
         findings.counts.packs_read += 1;
         findings.counts.bytes_read += self.bytes;
         if self.only_second_time {
@@ -76,36 +83,47 @@ impl Seen {
             let problem = Problem::BlobsDamaged { count: 1, first };
             findings.lose_copy(self.pack, kind, id, problem);
         }
+        if sound {
+            findings.sound.push(self.pack);
+        }
         if let Some(problem) = self.problem {
             findings.add(Subject::File(File::Pack(self.pack)), problem);
         }
     }
 }
 
-/// Reads `wanted` packs and hands what is seen of each to `take`. Counts in `progress`, if given.
+/// Reads `wanted` packs in an order and hands what is seen of each to `take`. Counts in `progress`,
+/// if given.
 pub(super) fn read(
     repository: &Repository,
     index: &Index,
     mut wanted: Vec<Wanted>,
+    order: Order,
     cancel: &Cancel,
     progress: Option<&Progress>,
-    take: impl FnMut(Seen),
+    mut take: impl FnMut(Seen),
 ) -> Result<(), CheckError> {
-    // The largest first, so that no worker is left alone with one at the end.
-    wanted.sort_by_key(|wanted| (std::cmp::Reverse(wanted.bytes), wanted.pack));
+    if matches!(order, Order::LargestFirst) {
+        wanted.sort_by_key(|wanted| (std::cmp::Reverse(wanted.bytes), wanted.pack));
+    }
+    let first = wanted.first().map(|wanted| wanted.pack);
     let budget = Budget::new(BUDGET_BYTES);
     let readers: Result<Vec<_>, _> = (0..thread_count().min(wanted.len()))
         .map(|_| PackReader::new(repository, cancel, progress))
         .collect();
     let work = |reader: &mut PackReader<'_>, wanted: Wanted| {
+        if order.is_over() && Some(wanted.pack) != first {
+            return None;
+        }
         let mut blobs = index.pack_blobs(&wanted.pack);
         blobs.sort_by_key(|blob| blob.offset);
         blobs.dedup();
         let _held = budget.hold(bytes_needed(&blobs));
         let seen = reader.read_doubting(&wanted, &blobs);
         reader.shrink();
-        seen
+        Some(seen)
     };
+    let take = |seen: Option<Seen>| seen.into_iter().for_each(&mut take);
     each_on_threads(readers.map_err(CheckError::Decoder)?, wanted, cancel, work, take)?;
     Ok(())
 }

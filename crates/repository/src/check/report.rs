@@ -22,6 +22,8 @@ pub struct CheckReport {
     pub hints: Vec<Hint>,
     /// What was looked at.
     pub counts: Counts,
+    /// The packs that were read back whole and are sound.
+    pub sound_packs: Vec<PackId>,
 }
 
 impl CheckReport {
@@ -115,6 +117,10 @@ pub struct Counts {
     pub packs_read: u64,
     /// Bytes of the packs that were read whole.
     pub bytes_read: u64,
+    /// Packs that were to be read and were not, since the time for it was over.
+    pub packs_due: u64,
+    /// Bytes of these.
+    pub bytes_due: u64,
 }
 
 /// One thing that is not what it should be, and what that costs.

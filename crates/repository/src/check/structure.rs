@@ -6,6 +6,7 @@ use super::{
     parallel::{each_on_threads, thread_count},
     read_data::{self, Seen, Wanted, header_of},
     report::{Hint, Problem, Subject},
+    rota::Order,
 };
 use crate::{
     format::{
@@ -180,7 +181,7 @@ fn examine(
     let packs = suspects.iter().map(wanted).collect();
     let mut problems: Map<_, _> =
         suspects.into_iter().map(|suspect| (suspect.pack, suspect.problem)).collect();
-    read_data::read(repository, index, packs, &run.cancel, None, |mut seen| {
+    read_data::read(repository, index, packs, Order::LargestFirst, &run.cancel, None, |mut seen| {
         if let Some(suspected) = problems.remove(&seen.pack) {
             judge(&mut seen, suspected, sizes);
         }

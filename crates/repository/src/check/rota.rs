@@ -1,0 +1,173 @@
+//! Reading all data back in turn: what was verified when, and whose turn is next.
+//!
+//! A random sample cannot promise that everything is ever looked at. This can: each check takes
+//! the packs that were never read back, then those whose last reading is the longest ago, until
+//! its time is over. When `N` bytes are due and a check reads `n` of them, everything has been
+//! read after `N / n` checks.
+//!
+//! The record is a file on the machine that checks. It holds only what was found *sound*, it is
+//! not evidence for anybody else, and when it is lost everything is due again.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use crate::id::PackId;
+
+/// When packs were last read back whole and found sound, in Unix seconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verified {
+    at: BTreeMap<PackId, i64>,
+}
+
+impl Verified {
+    /// Reads a record: a line `ID SECONDS` for each pack. No file is an empty record, and so is a
+    /// line that cannot be understood: what it told of is due.
+    ///
+    /// # Errors
+    /// Fails when the file exists and cannot be read.
+    pub fn read(file: &Path) -> io::Result<Self> {
+        let text = match fs::read_to_string(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            text => text?,
+        };
+        let line = |line: &str| {
+            let (id, seconds) = line.split_once(' ')?;
+            Some((PackId::parse(id)?, seconds.parse().ok()?))
+        };
+        Ok(Self { at: text.lines().filter_map(line).collect() })
+    }
+
+    /// Adds to the record in `file` what was verified since it was read, and forgets packs that
+    /// are not `there` any more. Somebody else's additions are kept.
+    ///
+    /// # Errors
+    /// Fails when the file cannot be written; the record is as it was then.
+    pub fn write(&self, file: &Path, there: impl Fn(&PackId) -> bool) -> io::Result<()> {
+        let mut all = Self::read(file)?;
+        for (&pack, &at) in &self.at {
+            all.note(pack, at);
+        }
+        all.at.retain(|pack, _| there(pack));
+        let folder = file.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        fs::create_dir_all(folder)?;
+        let temporary = file.with_extension(format!("tmp-{}", std::process::id()));
+        let mut out = io::BufWriter::new(
+            OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&temporary)?,
+        );
+        for (pack, at) in &all.at {
+            writeln!(out, "{pack} {at}")?;
+        }
+        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        fs::rename(&temporary, file)
+    }
+
+    /// Notes that a pack was found sound at a moment; the latest one counts.
+    pub fn note(&mut self, pack: PackId, at: i64) {
+        let last = self.at.entry(pack).or_insert(at);
+        *last = at.max(*last);
+    }
+
+    /// When a pack was last found sound.
+    #[must_use]
+    pub fn at(&self, pack: &PackId) -> Option<i64> {
+        self.at.get(pack).copied()
+    }
+}
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Default)]
+pub struct Rota {
+    /// What was verified when.
+    pub verified: Verified,
+    /// Packs that were verified less long ago than this are not due.
+    pub older_than: Duration,
+    /// For how long packs are read; without an end when there is none.
+    pub budget: Option<Duration>,
+    /// The time, in Unix seconds.
+    pub now: i64,
+}
+
+impl Rota {
+    /// The packs that are due, in the order of their turn.
+    #[must_use]
+    pub(super) fn due(&self, packs: Vec<(PackId, u64)>) -> Vec<(PackId, u64)> {
+        let older_than = i64::try_from(self.older_than.as_secs()).unwrap_or(i64::MAX);
+        // A record from the future tells of a clock that was wrong: it is no proof.
+        let is_due = |at: i64| at > self.now || self.now.saturating_sub(at) >= older_than;
+        let mut due: Vec<_> = packs
+            .into_iter()
+            .map(|(pack, bytes)| (self.verified.at(&pack), pack, bytes))
+            .filter(|(at, ..)| at.is_none_or(is_due))
+            .collect();
+        // `None` sorts first: what was never read back comes before everything else.
+        due.sort_unstable();
+        due.into_iter().map(|(_, pack, bytes)| (pack, bytes)).collect()
+    }
+}
+
+/// In which order packs are read, and until when.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Order {
+    /// All of them, the largest first: so no worker is left alone with one at the end.
+    LargestFirst,
+    /// As they are given; after the deadline none is begun any more, but one is always read.
+    AsGiven { deadline: Option<Instant> },
+}
+
+impl Order {
+    pub(super) fn is_over(self) -> bool {
+        matches!(self, Self::AsGiven { deadline: Some(at) } if Instant::now() >= at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 86_400;
+
+    fn pack(n: u8) -> PackId {
+        PackId::of(&[n])
+    }
+
+    fn verified(all: &[(u8, i64)]) -> Verified {
+        let mut verified = Verified::default();
+        all.iter().for_each(|&(n, at)| verified.note(pack(n), at));
+        verified
+    }
+
+    #[test]
+    fn the_longest_unseen_comes_first() {
+        let verified = verified(&[(1, 50 * DAY), (2, 10 * DAY), (3, 99 * DAY), (5, 200 * DAY)]);
+        let older_than = Duration::from_secs(30 * 86_400);
+        let rota = Rota { verified, older_than, now: 100 * DAY, ..Rota::default() };
+        let packs = (1..=5).map(|n| (pack(n), 10)).collect();
+        let due: Vec<PackId> = rota.due(packs).into_iter().map(|(pack, _)| pack).collect();
+        // 4 was never seen, 3 was seen yesterday, 5 in the future.
+        assert_eq!(due, [4, 2, 1, 5].map(pack));
+    }
+
+    #[test]
+    fn the_record_survives_and_forgets_what_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("new/verified");
+        assert_eq!(Verified::read(&file).unwrap(), Verified::default());
+        verified(&[(1, 5), (2, 6)]).write(&file, |_| true).unwrap();
+        // Somebody else's reading of another pack, and an older one of the same.
+        verified(&[(2, 4), (3, 9)]).write(&file, |id| *id != pack(1)).unwrap();
+        assert_eq!(Verified::read(&file).unwrap(), verified(&[(2, 6), (3, 9)]));
+        fs::write(&file, "nonsense\nabc 12\n").unwrap();
+        assert_eq!(Verified::read(&file).unwrap(), Verified::default());
+    }
+}
