@@ -195,7 +195,7 @@ fn a_plan_for_a_server_under_load_is_proven_and_keeps_its_word() {
     bank.wait_for_points(2);
 
     // The rehearsal, beside the load.
-    bank.run(&["drill", "run", "bank"]).expect(0).shows("pass");
+    bank.run(&["drill", "run", "bank"]).expect(0).shows("PASS");
     bank.run(&["gate"]).expect(0);
 
     // The disaster: first who protects, so that nothing is protected after it.
