@@ -14,6 +14,7 @@ setpriv   util-linux  unreadable files (tests drop root)
 python3   python3     the independent walker, the bench and evidence verified by hand
 openssl   openssl     evidence verified by hand
 npm       npm         PostgreSQL servers of versions that Debian has not
+faketime  faketime    a wall clock that is stepped under a running drill
 unshare   util-linux  full and read-only disks (tests mount some)
 "
 

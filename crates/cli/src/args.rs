@@ -67,6 +67,9 @@ pub(crate) enum Command {
     /// Run the example service that `muster demo` protects
     #[command(hide = true)]
     DemoService(demo::service::Args),
+    /// Clean up after a `muster demo` that is killed
+    #[command(hide = true)]
+    DemoGuard(demo::guard::Args),
 }
 
 /// How to print.

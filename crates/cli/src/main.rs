@@ -73,6 +73,7 @@ fn main() -> ExitCode {
         Command::Repo(args) => repo::run(*args, &output),
         Command::Completions { shell } => complete(shell, &output),
         Command::DemoService(args) => demo::service::run(&args, &output),
+        Command::DemoGuard(args) => demo::guard::run(&args),
     }));
     match outcome {
         Ok(Ok(exit)) => exit,

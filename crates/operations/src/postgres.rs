@@ -108,6 +108,14 @@ pub(crate) fn running(world: &World<'_>, item: &DataItem) -> Option<String> {
     world.names.data.get(&item.name)?.url.clone()
 }
 
+/// Where the server answers that an earlier process started over restored data.
+///
+/// # Errors
+/// Fails when none was ever prepared there.
+pub(crate) fn adopted(world: &World<'_>, item: &DataItem) -> Result<String, OperationError> {
+    server::prepared_url(&world.data_dir(&item.name)).map_err(OperationError::below)
+}
+
 /// The server over restored data, to be asked. It trusts whoever reaches it.
 ///
 /// # Errors

@@ -30,6 +30,7 @@ use crate::{
     hands,
     hooks::{When, run_hook},
     markers::MarkerKeeper,
+    moment::Moment,
     process::this_process,
     records::{BackupEnded, BackupOutcome, BackupStarted, CopyEnded, Record},
     stores,
@@ -365,7 +366,7 @@ fn back_up_one(
         kind: job.kind,
         process: this_process(),
     };
-    let mut ended = BackupEnded::of(&started);
+    let mut ended = BackupEnded { began: Some(Moment::now()), ..BackupEnded::of(&started) };
     workspace.state.record(&Record::BackupStarted(started))?;
     let begun = Instant::now();
     let captured = capture(workspace, tools, job, data, report, run);

@@ -142,6 +142,9 @@ pub struct BackupEnded {
     pub bytes_added: Option<u64>,
     /// Files in the snapshot.
     pub files: Option<u64>,
+    /// When it began, by both clocks; unknown to ledgers of before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Moment>,
     /// How long it took.
     pub took_s: Option<f64>,
     /// What was left out.
@@ -291,6 +294,7 @@ impl BackupEnded {
             bytes: None,
             bytes_added: None,
             files: None,
+            began: None,
             took_s: None,
             left_out: Vec::new(),
             notices: Vec::new(),

@@ -527,7 +527,8 @@ impl Recovery<'_> {
             }
         }
         self.question(runner, &mut result)?;
-        let ages = drill::ages(self.service, &result.points, self.started.clock.wall);
+        let (state, impact) = (&self.workspace.state, &self.started.clock);
+        let ages = drill::ages(state, self.service, &result.points, impact)?;
         drill::widen(&mut result.recovery_point, &ages);
         let died_again = accepted.as_ref().is_some_and(|accepted| accepted.died_again);
         let fallen = accepted.as_ref().and_then(|accepted| accepted.fallen.as_deref());

@@ -26,10 +26,14 @@ pub struct State {
     pub ledger: Ledger,
     /// Who runs this, where.
     pub environment: Environment,
-    /// Called before and after each record is written, for tests that kill a run there.
+    /// Called with a record's kind before and after it is written, for tests that kill there.
     #[cfg(feature = "testing")]
-    pub on_record: Option<Box<dyn Fn() + Send + Sync>>,
+    pub on_record: Option<OnRecord>,
 }
+
+/// Called with the kind of a record.
+#[cfg(feature = "testing")]
+pub type OnRecord = Box<dyn Fn(&str) + Send + Sync>;
 
 /// A record with its place in the log.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,9 +87,9 @@ impl State {
     /// Fails when the ledger cannot be written.
     pub fn record(&self, record: &Record) -> Result<u64, OperationError> {
         let (kind, body) = record.parts().map_err(unserialisable)?;
-        self.pass_by();
+        self.pass_by(&kind);
         let appended = self.ledger.append(&kind, Timestamp::now(), &body);
-        self.pass_by();
+        self.pass_by(&kind);
         Ok(appended.map_err(OperationError::below)?.index)
     }
 
@@ -95,17 +99,18 @@ impl State {
     /// Fails when the ledger cannot be written.
     pub fn record_numbered(&self, record: &Record, field: &str) -> Result<u64, OperationError> {
         let (kind, body) = record.parts().map_err(unserialisable)?;
-        self.pass_by();
+        self.pass_by(&kind);
         let numbered = self.ledger.append_numbered(&kind, field, Timestamp::now(), &body);
-        self.pass_by();
+        self.pass_by(&kind);
         Ok(numbered.map_err(OperationError::below)?.1)
     }
 
     /// A place at which a test may kill this process.
-    fn pass_by(&self) {
+    #[cfg_attr(not(feature = "testing"), expect(unused_variables, reason = "for tests alone"))]
+    fn pass_by(&self, kind: &str) {
         #[cfg(feature = "testing")]
         if let Some(on_record) = &self.on_record {
-            on_record();
+            on_record(kind);
         }
     }
 

@@ -192,6 +192,9 @@ fn remove_targets(
         }
         remove_folder(Path::new(&target.dir))
             .map_err(OperationError::io("remove the target", &target.dir))?;
+        // As a drill that ends in order: outside the state nothing of it stays. In the state its
+        // folder holds logs, and this does nothing.
+        drop(Path::new(&target.dir).parent().map(fs::remove_dir));
         state.record(&Record::TargetRemoved(target.clone()))?;
         deeds.push(format!("the target {} is removed", target.dir));
     }

@@ -113,18 +113,28 @@ impl Workspace {
     /// Fails when the plan cannot be used as it stands, or the state cannot be opened.
     pub fn open(plan: &Path, state: &Path) -> Result<Self, OperationError> {
         let (planned, read) = Planned::read(plan)?;
+        let (state, swept) = settle(&planned, &read, State::open(state)?)?;
+        Ok(Self { planned, state, swept })
+    }
+
+    /// As [`Workspace::open`], in a state that is open already, for tests that watch it.
+    ///
+    /// # Errors
+    /// As [`Workspace::open`].
+    #[cfg(feature = "testing")]
+    pub fn open_in(plan: &Path, state: State) -> Result<Self, OperationError> {
+        let (planned, read) = Planned::read(plan)?;
         let (state, swept) = settle(&planned, &read, state)?;
         Ok(Self { planned, state, swept })
     }
 }
 
-/// Opens the state, settles what killed processes left, and writes down what is new.
+/// Settles what killed processes left in a state, and writes down what is new.
 fn settle(
     planned: &Planned,
     read: &ReadPlan,
-    state: &Path,
+    state: State,
 ) -> Result<(State, Vec<String>), OperationError> {
-    let state = State::open(state)?;
     let swept = sweep::sweep(&state)?;
     note_revision(&state, read, &planned.plan)?;
     calendar::note(&state, &planned.plan, Timestamp::now())?;
@@ -188,7 +198,7 @@ impl Reader {
     /// Fails when the plan cannot be used as it stands.
     pub fn open(plan: &Path, state: &Path) -> Result<Self, OperationError> {
         let (planned, read) = Planned::read(plan)?;
-        match settle(&planned, &read, state) {
+        match State::open(state).and_then(|state| settle(&planned, &read, state)) {
             Ok((state, swept)) => Ok(Self { planned, state: Some(state), swept, trouble: None }),
             Err(error) => {
                 let dir = state.to_owned();

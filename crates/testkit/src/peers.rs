@@ -50,6 +50,7 @@ const HINTS: &[(&str, Group, &str)] = &[
     ("getfacl", Group::All, "apt-get install acl"),
     ("setfattr", Group::All, "apt-get install attr"),
     ("setcap", Group::All, "apt-get install libcap2-bin"),
+    ("faketime", Group::All, "apt-get install faketime"),
     ("cp", Group::All, "apt-get install coreutils"),
 ];
 

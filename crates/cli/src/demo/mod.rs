@@ -14,6 +14,7 @@
 //!
 //! - [`show`]: the verb, act by act.
 //! - [`stage`]: its folder, with two regions and a plan. [`production`]: the service in one.
+//! - [`guard`]: a process that cleans up when the demo is killed.
 //! - [`story`]: what happens, told with its times. [`outcome`]: the figures at the end.
 //! - [`error`]: what can go wrong in the demo itself.
 //!
@@ -21,6 +22,7 @@
 
 mod client;
 mod error;
+pub(crate) mod guard;
 pub(crate) mod load;
 mod orders;
 mod outcome;

@@ -128,7 +128,13 @@ impl Measured {
         row(story, "Recovery time", &figures(&actual, time.objective_s, &verdict))?;
         let phases = time.phases.iter().filter_map(|phase| Some((&phase.name, phase.s?)));
         let parts: Vec<String> = phases.map(|(name, s)| format!("{name} {s:.2}")).collect();
-        row(story, "", &parts.join(" + "))?;
+        // Four fit in a line of 80 columns.
+        let (first, more) = parts.split_at(parts.len().min(4));
+        let plus = if more.is_empty() { "" } else { " +" };
+        row(story, "", &format!("{}{plus}", first.join(" + ")))?;
+        if !more.is_empty() {
+            row(story, "", &more.join(" + "))?;
+        }
         match (self.outside.first_green_s, time.actual_s) {
             (Some(seen), Some(actual)) => row(
                 story,

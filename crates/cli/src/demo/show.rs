@@ -5,7 +5,7 @@
 //! `muster backup --loop` and `muster recover`. Every figure was measured while it was told.
 //!
 //! Nothing stays behind, however it ends: each thing that was started or made is held by a
-//! value that ends or removes it when it is dropped.
+//! value that ends or removes it when it is dropped, and a guard does it when the demo is killed.
 
 use std::{
     fs,
@@ -36,6 +36,7 @@ use signal_hook::{
 use super::{
     client::Moment,
     error::DemoError,
+    guard::Guard,
     load::{Acknowledged, Load},
     outcome::{Measured, Orders, SeenOutside, seconds, verify_command},
     prober::Prober,
@@ -50,7 +51,7 @@ use crate::{
 };
 
 /// The service, in the plan.
-const SERVICE: &str = "orders";
+pub(super) const SERVICE: &str = "orders";
 
 /// Before so many recovery points are in both regions, the disaster waits.
 const POINTS_MIN: usize = 3;
@@ -87,6 +88,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Outcome {
     let run = Run::new();
     listen(run.cancel.clone())?;
     let stage = Stage::set(&args.dir, args.keep)?;
+    let guard = Guard::start(&stage, args.keep);
+    let _guard = guard.map_err(DemoError::example("start who cleans up after the demo"))?;
     let demo = Demo { args, stage: &stage, story: Story::new(output), run: &run };
     let measured = match demo.play() {
         Ok(measured) => measured,
@@ -157,8 +160,8 @@ impl Demo<'_> {
         let began = Timestamp::now();
         let story = &self.story;
         story.plain(
-            "A shop under load loses its region, is recovered in another, and the loss is \
-             measured.\nAll of it is real and takes about a minute. Ctrl-C stops and removes \
+            "A shop under load loses its region, is recovered in another, and the loss is\n\
+             measured. All of it is real and takes about a minute. Ctrl-C stops and removes\n\
              everything.",
         )?;
         story.act("Two regions, one service")?;

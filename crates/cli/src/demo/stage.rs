@@ -22,9 +22,10 @@ pub(super) const WEST: &str = "eu-west";
 pub(super) const NORTH: &str = "eu-north";
 
 /// The state, where verbs look for it when they are given the plan.
-const STATE: &str = ".muster";
+pub(super) const STATE: &str = ".muster";
 
-const PLAN: &str = "muster.yaml";
+/// The plan, where verbs look for it.
+pub(super) const PLAN: &str = "muster.yaml";
 
 const SECRET: &str = "secret";
 
@@ -198,7 +199,7 @@ fn write_secret(path: &Path) -> io::Result<()> {
 }
 
 /// Removes a file or a folder; that it is gone already is well.
-fn remove(path: &Path) -> Result<(), DemoError> {
+pub(super) fn remove(path: &Path) -> Result<(), DemoError> {
     for _ in 1..REMOVE_TRIES {
         if remove_once(path).is_ok() {
             return Ok(());

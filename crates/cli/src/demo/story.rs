@@ -82,8 +82,7 @@ impl<'o> Story<'o> {
     pub(super) fn point(&self, at: Instant, number: usize, point: &Point) -> Result<(), Failure> {
         let Point { orders, bytes, took, lag } = point;
         let text = format!(
-            "point {number:<2} {orders:>4} orders, {:>9}   saved in {:.2} s, in eu-north {:.2} s \
-             later",
+            "point {number:<2} {orders:>4} orders, {:>9}  saved in {:.2} s, copied in {:.2} s",
             format_size(*bytes),
             took.as_secs_f64(),
             lag.as_secs_f64(),

@@ -23,20 +23,20 @@ use crate::sandbox::{PATIENCE, Ran, run};
 #[path = "../../src/demo/client.rs"]
 mod client;
 #[path = "../../src/demo/load.rs"]
-mod load;
+pub(crate) mod load;
 #[path = "../../src/demo/prober.rs"]
-mod prober;
+pub(crate) mod prober;
 
 use load::Load;
 use prober::Prober;
 
 /// A folder for the shop's data.
-struct Shop {
-    scratch: Scratch,
+pub(crate) struct Shop {
+    pub(crate) scratch: Scratch,
 }
 
 impl Shop {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self { scratch: Scratch::new(name).unwrap() }
     }
 
@@ -56,7 +56,7 @@ impl Shop {
     }
 
     /// Starts with empty data at any port.
-    fn create(&self) -> Service {
+    pub(crate) fn create(&self) -> Service {
         Service::start(&mut self.command(&["--port", "0", "--create"]))
     }
 
@@ -78,9 +78,9 @@ impl Shop {
 }
 
 /// A service that listens.
-struct Service {
+pub(crate) struct Service {
     child: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Service {
@@ -148,7 +148,7 @@ fn rope() -> Value {
 }
 
 /// Waits until so many orders are acknowledged.
-fn wait_for_orders(load: &Load, count: usize) {
+pub(crate) fn wait_for_orders(load: &Load, count: usize) {
     let enough = || (load.acknowledged().len() >= count).then_some(());
     wait_for("acknowledged orders", PATIENCE, enough).unwrap();
 }

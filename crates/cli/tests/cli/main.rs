@@ -7,6 +7,7 @@
 
 mod backup;
 mod check;
+mod clock;
 mod demo;
 mod demo_service;
 mod full_disk;
@@ -16,6 +17,7 @@ mod kill;
 mod mend;
 mod metadata;
 mod mount;
+mod newcomer;
 mod passwords;
 mod plan;
 mod planned;

@@ -229,6 +229,7 @@ fn measure(state: &Path, took_s: f64, lag_s: f64) {
             bytes: Some(1 << 20),
             bytes_added: None,
             files: None,
+            began: None,
             took_s: Some(took_s),
             left_out: Vec::new(),
             notices: Vec::new(),

@@ -4,6 +4,8 @@
 //! the checkpoints and attachments. The database's own check comes first, since an index that
 //! disagrees with its table would make the rest look at different rows.
 
+use std::collections::VecDeque;
+
 use muster_model::{Class, Fault};
 use rusqlite::Connection;
 use thiserror::Error;
@@ -14,10 +16,10 @@ use crate::{
     entry::Entry,
     error::LedgerError,
     ledger::{self, Ledger},
-    merkle::{self, Hash, Subtrees as _, leaf_hash, node_hash},
+    merkle::{self, Hash, leaf_hash, node_hash},
     mismatch::Mismatch,
     note::VerifierKey,
-    tree::StoredTree,
+    tree::{StoredTree, to_sql},
 };
 
 /// What was found sound.
@@ -121,9 +123,9 @@ fn check_entries(connection: &Connection, key: &VerifierKey) -> Result<u64, LogE
         Ok(StoredRow { index, kind, at_s, leaf })
     };
     let rows = statement.query_map([], row).map_err(failed())?;
-    let mut next = 0;
+    let (mut next, mut tree) = (0, Rebuilt::new(connection));
     for row in rows {
-        check_entry(connection, next, &row.map_err(failed())?, key)?;
+        check_entry(connection, next, &row.map_err(failed())?, key, &mut tree)?;
         next += 1;
     }
     Ok(next)
@@ -134,6 +136,7 @@ fn check_entry(
     index: u64,
     row: &StoredRow,
     key: &VerifierKey,
+    tree: &mut Rebuilt<'_>,
 ) -> Result<(), LogError> {
     let refused = |problem: &str| LogError::from(Mismatch::entry(index, problem));
     if u64::try_from(row.index) != Ok(index) {
@@ -145,27 +148,85 @@ fn check_entry(
     if columns != (index, row.kind.as_str(), row.at_s) {
         return Err(refused("it is filed under another index, kind or time than it says"));
     }
-    check_nodes(connection, index, leaf_hash(row.leaf.as_bytes()))?;
+    tree.check(index, leaf_hash(row.leaf.as_bytes()))?;
     for sha256 in entry.envelopes() {
         verify_envelope(ledger::attachment(connection, sha256)?.as_deref(), sha256, key)?;
     }
     Ok(())
 }
 
-/// Compares the leaf, and each subtree that it completes, with what is stored.
-fn check_nodes(connection: &Connection, index: u64, leaf: Hash) -> Result<(), LogError> {
-    let tree = StoredTree(connection);
-    let (mut level, mut position, mut hash) = (0, index, leaf);
-    loop {
-        if tree.subtree(level, position)? != hash {
-            return Err(Mismatch::entry(index, "it is not what the tree was built from").into());
-        }
-        if position & 1 == 0 {
-            return Ok(());
-        }
-        hash = node_hash(&tree.subtree(level, position - 1)?, &hash);
-        (level, position) = (level + 1, position >> 1);
+/// How many stored nodes of a level are read at once.
+const NODES_READ: i64 = 4096;
+
+/// The tree, built anew from leaves that come in order, beside the stored one: each level is
+/// read from left to right, many nodes at a time.
+struct Rebuilt<'c> {
+    connection: &'c Connection,
+    levels: Vec<Level>,
+}
+
+/// One level of the tree.
+#[derive(Default)]
+struct Level {
+    /// The last complete left half, whose right half is not complete yet.
+    left: Option<Hash>,
+    /// Stored nodes that were read and not compared yet.
+    stored: VecDeque<(i64, Hash)>,
+}
+
+impl<'c> Rebuilt<'c> {
+    fn new(connection: &'c Connection) -> Self {
+        Self { connection, levels: Vec::new() }
     }
+
+    /// Compares the leaf, and each subtree that it completes, with what is stored.
+    fn check(&mut self, index: u64, leaf: Hash) -> Result<(), LogError> {
+        let (mut position, mut hash) = (index, leaf);
+        for level in 0.. {
+            if self.stored(level, position)? != Some(hash) {
+                let problem = "it is not what the tree was built from";
+                return Err(Mismatch::entry(index, problem).into());
+            }
+            let half = &mut self.levels[level].left;
+            match half.take() {
+                Some(left) => hash = node_hash(&left, &hash),
+                None => {
+                    *half = Some(hash);
+                    break;
+                }
+            }
+            position >>= 1;
+        }
+        Ok(())
+    }
+
+    /// The stored node that comes next in a level, if it has this position.
+    fn stored(&mut self, level: usize, position: u64) -> Result<Option<Hash>, LogError> {
+        if self.levels.len() == level {
+            self.levels.push(Level::default());
+        }
+        if self.levels[level].stored.is_empty() {
+            self.levels[level].stored = read_nodes(self.connection, level, position)?;
+        }
+        let next = self.levels[level].stored.pop_front();
+        Ok(next.filter(|(found, _)| u64::try_from(*found) == Ok(position)).map(|(_, hash)| hash))
+    }
+}
+
+fn read_nodes(
+    connection: &Connection,
+    level: usize,
+    position: u64,
+) -> Result<VecDeque<(i64, Hash)>, LedgerError> {
+    let select = "SELECT position, hash FROM node WHERE level = ?1 AND position >= ?2
+                  ORDER BY position LIMIT ?3";
+    let run = || -> rusqlite::Result<VecDeque<(i64, Hash)>> {
+        let mut statement = connection.prepare_cached(select)?;
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, Hash::new(row.get(1)?)));
+        let level = i64::try_from(level).unwrap_or(i64::MAX);
+        statement.query_map((level, to_sql(position), NODES_READ), read)?.collect()
+    };
+    run().map_err(LedgerError::database("read"))
 }
 
 fn check_no_other_nodes(connection: &Connection, size: u64) -> Result<(), LogError> {

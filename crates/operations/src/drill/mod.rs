@@ -8,6 +8,7 @@
 //! was started is ended and what was made is removed on every way out, and that is proven.
 //! The result is signed, appended to the log, and only then told.
 
+mod ages;
 pub(crate) mod completeness;
 mod controls;
 mod isolation;
@@ -32,12 +33,13 @@ use muster_drivers::{
 };
 use muster_model::{
     Disruption, DrillResult, Step,
-    drill::{PointUsed, ProbeResult, Proof, RecoveryLoss},
+    drill::{PointUsed, ProbeResult, Proof},
 };
 use muster_plan::document::{Objective, Service};
 use muster_repository::run::Run;
 use uuid::Uuid;
 
+pub(crate) use ages::{ages, widen};
 use controls::Controls;
 pub(crate) use isolation::production;
 pub(crate) use phases::{assumed, measured, total_s};
@@ -134,6 +136,8 @@ struct Drill<'w> {
     aborted: bool,
     ages: Vec<(String, f64)>,
     unmeasured: Vec<String>,
+    /// When the last backup before the impact was done, by the wall clock of then.
+    latest: Option<Timestamp>,
 }
 
 impl<'w> Drill<'w> {
@@ -172,6 +176,7 @@ impl<'w> Drill<'w> {
             aborted: false,
             ages: Vec::new(),
             unmeasured: Vec::new(),
+            latest: None,
         })
     }
 
@@ -195,6 +200,7 @@ impl<'w> Drill<'w> {
         let before = isolation::steady_state(self.workspace, self.service, &prober).await;
         tokio::task::block_in_place(|| self.write_markers())?;
         let monitor = isolation::monitor(self.workspace).await;
+        self.latest = ages::latest(&self.workspace.state)?;
         let clock = RunClock::start();
         self.result.started = clock.moment.wall;
         self.listener.hear(&Chapter::CutOff { at: clock.moment.wall });
@@ -254,7 +260,8 @@ impl<'w> Drill<'w> {
         let listed =
             tokio::task::block_in_place(|| points::list(self.workspace, Some(&self.service.name)))?;
         let data = restored_data(self.service);
-        let wish = self.request.wish(impact);
+        // What was there at the impact counts, also if the clock was stepped back since.
+        let wish = self.request.wish(self.latest.map_or(impact, |latest| latest.max(impact)));
         unread::note(self.workspace, &self.result.drill, &listed.unread)?;
         let chosen = choose(&listed.points, &self.service.name, &self.service.place, &data, &wish);
         chosen.map_err(|blockers| OperationError::Refused {
@@ -330,8 +337,8 @@ impl<'w> Drill<'w> {
         {
             self.count_markers(runner, &planned.data)?;
         }
-        let impact = runner.world.clock.moment.wall;
-        self.ages = ages(self.service, &self.result.points, impact);
+        let (state, impact) = (&self.workspace.state, &runner.world.clock.moment);
+        self.ages = ages(state, self.service, &self.result.points, impact)?;
         widen(&mut self.result.recovery_point, &self.ages);
         self.result.completeness = completeness::ask(&runner.world, &self.result.points, self.run)?;
         self.note_unmeasured();
@@ -538,25 +545,6 @@ pub(crate) fn tell_red(service: &Service, accepted: &Accepted, listener: &dyn Li
         if tally.first_green.is_none() {
             listener.hear(&Chapter::StillRed { probe: &probe.name, detail: last });
         }
-    }
-}
-
-/// How much older than the disruption the points of data items without markers are.
-pub(crate) fn ages(
-    service: &Service,
-    points: &[PointUsed],
-    impact: Timestamp,
-) -> Vec<(String, f64)> {
-    let marked = service.markers.as_ref().map(|markers| markers.data.as_str());
-    let unmarked = points.iter().filter(|point| Some(point.data.as_str()) != marked);
-    let age = |point: &PointUsed| impact.duration_since(point.data_time).as_secs_f64().max(0.0);
-    unmarked.map(|point| (point.data.clone(), age(point))).collect()
-}
-
-/// A loss that markers measured in one item bounds no other: the oldest point does.
-pub(crate) fn widen(loss: &mut RecoveryLoss, ages: &[(String, f64)]) {
-    if let Some(most) = &mut loss.actual_s_max {
-        *most = ages.iter().map(|(_, age)| *age).fold(*most, f64::max);
     }
 }
 

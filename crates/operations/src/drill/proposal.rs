@@ -7,7 +7,7 @@ use muster_model::{Disruption, ProbeCheck};
 use muster_plan::document::Service;
 use serde::Serialize;
 
-use super::{DrillRequest, isolation, restored_data};
+use super::{DrillRequest, ages::latest, isolation, restored_data};
 use crate::{error::OperationError, points, workspace::Workspace};
 
 /// What a drill would do.
@@ -72,7 +72,7 @@ pub fn propose(
         });
     }
     blockers.extend(not_restored(service, &data));
-    let wish = request.wish(now);
+    let wish = request.wish(latest(&workspace.state)?.map_or(now, |latest| latest.max(now)));
     let chosen = choose(&listed.points, &service.name, &service.place, &data, &wish);
     let points = match chosen {
         Ok(chosen) => chosen,

@@ -15,7 +15,9 @@ use super::{
     data::{Rehearsed, ReportData},
     format::{self, Moments, count},
     shapes,
-    words::{self, clock_notes, disruption_words, drill_name, loss_words, time_words},
+    words::{
+        self, clock_notes, disruption_words, drill_name, loss_words, recovery_name, time_words,
+    },
 };
 
 const STYLE: &str = include_str!("style.css");
@@ -264,7 +266,7 @@ fn recoveries(data: &ReportData, moments: &Moments) -> Markup {
     html! {
         p.lead { "Not rehearsals: these happened. They are not counted among the drills." }
         @for (i, recovery) in data.recoveries.iter().enumerate().rev() {
-            (detail::detail(&format!("r{i}"), &recovery.drill, recovery, true, moments))
+            (detail::detail(&format!("r{i}"), &recovery_name(recovery), recovery, true, moments))
         }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     format::{self, Moments, NOT_MEASURED, age, count, visible},
     words::{
         self, VERIFY, cell_loss, cell_now, cell_time, clock_notes, drill_name, loss_words,
-        phase_words, success_words, time_words, trust,
+        phase_words, recovery_name, success_words, time_words, trust,
     },
 };
 
@@ -289,7 +289,7 @@ fn recoveries(page: &mut Page, data: &ReportData, moments: &Moments) {
         .recoveries
         .iter()
         .rev()
-        .map(|recovery| drill_row(recovery.drill.clone(), recovery, moments))
+        .map(|recovery| drill_row(recovery_name(recovery), recovery, moments))
         .collect();
     page.table(&DRILL_HEADINGS, &rows, "No real recovery in this period.");
 }

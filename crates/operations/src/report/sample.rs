@@ -362,7 +362,7 @@ fn settlement() -> Vec<DrillResult> {
 }
 
 fn recovery() -> DrillResult {
-    let mut recovery = drill(0, "orders", Disruption::HostLoss, 33 * 24, 1480.0);
+    let mut recovery = drill(1, "orders", Disruption::HostLoss, 33 * 24, 1480.0);
     recovery.drill = "recovery-2026-10-18".to_owned();
     recovery.verdict = Verdict::Fail;
     recovery.reasons = vec!["recovered in 1480.0 s, the objective is 900.0 s".to_owned()];

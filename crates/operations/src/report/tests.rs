@@ -158,6 +158,35 @@ fn a_plan_without_drills_gives_a_useful_report() {
     assert!(markdown::render(&nothing).contains("sets no objective"));
 }
 
+/// Where there is no room for columns, each cell says which it is.
+#[test]
+fn each_cell_of_a_table_has_the_name_of_its_column() {
+    let page = html::render(&data());
+    let mut tables = 0;
+    for table in page.split("<table class=\"rows\">").skip(1) {
+        let table = table.split("</table>").next().unwrap();
+        let (head, body) = table.split_once("<tbody>").unwrap();
+        let headings: Vec<&str> = head
+            .split("<th scope=\"col\">")
+            .skip(1)
+            .map(|h| h.split("</th>").next().unwrap())
+            .collect();
+        for row in body.split("</tr>").filter(|row| row.contains("<tr>")) {
+            let labels = row.match_indices("data-label=\"").map(|(i, name)| i + name.len());
+            let labels: Vec<&str> = labels.map(|i| row[i..].split('"').next().unwrap()).collect();
+            assert_eq!(
+                labels.len(),
+                row.matches("<td").count() + row.matches("<th").count(),
+                "{row}"
+            );
+            assert_eq!(labels, headings[headings.len() - labels.len()..], "{row}");
+        }
+        tables += 1;
+    }
+    assert!(tables > 10, "{tables}");
+    assert!(seen(&page).contains("recovery 1: "), "recoveries have numbers");
+}
+
 #[test]
 fn standing_has_a_word_and_a_shape_beside_its_colour() {
     let page = html::render(&data());

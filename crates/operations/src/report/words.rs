@@ -70,6 +70,14 @@ pub(super) fn drill_name(drill: &DrillResult) -> String {
     }
 }
 
+/// What to call a recovery: its number; what was recorded before there were numbers, its id.
+pub(super) fn recovery_name(recovery: &DrillResult) -> String {
+    match recovery.number {
+        0 => recovery.drill.clone(),
+        number => format!("recovery {number}"),
+    }
+}
+
 /// The recovery time of a drill against its objective; one that failed without it never came
 /// back.
 pub(super) fn time_words(drill: &DrillResult) -> String {

@@ -235,6 +235,10 @@ impl<'w> Runner<'w> {
             {
                 for name in data {
                     supply::name(&mut self.world, name)?;
+                    if self.world.has_server(name) {
+                        let url = postgres::adopted(&self.world, self.world.item(name)?)?;
+                        self.world.names.data.entry(name.clone()).or_default().url = Some(url);
+                    }
                 }
             }
         }
@@ -467,12 +471,14 @@ impl<'w> Runner<'w> {
     }
 
     fn has_lost_a_process(&self, step: usize) -> bool {
-        let is_started = matches!(self.steps[step], Step::Start { .. });
-        let servers = match &self.steps[step] {
-            Step::Restore { data } => data.iter().any(|data| self.world.has_server(data)),
-            _ => false,
-        };
-        (is_started || servers) && !self.members.iter().any(|member| member.step == step)
+        let runs = |role: &str| self.members.iter().any(|m| m.step == step && m.role == role);
+        match &self.steps[step] {
+            Step::Start { .. } => !runs("start"),
+            Step::Restore { data } => {
+                data.iter().any(|data| self.world.has_server(data) && !runs(data))
+            }
+            Step::Run { .. } => false,
+        }
     }
 
     /// Looks whether the effect of a step is there. A restore that was cut off is undone, so

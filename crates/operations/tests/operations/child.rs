@@ -19,6 +19,7 @@ use muster_operations::{
     error::OperationError,
     protect::{self, Selection, Tools},
     recover::{self, RecoverRequest},
+    state::{OnRecord, State},
     story::Silence,
     workspace::Workspace,
 };
@@ -75,20 +76,30 @@ fn is_well(database: &Path) -> rusqlite::Result<bool> {
 }
 
 /// Somebody who works on a shop and kills itself at the `SHOP_KILL_AT`th passage by the ledger,
-/// of which each record has two: before it is written and after.
+/// of which each record has two: before it is written and after. Only records of the kinds in
+/// `SHOP_KILL_KINDS` count, when there are any.
 #[test]
 fn victim() {
     let Ok(deed) = env::var("SHOP_VICTIM") else { return };
     let folder = PathBuf::from(env::var_os("SHOP_FOLDER").unwrap());
     let kill_at: u64 = env::var("SHOP_KILL_AT").unwrap().parse().unwrap();
-    let mut workspace =
-        Workspace::open(&folder.join("muster.yaml"), &folder.join(".muster")).unwrap();
+    let kinds = env::var("SHOP_KILL_KINDS").unwrap();
+    let (plan, state) = (folder.join("muster.yaml"), folder.join(".muster"));
     let passed = AtomicU64::new(0);
-    workspace.state.on_record = Some(Box::new(move || {
-        if passed.fetch_add(1, Ordering::SeqCst) + 1 == kill_at {
+    let on_record: OnRecord = Box::new(move |kind| {
+        let counts = kinds.is_empty() || kinds.split(',').any(|counted| counted == kind);
+        if counts && passed.fetch_add(1, Ordering::SeqCst) + 1 == kill_at {
             raise(Signal::SIGKILL).unwrap();
         }
-    }));
+    });
+    if deed == "sweep" {
+        let mut state = State::open(&state).unwrap();
+        state.on_record = Some(on_record);
+        drop(Workspace::open_in(&plan, state).unwrap());
+        return;
+    }
+    let mut workspace = Workspace::open(&plan, &state).unwrap();
+    workspace.state.on_record = Some(on_record);
     match deed.as_str() {
         "drill" => drop(drill::run(&workspace, &quick(), &Silence, &Run::new()).unwrap()),
         "backup" => {
@@ -127,14 +138,20 @@ pub(crate) fn recovery(site: &Path) -> RecoverRequest {
     }
 }
 
-/// This binary again, as somebody who works on a shop; `deed` is `drill`, `backup`, or the site
-/// of a recovery.
+/// This binary again, as somebody who works on a shop; `deed` is `drill`, `backup`, `sweep`, or
+/// the site of a recovery. All records count as places to be killed at.
 pub(crate) fn start_victim(shop: &Shop, deed: &str, kill_at: u64) -> Child {
+    start_victim_of(shop, deed, "", kill_at)
+}
+
+/// As [`start_victim`], where only records of these kinds count.
+pub(crate) fn start_victim_of(shop: &Shop, deed: &str, kinds: &str, kill_at: u64) -> Child {
     Command::new(env::current_exe().unwrap())
         .args(["--exact", "--nocapture", "child::victim"])
         .env("SHOP_VICTIM", deed)
         .env("SHOP_FOLDER", shop.scratch.path())
         .env("SHOP_KILL_AT", kill_at.to_string())
+        .env("SHOP_KILL_KINDS", kinds)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

@@ -1,22 +1,29 @@
-//! `kill -9` at every write to the ledger, in a drill and in a recovery: the next command puts
-//! in order exactly what the dead one left, and a recovery goes on where it was.
+//! `kill -9` at every write to the ledger, in a drill, in a recovery, and in the command that puts
+//! in order what a killed drill left: the next command does exactly what is left to do, and a
+//! recovery goes on where it was. The same in a drill and a recovery of a PostgreSQL server, at
+//! every write to their journals.
 
 use std::{
     collections::HashSet,
     fs,
-    path::Path,
+    net::TcpStream,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
 };
 
 use muster_model::Verdict;
-use muster_operations::{evidence, records::Record, recover, workspace::Workspace};
-use muster_testkit::{wait_for, walker};
+use muster_operations::{evidence, records::Record, recover, state::State, workspace::Workspace};
+use muster_testkit::{
+    postgres::{Options, Server, require},
+    wait_for, walker,
+};
+use postgres::{Client, NoTls};
 use rusqlite::Connection;
 
 use crate::{
-    child::{recover_to, start_victim, was_killed},
-    common::{PATIENCE, Shop, carriers, marks, records},
+    child::{recover_to, start_victim, start_victim_of, was_killed},
+    common::{PATIENCE, PLAN, Shop, carriers, marks, records},
 };
 
 /// Shops that are worked on side by side; each takes its share of the places to be killed at.
@@ -27,13 +34,23 @@ const QUICK: &[(&str, &str)] = &[("hold: 200ms", "hold: 100ms")];
 /// Kills the victims of a shop at every place of its lane; tells how many there were.
 fn kill_everywhere(lane: u64, deed: &str, check: impl Fn(&Shop, u64) + Sync) -> u64 {
     let shop = Shop::with(&format!("crash-{lane}"), QUICK);
+    kill_everywhere_in(&shop, lane, |shop, kill_at| {
+        let site = shop.path(&format!("site-{kill_at}"));
+        let deed = deed.replace("SITE", site.to_str().unwrap());
+        let killed = was_killed(start_victim(shop, &deed, kill_at));
+        check(shop, kill_at);
+        killed
+    })
+}
+
+/// `kill` kills the victim of a shop at a place and checks what comes of it, until there is no
+/// such place any more.
+fn kill_everywhere_in(shop: &Shop, lane: u64, kill: impl Fn(&Shop, u64) -> bool) -> u64 {
     drop(shop.protected());
-    let mut stranger = stranger(&shop);
+    let mut stranger = stranger(shop);
     let mut kill_at = lane + 1;
     loop {
-        let deed = deed.replace("SITE", shop.path(&format!("site-{kill_at}")).to_str().unwrap());
-        let killed = was_killed(start_victim(&shop, &deed, kill_at));
-        check(&shop, kill_at);
+        let killed = kill(shop, kill_at);
         assert!(stranger.0.try_wait().unwrap().is_none(), "the stranger was ended at {kill_at}");
         if !killed {
             break;
@@ -90,7 +107,7 @@ fn check_swept(shop: &Shop, kill_at: u64) {
     let workspace = shop.workspace();
     let left = carriers(&marks(&workspace));
     assert!(left.is_empty(), "{left:?} are left after {kill_at}");
-    assert_no_targets(&shop.path(".muster/runs"));
+    assert_targets_gone(&workspace, kill_at);
     let (mut started, mut ended) = (Vec::new(), Vec::new());
     for record in records(&workspace, &["drill-started", "drill-ended"]) {
         match record {
@@ -114,13 +131,83 @@ fn check_swept(shop: &Shop, kill_at: u64) {
     assert_eq!(shop.workspace().swept, Vec::<String>::new(), "swept twice");
 }
 
-fn assert_no_targets(runs: &Path) {
-    let Ok(entries) = fs::read_dir(runs) else { return };
-    for run in entries.flatten() {
-        for target in ["target", "empty-target"] {
-            assert!(!run.path().join(target).exists(), "{} has a {target}", run.path().display());
+/// Every target of the ledger is gone, with who worked there, and that is written down.
+fn assert_targets_gone(workspace: &Workspace, kill_at: u64) {
+    let (mut made, mut removed) = (Vec::new(), Vec::new());
+    for record in records(workspace, &["target-made", "target-removed"]) {
+        match record {
+            Record::TargetMade(target) => made.push(PathBuf::from(target.dir)),
+            Record::TargetRemoved(target) => removed.push(PathBuf::from(target.dir)),
+            _ => {}
         }
     }
+    for dir in made {
+        assert!(!dir.exists(), "{} is there after {kill_at}", dir.display());
+        assert_eq!(workers(&dir), [0; 0], "work in {} after {kill_at}", dir.display());
+        assert!(removed.contains(&dir), "{} is not recorded after {kill_at}", dir.display());
+        let folder = dir.parent().unwrap();
+        let stays = folder.starts_with(&workspace.state.dir);
+        assert!(stays || !folder.exists(), "{} stays after {kill_at}", folder.display());
+    }
+}
+
+/// Processes whose folder is in this one: servers clear the environment that marks them.
+fn workers(folder: &Path) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let works_there = |entry: &fs::DirEntry| {
+        fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
+    };
+    let there = processes.filter(works_there);
+    there.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The place of the journal, in a drill of [`crate::common::PLAN`], at which the service runs.
+const SERVES: u64 = 8;
+
+#[test]
+fn who_puts_in_order_may_be_killed_too() {
+    let places = in_lanes(|lane| {
+        let shop = Shop::with(&format!("crash-sweep-{lane}"), QUICK);
+        kill_everywhere_in(&shop, lane, |shop, kill_at| {
+            // A drill under way and a backup: both are left as they stand.
+            assert!(was_killed(start_victim_of(shop, "drill", "journal", SERVES)));
+            let left = State::open_read_only(&shop.path(".muster")).unwrap().unwrap();
+            let open = left.history(&["child-started"]).unwrap().into_iter();
+            let marks = open.filter_map(|logged| match logged.record {
+                Record::ChildStarted(child) => Some(child.child.mark),
+                _ => None,
+            });
+            assert_eq!(carriers(&marks.collect::<Vec<_>>()).len(), 1, "nothing is left to end");
+            let killed = was_killed(start_victim(shop, "sweep", kill_at));
+            check_swept(shop, kill_at);
+            check_settled(shop, kill_at);
+            killed
+        })
+    });
+    assert!(places > 8, "only {places} places to be killed at");
+}
+
+/// Whatever began has its end in the ledger, and just one.
+fn check_settled(shop: &Shop, kill_at: u64) {
+    let (mut began, mut ended) = (Vec::new(), Vec::new());
+    let kinds = ["child-started", "child-ended", "drill-started", "drill-ended", "swept"];
+    let mut swept = HashSet::new();
+    for record in records(&shop.workspace(), &kinds) {
+        match record {
+            Record::ChildStarted(child) => began.push(child.child.mark),
+            Record::ChildEnded(child) => ended.push(child.mark),
+            Record::DrillStarted(drill) => began.push(drill.drill),
+            Record::Swept(of) => drop(swept.insert(of.run)),
+            Record::DrillEnded(drill) => {
+                assert!(swept.contains(&drill.drill), "swept in silence after {kill_at}");
+                ended.push(drill.drill);
+            }
+            _ => {}
+        }
+    }
+    began.sort();
+    ended.sort();
+    assert_eq!(began, ended, "killed at {kill_at}");
 }
 
 #[test]
@@ -166,4 +253,97 @@ fn assert_equal_data(shop: &Shop, site: &Path) {
     let of_production = walker::walk(&shop.path("uploads")).unwrap();
     let of_site = walker::walk(&site.join("uploads")).unwrap();
     walker::assert_same(&of_production, &of_site, &walker::Tolerance::default());
+}
+
+/// What a shop has in its plan whose data is in a PostgreSQL server, which is its service too.
+fn with_server(server: &Server) -> Vec<(&'static str, String)> {
+    let cut = |from: &'static str, to: &'static str| {
+        let start = PLAN.find(from).unwrap();
+        &PLAN[start..start + PLAN[start..].find(to).unwrap()]
+    };
+    let url = server.url("postgres");
+    let question = "select count(*) = 100 from account";
+    vec![
+        (cut("      db:", "    protect:"), format!("      main: {{postgres: \"{url}\"}}\n")),
+        // The machine may be busy: how fast it is back is not what is looked at.
+        ("within: 20s", "within: 5m".to_owned()),
+        ("{data: [db, uploads], every", "{data: [main], every".to_owned()),
+        ("markers: {data: db,", "markers: {data: main,".to_owned()),
+        (cut("      - {restore", "    acceptance:"), "      - {restore: [main]}\n".to_owned()),
+        (
+            cut("        health:", "      completeness:"),
+            format!(
+                "        main: {{sql: \"{question}\", on: main, expect: true, interval: 50ms}}\n"
+            ),
+        ),
+        ("{rows: {db: [entry]}, checksums: [uploads]}", "{rows: {main: [account]}}".to_owned()),
+    ]
+}
+
+/// Kills victims at every write to the journal of a shop with a PostgreSQL server.
+fn kill_with_server(
+    programs: &Path,
+    lane: u64,
+    deed: &str,
+    check: impl Fn(&Shop, u64) + Sync,
+) -> u64 {
+    let server = Server::start("crash-server", programs, &Options::default()).unwrap();
+    Client::connect(&server.url("postgres"), NoTls)
+        .unwrap()
+        .batch_execute("CREATE TABLE account AS SELECT generate_series(1, 100) AS id")
+        .unwrap();
+    let changes = with_server(&server);
+    let changes: Vec<_> = changes.iter().map(|(from, to)| (*from, to.as_str())).collect();
+    let shop = Shop::with(&format!("crash-pg-{lane}"), &changes);
+    let places = kill_everywhere_in(&shop, lane, |shop, kill_at| {
+        let site = shop.path(&format!("site-{kill_at}"));
+        let deed = deed.replace("SITE", site.to_str().unwrap());
+        let killed = was_killed(start_victim_of(shop, &deed, "journal", kill_at));
+        check(shop, kill_at);
+        killed
+    });
+    assert!(TcpStream::connect(("127.0.0.1", server.port())).is_ok(), "production was ended");
+    places
+}
+
+#[test]
+fn a_drill_of_a_server_that_is_killed_at_any_journal_write_leaves_nothing() {
+    let Some(programs) = require(15) else { return };
+    let places = in_lanes(|lane| kill_with_server(&programs, lane, "drill", check_swept));
+    assert!(places > 8, "only {places} places to be killed at");
+}
+
+#[test]
+fn a_recovery_of_a_server_that_is_killed_at_any_journal_write_is_resumed() {
+    let Some(programs) = require(15) else { return };
+    let places = in_lanes(|lane| kill_with_server(&programs, lane, "SITE", check_server_resumed));
+    assert!(places > 4, "only {places} places to be killed at");
+}
+
+fn check_server_resumed(shop: &Shop, kill_at: u64) {
+    let workspace = shop.workspace();
+    let site = shop.path(&format!("site-{kill_at}"));
+    let ended = || records(&workspace, &["recovery-ended"]);
+    if records(&workspace, &["recovery-started"]).len() > ended().len() {
+        recover_to(&workspace, &site).unwrap();
+    }
+    let ended = ended();
+    let Some(Record::RecoveryEnded(last)) = ended.last() else { panic!("{ended:?}") };
+    assert_eq!(last.verdict, Verdict::Pass, "killed at {kill_at}: {last:#?}");
+    let started = records(&workspace, &["child-started"]).into_iter();
+    let roles: Vec<String> = started
+        .filter_map(|record| match record {
+            Record::ChildStarted(child)
+                if child.run == last.drill && muster_drivers::process::lives(&child.child) =>
+            {
+                Some(child.role)
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(roles, ["main"], "killed at {kill_at}");
+    assert_eq!(recover::stop(&workspace, "orders").unwrap().len(), 1);
+    let gone = || workers(&site).is_empty().then_some(());
+    wait_for("the server to be gone", PATIENCE, gone).unwrap();
+    assert!(evidence::verify_state(&workspace.state).is_ok());
 }

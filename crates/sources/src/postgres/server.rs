@@ -16,6 +16,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::ErrorKind,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -95,6 +96,20 @@ pub fn prepare_with(
     run_as::may_reach(user.as_ref(), &data)?;
     put_aside(&data)?;
     launch(&data, port, &cluster, programs, user)
+}
+
+/// Where a server answers that [`prepare`] prepared earlier and that runs, maybe of another
+/// process's making.
+///
+/// # Errors
+/// Fails when the folder was not restored by [`super::restore_into`], or was never prepared.
+pub fn prepared_url(data: &Path) -> Result<String, PostgresError> {
+    let cluster = described(data)?;
+    let config = beside(data, "server").join("postgresql.conf");
+    let text = fs::read_to_string(&config).map_err(PostgresError::file("read", &config))?;
+    let port = text.lines().find_map(|line| line.strip_prefix("port = ")?.parse().ok());
+    let no_port = || PostgresError::file("read the port in", &config)(ErrorKind::NotFound.into());
+    Ok(url(&cluster.role, port.ok_or_else(no_port)?, &cluster.database))
 }
 
 /// Writes the configuration of a server that runs on `data`.
@@ -181,7 +196,7 @@ fn put_aside(data: &Path) -> Result<(), PostgresError> {
     for name in SIGNALS {
         let path = data.join(name);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(PostgresError::file("remove", path)(error));
             }
             _ => {}

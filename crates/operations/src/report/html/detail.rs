@@ -7,7 +7,10 @@ use muster_model::{
     units::format_size,
 };
 
-use super::{tables::findings_table, verdict_words};
+use super::{
+    tables::{self, findings_table},
+    verdict_words,
+};
 use crate::report::{
     bars,
     format::{Moments, NOT_MEASURED, count, maybe_seconds, short},
@@ -127,14 +130,7 @@ fn answer(ok: Option<bool>) -> Markup {
 }
 
 fn table(headings: &[&str], rows: &Markup) -> Markup {
-    html! {
-        div.scroll tabindex="0" role="region" aria-label=(headings.join(", ")) {
-            table {
-                thead { tr { @for heading in headings { th scope="col" { (heading) } } } }
-                tbody { (rows) }
-            }
-        }
-    }
+    tables::table(&headings.join(", "), headings, rows)
 }
 
 fn points_table(points: &[PointUsed], moments: &Moments) -> Markup {

@@ -2,7 +2,7 @@
 //! evidence.
 
 use jiff::Timestamp;
-use maud::{Markup, html};
+use maud::{Markup, PreEscaped, html};
 use muster_model::{Finding, Severity, units::format_size};
 
 use super::nothing;
@@ -13,15 +13,55 @@ use crate::report::{
     words::{self, VERIFY, disruption_words, success_words, trust},
 };
 
-fn table(label: &str, headings: &[&str], rows: &Markup) -> Markup {
+/// A table; where there is no room for its columns, each row becomes a list of named cells.
+pub(super) fn table(label: &str, headings: &[&str], rows: &Markup) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label=(label) {
-            table {
+            table.rows {
                 thead { tr { @for heading in headings { th scope="col" { (heading) } } } }
-                tbody { (rows) }
+                tbody { (labelled(&rows.0, headings)) }
             }
         }
     }
+}
+
+/// Gives each cell the heading of its column. Whatever comes from outside is escaped, so a tag
+/// in `rows` is one of ours. A row whose first cell spans from the row above lacks that one.
+fn labelled(rows: &str, headings: &[&str]) -> Markup {
+    let mut text = String::with_capacity(rows.len() * 2);
+    for row in rows.split_inclusive("</tr>") {
+        let pieces: Vec<&str> = cells_of(row);
+        let lacking = headings.len().saturating_sub(pieces.iter().filter_map(|p| begin(p)).count());
+        for (i, piece) in pieces.into_iter().enumerate() {
+            let begins = begin(piece);
+            match (begins, headings.get(lacking + i)) {
+                (Some(at), Some(heading)) => {
+                    let (before, rest) = piece.split_at(at + "<td".len());
+                    let label = html! { (heading) }.0;
+                    text.extend([before, " data-label=\"", &label, "\"", rest]);
+                }
+                _ => text.push_str(piece),
+            }
+        }
+    }
+    PreEscaped(text)
+}
+
+/// A row, cut before each cell but the first.
+fn cells_of(row: &str) -> Vec<&str> {
+    let mut starts: Vec<usize> =
+        CELLS.iter().flat_map(|tag| row.match_indices(tag)).map(|(i, _)| i).collect();
+    starts.sort_unstable();
+    let from = std::iter::once(0).chain(starts.iter().copied().skip(1));
+    let to = starts.iter().copied().skip(1).chain([row.len()]);
+    from.zip(to).map(|(from, to)| &row[from..to]).collect()
+}
+
+const CELLS: [&str; 2] = ["<td", "<th"];
+
+/// Where the first cell begins.
+fn begin(piece: &str) -> Option<usize> {
+    CELLS.iter().filter_map(|tag| piece.find(tag)).min()
 }
 
 /// A moment with its age.
