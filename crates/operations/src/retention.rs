@@ -176,7 +176,7 @@ pub fn apply_keep(
         .map_err(OperationError::below)?;
     let all = opened.snapshots().map_err(OperationError::below)?;
     let points = points::list(workspace, None)?;
-    if points.unreachable.iter().any(|(name, _)| name == repository) {
+    if points.unread.iter().any(|unread| unread.repository == repository) {
         // Its last proven points are unknown: nothing may go.
         let what = format!("apply `keep` to repository {repository}");
         return Err(OperationError::Refused { what, blockers: points.explain(Vec::new()) });

@@ -320,7 +320,7 @@ fn print_group(app: &App<'_>, group: &Group, compact: bool) -> Result<(), Failur
             table.add_row(row(kept.id, Some(kept.reasons.as_slice())));
         }
         app.output.line(format_args!("keep {}:", counted(proposal.keep.len(), "snapshot")))?;
-        app.output.line(table.trim_fmt())?;
+        app.output.line(table)?;
     }
     if !proposal.remove.is_empty() {
         let mut table = table(&header);
@@ -328,7 +328,7 @@ fn print_group(app: &App<'_>, group: &Group, compact: bool) -> Result<(), Failur
             table.add_row(row(*id, None));
         }
         app.output.line(format_args!("remove {}:", counted(proposal.remove.len(), "snapshot")))?;
-        app.output.line(table.trim_fmt())?;
+        app.output.line(table)?;
     }
     app.output.line("")
 }
