@@ -342,7 +342,8 @@ impl Filesystem for Mounted {
             return reply.error(Errno::EBADF);
         };
         // The folder itself and the one above come first; the kernel knows their numbers.
-        let dots = [(number, FileType::Directory, &b"."[..]), (number, FileType::Directory, &b".."[..])];
+        let dots =
+            [(number, FileType::Directory, &b"."[..]), (number, FileType::Directory, &b".."[..])];
         let rest = entries
             .iter()
             .map(|entry| (INodeNo(entry.number), file_type(entry.kind), entry.name.as_slice()));

@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 use crate::{
     format::{
         FormatError,
-        index_file::{IndexFile, IndexPack},
+        index_file::{IndexFile, IndexPack, MarkedPack},
     },
     id::{IndexId, PackId},
     repository::{ReadError, Repository},
@@ -32,7 +32,7 @@ pub struct Replaced {
 }
 
 /// Replaces the index files in `obsolete`: of their packs stay those that `keep` lets through,
-/// those marked for deletion among them, and `added` come along.
+/// marks for deletion likewise, and `added` come along.
 pub(super) fn replace(
     repository: &Repository,
     obsolete: &HashSet<File, RandomState>,
@@ -40,7 +40,8 @@ pub(super) fn replace(
     added: Vec<IndexPack>,
     run: &Run,
 ) -> Result<Replaced, ChangeError> {
-    let mut writer = Writer { repository, run, open: Vec::new(), blobs: 0, written: Vec::new() };
+    let (open, marks, written) = (Vec::new(), Vec::new(), Vec::new());
+    let mut writer = Writer { repository, run, open, marks, blobs: 0, written };
     let mut moved: HashSet<PackId, RandomState> = added.iter().map(|pack| pack.id).collect();
     for pack in added {
         writer.add(pack)?;
@@ -51,9 +52,15 @@ pub(super) fn replace(
             return Ok::<_, ReadError>(());
         }
         let Ok(content) = content else { return Ok(()) };
-        for pack in content.packs.into_iter().chain(content.packs_to_delete) {
+        for pack in content.packs {
             if keep(&pack.id) && moved.insert(pack.id) {
                 failure = failure.take().or(writer.add(pack).err());
+            }
+        }
+        // Marks stay marks: what waits for its deletion goes on waiting.
+        for mark in content.packs_to_delete {
+            if keep(&mark.id) && moved.insert(mark.id) {
+                writer.marks.push(mark);
             }
         }
         Ok(())
@@ -84,6 +91,7 @@ struct Writer<'w> {
     repository: &'w Repository,
     run: &'w Run,
     open: Vec<IndexPack>,
+    marks: Vec<MarkedPack>,
     blobs: usize,
     written: Vec<IndexId>,
 }
@@ -96,13 +104,14 @@ impl Writer<'_> {
     }
 
     fn save(&mut self) -> Result<(), ChangeError> {
-        if self.open.is_empty() {
+        if self.open.is_empty() && self.marks.is_empty() {
             return Ok(());
         }
         self.run.cancel.check_condition()?;
         let packs = std::mem::take(&mut self.open);
         self.blobs = 0;
-        let content = IndexFile { packs, packs_to_delete: Vec::new() };
+        let packs_to_delete = std::mem::take(&mut self.marks);
+        let content = IndexFile { packs, packs_to_delete };
         let id = self.repository.save_unpacked(File::Index, &content)?;
         let file = File::Index(id);
         if self.repository.read_unpacked::<IndexFile>(file)? != content {
