@@ -63,15 +63,24 @@ impl Dice {
     }
 }
 
-/// The ids and reasons of every group, in an order that both tools share.
+/// The ids and reasons of every group, in an order that both tools share. That the oldest stays
+/// while counts are left is younger than some restics, and left out.
 fn verdict(groups: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     for group in groups.as_array().unwrap() {
         for removed in group["remove"].as_array().into_iter().flatten() {
             lines.push(format!("{} goes", removed["id"]));
         }
-        for reason in group["reasons"].as_array().into_iter().flatten() {
-            lines.push(format!("{} stays: {}", reason["snapshot"]["id"], reason["matches"]));
+        let kept = group["keep"].as_array().into_iter().flatten();
+        let reasons = group["reasons"].as_array().into_iter().flatten();
+        for (kept, reason) in kept.zip(reasons) {
+            let matches = reason["matches"].as_array().unwrap().iter();
+            let matches: Vec<_> =
+                matches.filter(|text| !text.as_str().unwrap().starts_with("oldest")).collect();
+            lines.push(match matches.is_empty() {
+                true => format!("{} goes", kept["id"]),
+                false => format!("{} stays: {matches:?}", kept["id"]),
+            });
         }
     }
     lines.sort();
