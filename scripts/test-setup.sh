@@ -16,6 +16,9 @@ openssl   openssl     evidence verified by hand
 npm       npm         PostgreSQL servers of versions that Debian has not
 faketime  faketime    a wall clock that is stepped under a running drill
 unshare   util-linux  full and read-only disks (tests mount some)
+ssh       openssh-client SFTP
+rclone    rclone      REST against a server of somebody else
+node      nodejs      Azure
 "
 
 # missing FIELD: that column of the programs that are not on the PATH.
@@ -128,6 +131,33 @@ if [[ ${MUSTER_TEST_INSTALL:-yes} != no ]] && command -v python3 >/dev/null && !
     echo "pip failed; going on without" >&2
 fi
 
+# Servers of object stores: moto speaks S3, Azurite Azure's blobs.
+stores=target/store-servers
+moto=('moto[s3,server]==5.2.5')
+azurite=azurite@3
+
+has_moto() { "$stores/python/bin/python" -c 'import moto.server' 2>/dev/null; }
+has_azurite() { [[ -e $stores/azurite/node_modules/.bin/azurite-blob ]]; }
+has_sshd() { [[ -x /usr/sbin/sshd ]] || command -v sshd >/dev/null; }
+
+if ! has_sshd && may_install; then
+  echo "installing openssh-server for the tests"
+  install openssh-server || echo "apt-get failed; going on without" >&2
+fi
+
+if [[ ${MUSTER_TEST_INSTALL:-yes} != no ]] && command -v python3 >/dev/null && ! has_moto; then
+  echo "installing ${moto[*]} into $stores for the tests"
+  { python3 -m venv "$stores/python" && "$stores/python/bin/pip" install -q "${moto[@]}"; } ||
+    echo "pip failed; going on without" >&2
+fi
+
+if [[ ${MUSTER_TEST_INSTALL:-yes} != no ]] && command -v npm >/dev/null && ! has_azurite; then
+  echo "installing $azurite into $stores for the tests"
+  mkdir -p "$stores/azurite"
+  npm install --silent --no-audit --no-fund --prefix "$stores/azurite" "$azurite" </dev/null >/dev/null ||
+    echo "npm failed; going on without" >&2
+fi
+
 if [[ -z $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null) ]] && may_install; then
   echo "installing PostgreSQL for the tests"
   install_debian_postgres || echo "apt-get failed; going on without" >&2
@@ -147,6 +177,10 @@ left=$(missing report; missing_postgres report)
 if ! has_oracles; then
   left+=${left:+$'\n'}"  $oracles (this script, with python3-venv and PyPI): skipped without it: envelopes before in-toto"
 fi
+lack() { left+=${left:+$'\n'}"  $1: skipped without it: $2"; }
+has_sshd || lack "sshd (apt-get install openssh-server)" "SFTP"
+has_moto || lack "$stores/python (this script, with python3-venv and PyPI)" "S3"
+has_azurite || lack "$stores/azurite (this script, with npm)" "Azure"
 if [[ -n $left ]]; then
   printf 'missing for the tests:\n%s\n' "$left" >&2
   if [[ ${MUSTER_TEST_REQUIRE:-} == all ]]; then

@@ -8,8 +8,9 @@ use muster_repository::{
     packer::PackOptions,
     repository::{IndexedRepository, OpenError, Repository},
     run::Run,
-    storage::LocalStorage,
+    storage::Storage,
 };
+use muster_stores::Settings;
 
 use crate::{
     args::RepositoryArgs,
@@ -54,6 +55,19 @@ impl<'a> App<'a> {
         self.open_at(self.settings.named(), self.settings.password(), hint)
     }
 
+    /// The store that holds a repository. Nothing is asked of it yet.
+    pub(crate) fn storage(&self, named: location::Named<'_>) -> Result<Arc<dyn Storage>, Failure> {
+        let location = named.location()?;
+        let store = &self.settings.store;
+        let settings = Settings {
+            options: store.options()?,
+            limits: store.limits(),
+            cancel: Some(self.run.cancel.clone()),
+            ..Settings::default()
+        };
+        Ok(muster_stores::open(&location, &settings)?)
+    }
+
     /// Opens a repository.
     pub(crate) fn open_at(
         &self,
@@ -61,7 +75,7 @@ impl<'a> App<'a> {
         password: password::Sources<'_>,
         key_hint: Option<&str>,
     ) -> Result<Repository, Failure> {
-        let storage = Arc::new(LocalStorage::new(named.folder()?));
+        let storage = self.storage(named)?;
         let mut tries_left = TYPED_TRIES;
         loop {
             let found = password.find()?;

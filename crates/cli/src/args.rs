@@ -8,6 +8,7 @@ use muster_repository::{
     compression::CompressionLevel,
     packer::{PACK_BYTES_MAX, PACK_BYTES_MIN},
 };
+use muster_stores::{Limits, Options, StoreError};
 
 use crate::{demo, exit, init, location, output::Color, password, plan, repo, verbs, workspace};
 
@@ -94,10 +95,11 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Repository")]
 pub(crate) struct RepositoryArgs {
-    /// Folder of the repository [env: MUSTER_REPOSITORY, RESTIC_REPOSITORY]
-    #[arg(short, long, global = true, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    /// Folder or URL of the repository: PATH, s3:…, azure:…, gs:…, sftp:…, rest:… [env:
+    /// MUSTER_REPOSITORY, RESTIC_REPOSITORY]
+    #[arg(short, long, global = true, value_name = "PLACE", value_hint = ValueHint::DirPath)]
     pub(crate) repo: Option<OsString>,
-    /// File that holds the repository's path
+    /// File that holds the repository's path or URL
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "repo")]
     pub(crate) repository_file: Option<PathBuf>,
     /// File that holds the password [env: MUSTER_PASSWORD_FILE, RESTIC_PASSWORD_FILE; the
@@ -132,6 +134,48 @@ pub(crate) struct RepositoryArgs {
     /// Keep nothing in the cache folder, and use nothing from it
     #[arg(long, global = true, hide_short_help = true)]
     pub(crate) no_cache: bool,
+    /// How to reach it.
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// How to reach a store, and how fast.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Store")]
+pub(crate) struct StoreArgs {
+    /// Set an option of the store (repeatable), for example s3.region=eu-west-1
+    #[arg(short, long = "option", global = true, value_name = "NAME=VALUE")]
+    option: Vec<String>,
+    /// Send no faster than this many KiB a second
+    #[arg(long, global = true, value_name = "KIB", value_parser = clap::value_parser!(u64).range(1..))]
+    limit_upload: Option<u64>,
+    /// Receive no faster than this many KiB a second
+    #[arg(long, global = true, value_name = "KIB", value_parser = clap::value_parser!(u64).range(1..))]
+    limit_download: Option<u64>,
+    /// File with authorities to trust besides the system's, in PEM [env: MUSTER_CACERT,
+    /// RESTIC_CACERT]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    cacert: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    /// The options that were given.
+    pub(crate) fn options(&self) -> Result<Options, StoreError> {
+        let mut options = Options::parse(self.option.iter().map(String::as_str))?;
+        let from_variables =
+            || ["MUSTER_CACERT", "RESTIC_CACERT"].into_iter().find_map(location::variable_set);
+        let file = self.cacert.clone().map(OsString::from).or_else(from_variables);
+        if let Some(file) = file {
+            options.set("tls.cacert", &file.to_string_lossy())?;
+        }
+        Ok(options)
+    }
+
+    /// The limits that were given, in bytes per second.
+    pub(crate) fn limits(&self) -> Limits {
+        let bytes = |kibibytes: Option<u64>| kibibytes.map(|n| n.saturating_mul(1024));
+        Limits { up: bytes(self.limit_upload), down: bytes(self.limit_download) }
+    }
 }
 
 fn level(text: &str) -> Result<CompressionLevel, String> {
@@ -180,9 +224,9 @@ impl RepositoryArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Source repository")]
 pub(crate) struct FromArgs {
-    /// Folder of the repository to read from [env: MUSTER_FROM_REPOSITORY,
+    /// Folder or URL of the repository to read from [env: MUSTER_FROM_REPOSITORY,
     /// RESTIC_FROM_REPOSITORY]
-    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    #[arg(long, value_name = "PLACE", value_hint = ValueHint::DirPath)]
     pub(crate) from_repo: Option<OsString>,
     /// File that holds its path
     #[arg(long, value_name = "FILE", conflicts_with = "from_repo")]

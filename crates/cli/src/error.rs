@@ -19,8 +19,6 @@ pub(crate) enum Problem {
     Usage,
     /// What was named does not exist.
     NotFound,
-    /// A store that this version cannot open.
-    StoreUnsupported,
     /// The file that should hold the repository's path cannot be read.
     RepositoryFile,
     /// No password was given, and there is nobody to ask.
@@ -67,7 +65,6 @@ impl Problem {
         match self {
             Self::Usage => "usage",
             Self::NotFound => "not-found",
-            Self::StoreUnsupported => "store-unsupported",
             Self::RepositoryFile => "repository-file",
             Self::PasswordMissing => "password-missing",
             Self::PasswordEmpty => "password-empty",
@@ -94,7 +91,6 @@ impl Problem {
         match self {
             Self::NotFound => Class::NotFound,
             Self::Usage
-            | Self::StoreUnsupported
             | Self::RepositoryFile
             | Self::PasswordMissing
             | Self::PasswordEmpty

@@ -1,14 +1,16 @@
 //! Repositories as the plan names them: opened with their passwords, made when they are new.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
+use muster_model::Location;
 use muster_plan::document::Repository as PlannedRepository;
 use muster_repository::{
     chunker::Polynomial,
     format::{config::Version, key_file::Cost},
     repository::{InitOptions, OpenError, Repository},
-    storage::LocalStorage,
+    storage::{File, Storage},
 };
+use muster_stores::{Options, Settings, StoreError, Variables};
 
 use crate::{
     error::OperationError,
@@ -23,7 +25,7 @@ use crate::{
 pub(crate) fn open(plan: &Planned, name: &str) -> Result<Repository, OperationError> {
     let planned = planned(plan, name)?;
     let password = password(plan, planned)?;
-    let storage = Arc::new(LocalStorage::new(folder(plan, planned)));
+    let storage = storage(plan, planned)?;
     Repository::open(storage, password.as_bytes(), None).map_err(OperationError::below)
 }
 
@@ -38,7 +40,7 @@ pub(crate) fn open_or_make(
 ) -> Result<(Repository, bool), OperationError> {
     let planned = planned(workspace, name)?;
     let password = password(workspace, planned)?;
-    let storage = Arc::new(LocalStorage::new(folder(workspace, planned)));
+    let storage = storage(workspace, planned)?;
     match Repository::open(storage.clone(), password.as_bytes(), None) {
         Ok(repository) => Ok((repository, false)),
         Err(error @ OpenError::NoRepository { .. }) => {
@@ -62,7 +64,9 @@ pub(crate) fn open_or_make(
 /// new one takes after the first of the plan that can be opened.
 fn shared_polynomial(plan: &Planned, new: &str) -> Option<Polynomial> {
     let others = plan.plan.repositories.iter().filter(|other| other.name != new);
-    let exists = |other: &&PlannedRepository| folder(plan, other).join("config").exists();
+    let exists = |other: &&PlannedRepository| {
+        storage(plan, other).is_ok_and(|storage| storage.size(File::Config).is_ok())
+    };
     let first = others.filter(exists).find_map(|other| open(plan, &other.name).ok());
     first.map(|repository| repository.config().chunker_polynomial)
 }
@@ -84,10 +88,50 @@ fn planned<'w>(plan: &'w Planned, name: &str) -> Result<&'w PlannedRepository, O
     })
 }
 
-/// The folder of a repository; `plan check` refuses all other kinds of URL.
-pub(crate) fn folder(plan: &Planned, repository: &PlannedRepository) -> PathBuf {
-    let url = repository.url.strip_prefix("file://").unwrap_or(&repository.url);
-    plan.path_of(url.strip_prefix("local:").unwrap_or(url))
+/// The store of a repository. Its credentials are fetched; nothing is asked of it yet.
+fn storage(
+    plan: &Planned,
+    planned: &PlannedRepository,
+) -> Result<Arc<dyn Storage>, OperationError> {
+    let location = Location::parse(&planned.url)
+        .map_err(|error| OperationError::below(StoreError::from(error)))?;
+    let location = match location {
+        Location::Folder(path) => Location::Folder(plan.path_of(&path.to_string_lossy())),
+        store => store,
+    };
+    let settings = Settings {
+        options: options(plan, planned)?,
+        variables: variables(plan, planned)?,
+        ..Settings::default()
+    };
+    muster_stores::open(&location, &settings).map_err(OperationError::below)
+}
+
+fn options(plan: &Planned, planned: &PlannedRepository) -> Result<Options, OperationError> {
+    let mut options = Options::default();
+    for (name, value) in &planned.options {
+        // Files are relative to the plan.
+        let value = match name.as_str() {
+            "tls.cacert" | "gs.credentials-file" => {
+                plan.path_of(value).to_string_lossy().into_owned()
+            }
+            _ => value.clone(),
+        };
+        options.set(name, &value).map_err(OperationError::below)?;
+    }
+    Ok(options)
+}
+
+/// What the plan names; the environment where it names nothing.
+fn variables(plan: &Planned, planned: &PlannedRepository) -> Result<Variables, OperationError> {
+    if planned.credentials.is_empty() {
+        return Ok(Variables::Environment);
+    }
+    let mut values = BTreeMap::new();
+    for (name, reference) in &planned.credentials {
+        values.insert(name.clone(), secrets::fetch(reference, &plan.folder)?);
+    }
+    Ok(Variables::Given(values))
 }
 
 fn password(
@@ -100,5 +144,25 @@ fn password(
             message: format!("open the repository {}: it has no password", repository.name),
             help: format!("add `password: env:NAME` to repositories.{}", repository.name),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every credential and option that a plan may hold is one that a store knows.
+    #[test]
+    fn the_plan_and_the_stores_know_the_same_names() {
+        let (credentials, names) = muster_plan::store_names();
+        for name in credentials {
+            assert!(muster_stores::VARIABLES.contains(&name), "{name}");
+        }
+        let known: Vec<&str> = muster_stores::OPTIONS.iter().map(|(name, _)| *name).collect();
+        let mut names: Vec<&str> = names.collect();
+        names.sort_unstable();
+        let mut sorted = known;
+        sorted.sort_unstable();
+        assert_eq!(names, sorted);
     }
 }

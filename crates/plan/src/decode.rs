@@ -135,13 +135,28 @@ fn tier(key: &Key, node: &Node, base: Option<&Tier>) -> Tier {
 }
 
 fn repository(key: &Key, node: &Node) -> Option<Repository> {
+    let url = string(node, "url")?;
+    let mut place = place(node);
+    if place.host.is_none() {
+        // A store's address says on which machine it stands.
+        let location = muster_model::Location::parse(&url).ok();
+        place.host = location.as_ref().and_then(|location| location.host()).map(str::to_owned);
+    }
     Some(Repository {
         name: key.text.clone(),
-        url: string(node, "url")?,
-        place: place(node),
+        url,
+        place,
         password: secret(node),
+        credentials: pairs(node, "credentials", |node| value::secret(node).ok()),
+        options: pairs(node, "options", |node| value::word(node).ok().map(str::to_owned)),
         immutable: duration(node, "immutable"),
     })
+}
+
+/// The entries of a mapping that can be read.
+fn pairs<T>(node: &Node, field: &str, read: impl Fn(&Node) -> Option<T>) -> Vec<(String, T)> {
+    let entries = node.get(field).map_or(&[][..], Node::entries);
+    entries.iter().filter_map(|(key, node)| Some((key.text.clone(), read(node)?))).collect()
 }
 
 fn secret(node: &Node) -> Option<muster_model::SecretRef> {

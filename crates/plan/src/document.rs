@@ -78,12 +78,17 @@ pub struct Tier {
 pub struct Repository {
     /// Its name.
     pub name: String,
-    /// Where it is; a folder relative to the plan in this version.
+    /// Where it is: a folder relative to the plan, or a store.
     pub url: String,
     /// Where it stands.
     pub place: Place,
     /// Its password.
     pub password: Option<SecretRef>,
+    /// Where the store's credentials are found, by the names of the variables that hold them
+    /// elsewhere.
+    pub credentials: Vec<(String, SecretRef)>,
+    /// How the store is reached.
+    pub options: Vec<(String, String)>,
     /// How long a copy cannot be changed by anybody.
     pub immutable: Option<Duration>,
 }

@@ -7,8 +7,8 @@ use crate::shape::{
     Field, Keys, Object,
     Shape::{
         Address, Any, Argv, Bool, Count, Date, Duration, ExitCode, List, Map, NoneOr, Object as Of,
-        OneOf, OneOrMore, Percentage, PostgresUrl, Scalar, Schedule, Secret, Status, Text, TextOr,
-        TimeZone, Variant, Version, Word,
+        OneOf, OneOrMore, Percentage, Place, PostgresUrl, Scalar, Schedule, Secret, Status, Text,
+        TextOr, TimeZone, Variant, Version, Word,
     },
 };
 
@@ -51,11 +51,13 @@ pub(crate) static PLAN: Object = Object::new(&[
 ]);
 
 /// Each named object with the path under which the reference lists it.
-pub(crate) static SECTIONS: [(&str, &Object); 18] = [
+pub(crate) static SECTIONS: [(&str, &Object); 20] = [
     ("the plan", &PLAN),
     ("regions[]", &REGION),
     ("tiers.NAME", &TIER),
     ("repositories.NAME", &REPOSITORY),
+    ("repositories.NAME.credentials", &CREDENTIALS),
+    ("repositories.NAME.options", &STORE_OPTIONS),
     ("services.NAME", &SERVICE),
     ("services.NAME.depends_on[]", &DEPENDENCY),
     ("services.NAME.objectives.DISRUPTION", &OBJECTIVE),
@@ -95,7 +97,11 @@ static TIER: Object = Object::new(&[
 ]);
 
 static REPOSITORY: Object = Object::new(&[
-    Field::required("url", Address, "a folder, relative to the plan"),
+    Field::required(
+        "url",
+        Place,
+        "a folder, relative to the plan, or a store: `s3:…`, `azure:…`, `gs:…`, `sftp:…`, `rest:…`",
+    ),
     Field::new("region", Text, "the region that it stands in"),
     Field::new("zone", Text, "the zone that it stands in"),
     Field::new(
@@ -104,7 +110,52 @@ static REPOSITORY: Object = Object::new(&[
         "the machine that it stands on; without one, a repository in the service's region is taken to stand on the service's host",
     ),
     Field::new("password", Secret, "where its password is found"),
+    Field::new(
+        "credentials",
+        Of(&CREDENTIALS),
+        "where a store's credentials are found; without it, in the environment's variables of the same names",
+    ),
+    Field::new("options", Of(&STORE_OPTIONS), "how a store is reached"),
     Field::new("immutable", Duration, "how long nobody can change a copy"),
+]);
+
+/// By the names of the variables that stores read.
+pub(crate) static CREDENTIALS: Object = Object::new(&[
+    Field::new("AWS_ACCESS_KEY_ID", Secret, "S3: the id of the access key"),
+    Field::new("AWS_SECRET_ACCESS_KEY", Secret, "S3: the access key"),
+    Field::new("AWS_SESSION_TOKEN", Secret, "S3: the token of a key that expires"),
+    Field::new("AZURE_ACCOUNT_NAME", Secret, "Azure: the storage account"),
+    Field::new("AZURE_ACCOUNT_KEY", Secret, "Azure: its key"),
+    Field::new("AZURE_ACCOUNT_SAS", Secret, "Azure: a shared access signature instead"),
+    Field::new("AZURE_TENANT_ID", Secret, "Azure: the tenant of a service principal"),
+    Field::new("AZURE_CLIENT_ID", Secret, "Azure: the service principal"),
+    Field::new("AZURE_CLIENT_SECRET", Secret, "Azure: its secret"),
+    Field::new("GOOGLE_ACCESS_TOKEN", Secret, "Google: an access token"),
+    Field::new("RESTIC_REST_USERNAME", Secret, "REST: who logs in"),
+    Field::new("RESTIC_REST_PASSWORD", Secret, "REST: the password"),
+]);
+
+/// By the names that `muster repo -o` takes.
+pub(crate) static STORE_OPTIONS: Object = Object::new(&[
+    Field::new("s3.connections", Count, "requests at once, 1 to 64; 5 unless said"),
+    Field::new("s3.region", Word, "the bucket's region"),
+    Field::new(
+        "s3.bucket-lookup",
+        OneOf(&["auto", "dns", "path"]),
+        "where the bucket's name stands",
+    ),
+    Field::new("s3.unsafe-anonymous-auth", Bool, "send no credentials"),
+    Field::new("azure.connections", Count, "requests at once"),
+    Field::new("azure.endpoint", Word, "the account's URL, when it is not Azure's own"),
+    Field::new("gs.connections", Count, "requests at once"),
+    Field::new("gs.endpoint", Word, "the service's URL, when it is not Google's own"),
+    Field::new("gs.unsafe-anonymous-auth", Bool, "send no credentials"),
+    Field::new("gs.credentials-file", Word, "the file of a service account's key"),
+    Field::new("rest.connections", Count, "requests at once"),
+    Field::new("sftp.connections", Count, "requests at once"),
+    Field::new("sftp.command", Word, "the command that speaks SFTP, instead of ssh"),
+    Field::new("sftp.args", Word, "more arguments for ssh"),
+    Field::new("tls.cacert", Word, "a file with authorities to trust, in PEM"),
 ]);
 
 static SERVICE: Object = Object::new(&[
@@ -335,4 +386,10 @@ mod tests {
     fn the_disruptions_are_those_of_the_table() {
         assert_eq!(Disruption::ALL.map(Disruption::as_str), DISRUPTIONS);
     }
+}
+
+/// The names of all credentials and all options that a repository may have.
+pub fn store_names() -> (impl Iterator<Item = &'static str>, impl Iterator<Item = &'static str>) {
+    let names = |object: &'static Object| object.fields.iter().map(|field| field.name);
+    (names(&CREDENTIALS), names(&STORE_OPTIONS))
 }

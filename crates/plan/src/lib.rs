@@ -76,6 +76,7 @@ mod value;
 pub use assess::assess;
 pub use diff::{Change, diff};
 pub use document::{Facts, Plan};
+pub use fields::store_names;
 pub use position::Positions;
 pub use read::{Parsed, parse, to_json};
 pub use schema::schema;

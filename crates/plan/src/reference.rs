@@ -121,6 +121,7 @@ fn kind(shape: &Shape) -> String {
         Shape::Date => "YYYY-MM-DD".to_owned(),
         Shape::Secret => "secret's place".to_owned(),
         Shape::Address => "address".to_owned(),
+        Shape::Place => "folder or store".to_owned(),
         Shape::PostgresUrl => "address of a PostgreSQL server".to_owned(),
         Shape::OneOf(words) => format!("one of `{}`", words.join("`, `")),
         Shape::Any => "any value".to_owned(),

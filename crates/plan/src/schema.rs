@@ -29,6 +29,9 @@ const SCHEDULE: &str = "^(@[a-z]+|[^\\s/]\\S*(\\s+[^\\s/]\\S*){4})$";
 const SECRET: &str = "^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|command:\\s*\\[.+\\])$";
 /// No password between a scheme and an `@`, nor named as a parameter.
 const ADDRESS: &str = "^(?!.*://[^@/]*:[^@]+@)(?!.*[?& ;][Pp][Aa][Ss][Ss][Ww][Oo][Rr][Dd]=.).+$";
+/// A scheme that leads to no store. The rest of a location is left to the check.
+const PLACE: &str =
+    "^(?!(b2|swift|rclone|opendal):)(?!(?!(s3|azure|gs|sftp|rest|file|local):)[^:/]*://).+$";
 
 fn shape(shape: &Shape) -> Value {
     match shape {
@@ -46,6 +49,7 @@ fn shape(shape: &Shape) -> Value {
         Shape::Date => text("^[0-9]{4}-[0-9]{2}-[0-9]{2}$"),
         Shape::Secret => json!({"anyOf": [text(SECRET), secret_command()]}),
         Shape::Address => text(ADDRESS),
+        Shape::Place => json!({"allOf": [text(ADDRESS), text(PLACE)]}),
         Shape::PostgresUrl => {
             json!({"allOf": [text(ADDRESS), text("^postgres(ql)?://")]})
         }

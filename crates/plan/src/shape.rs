@@ -30,6 +30,8 @@ pub(crate) enum Shape {
     Date,
     Secret,
     Address,
+    /// Where a repository is.
+    Place,
     PostgresUrl,
     /// One of these words.
     OneOf(&'static [&'static str]),
@@ -152,6 +154,7 @@ impl Checker {
             Shape::Date => self.scalar(path, node, value::date(node)),
             Shape::Secret => self.scalar(path, node, value::secret(node)),
             Shape::Address => self.scalar(path, node, value::address(node)),
+            Shape::Place => self.scalar(path, node, value::repository_place(node)),
             Shape::PostgresUrl => self.scalar(path, node, value::postgres_url(node)),
             Shape::OneOf(words) => self.scalar(path, node, one_of(node, words)),
             Shape::Any => {}

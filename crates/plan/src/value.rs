@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone, tz::TimeZoneDatabase};
-use muster_model::{CronSchedule, SecretRef, units};
+use muster_model::{CronSchedule, Location, SecretRef, units};
 use serde_json::Value;
 
 use crate::tree::{Node, Scalar, parse};
@@ -255,6 +255,25 @@ pub(crate) fn address(node: &Node) -> Result<&str, Wrong> {
                 message,
                 "take it out; name it under password: env:NAME",
             ))
+        }
+    }
+}
+
+/// Where a repository is, without a password.
+pub(crate) fn repository_place(node: &Node) -> Result<&str, Wrong> {
+    let text = text(node)?;
+    let literal = || {
+        let message = "a password stands in this address in clear";
+        let help = "take it out; name it under credentials: {RESTIC_REST_PASSWORD: env:NAME}";
+        Wrong::new("literal-secret", message, help)
+    };
+    match Location::parse(text) {
+        Ok(location) if location.has_password() => Err(literal()),
+        Ok(_) => address(node),
+        Err(_) if has_password(text) => Err(literal()),
+        Err(error) => {
+            let message = format!("this is no place of a repository: cannot {error}");
+            Err(Wrong::new("bad-value", message, error.help()))
         }
     }
 }

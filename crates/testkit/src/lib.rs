@@ -7,6 +7,7 @@
 //! - [`fixtures`] unpacks the repositories that those tools made and that we keep in `fixtures/`.
 //! - [`golden`] compares pages of the documentation with the code that they are written from.
 //! - [`postgres`] starts real servers of each version, one for each test.
+//! - [`stores`] starts real servers that hold repositories: S3, Azure, REST, SFTP.
 //! - [`Scratch`] is a temporary folder which outlives a failed test.
 //! - [`wait_for`] polls a condition: the only place where a test may sleep.
 //!
@@ -43,6 +44,7 @@ pub mod golden;
 pub mod odd_tree;
 pub mod peers;
 pub mod postgres;
+pub mod stores;
 pub mod walker;
 
 mod scratch;

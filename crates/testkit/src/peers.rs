@@ -50,6 +50,9 @@ const HINTS: &[(&str, Group, &str)] = &[
     ("getfacl", Group::All, "apt-get install acl"),
     ("setfattr", Group::All, "apt-get install attr"),
     ("setcap", Group::All, "apt-get install libcap2-bin"),
+    ("ssh", Group::All, "apt-get install openssh-client"),
+    ("sshd", Group::All, "apt-get install openssh-server"),
+    ("node", Group::All, "apt-get install nodejs"),
     ("faketime", Group::All, "apt-get install faketime"),
     ("cp", Group::All, "apt-get install coreutils"),
 ];

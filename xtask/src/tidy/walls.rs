@@ -20,6 +20,7 @@ const WALLS: &[Wall] = &[
     Wall { name: "control", may_see: &["model"] },
     // The hands know nothing of plans; `ledger` also has no opinion about what entries mean.
     Wall { name: "repository", may_see: &["model", "control"] },
+    Wall { name: "stores", may_see: &["model", "repository"] },
     Wall { name: "sources", may_see: &["model", "control", "repository"] },
     Wall { name: "replication", may_see: &["model", "control"] },
     Wall { name: "drivers", may_see: &["model", "control"] },
@@ -32,14 +33,24 @@ const WALLS: &[Wall] = &[
     Wall { name: "xtask", may_see: &["model", "plan", "control", "cli", "testkit"] },
 ];
 
-const BELOW_OPERATIONS: &[&str] =
-    &["model", "plan", "control", "repository", "sources", "replication", "drivers", "ledger"];
+const BELOW_OPERATIONS: &[&str] = &[
+    "model",
+    "plan",
+    "control",
+    "repository",
+    "stores",
+    "sources",
+    "replication",
+    "drivers",
+    "ledger",
+];
 
 const BELOW_DAEMON: &[&str] = &[
     "model",
     "plan",
     "control",
     "repository",
+    "stores",
     "sources",
     "replication",
     "drivers",
@@ -52,6 +63,7 @@ const BELOW_CLI: &[&str] = &[
     "plan",
     "control",
     "repository",
+    "stores",
     "sources",
     "replication",
     "drivers",

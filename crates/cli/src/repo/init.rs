@@ -1,11 +1,8 @@
 //! `muster repo init`
 
-use std::sync::Arc;
-
 use muster_repository::{
     format::{config::Version, key_file::Cost},
     repository::{InitOptions, Repository},
-    storage::LocalStorage,
 };
 use serde_json::json;
 
@@ -34,6 +31,7 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "Examples:
   muster repo -r /backup/repo init
+  muster repo -r s3:https://s3.eu-west-1.amazonaws.com/bucket/repo init
   muster repo -r /mnt/second init --from-repo /backup/repo --copy-chunker-params";
 
 /// How many digits of the repository's id are shown, as by restic.
@@ -46,7 +44,7 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
         return Err(Failure::usage("use --from-repo without --copy-chunker-params")
             .help("init copies nothing else; 'muster repo copy' copies snapshots"));
     }
-    let folder = app.settings.named().folder()?;
+    let storage = app.storage(app.settings.named())?;
     let polynomial = match args.copy_chunker_params {
         false => None,
         true => {
@@ -55,11 +53,10 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
             Some(source.config().chunker_polynomial)
         }
     };
-    let storage = LocalStorage::new(folder);
     let password = app.settings.password().find_new()?;
     let author = app.environment.author();
     let options = InitOptions { version: Version::V2, polynomial, cost: Cost::STANDARD, author };
-    let repository = Repository::init(Arc::new(storage), &password, options)?;
+    let repository = Repository::init(storage, &password, options)?;
     let id = &repository.config().id;
     let location = repository.storage().location();
     if app.output.is_json() {

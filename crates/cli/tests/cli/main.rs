@@ -27,6 +27,7 @@ mod restore;
 mod retention;
 mod sandbox;
 mod state;
+mod stores;
 mod together;
 mod usage;
 mod verbs;

@@ -86,13 +86,22 @@ fn wrong_usage_is_told_as_json_when_asked() {
 }
 
 #[test]
-fn remote_stores_are_refused_clearly() {
-    let sandbox = Sandbox::without_repository("remote");
-    for repository in ["s3:https://s3.example.org/b", "sftp:host:/srv", "rest:http://host/"] {
-        let ran = sandbox.run(&["-r", repository, "snapshots"]).expect(2);
-        ran.tells("remote stores are not in this version");
-    }
-    let ran = sandbox.bare_command(&["snapshots"]).output().unwrap();
-    assert_eq!(ran.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&ran.stderr).contains("MUSTER_REPOSITORY"));
+fn places_that_are_none_are_refused_clearly() {
+    let sandbox = Sandbox::without_repository("no-place");
+    let check = |repository: &str, code: &str, words: &str| {
+        let arguments = ["-r", repository, "--json", "snapshots"];
+        let ran = run(sandbox.bare_command(&arguments).env("MUSTER_PASSWORD", "x")).expect(2);
+        assert_eq!(ran.error()["code"], code, "{repository}");
+        ran.tells(words);
+    };
+    check("b2:bucket:x", "store-unsupported", "store of kind 'b2'");
+    check("https://host/repo", "store-unsupported", "write s3:");
+    check("s3:host", "store-location", "it needs a host and a bucket");
+    check("sftp:host", "store-location", "sftp:USER@HOST:/FOLDER");
+    let arguments = ["-r", "rest:http://h/", "-o", "rest.conections=3", "snapshots"];
+    run(sandbox.bare_command(&arguments).env("MUSTER_PASSWORD", "x"))
+        .expect(2)
+        .tells("rest.conections")
+        .tells("rest.connections");
+    run(&mut sandbox.bare_command(&["snapshots"])).expect(2).tells("MUSTER_REPOSITORY");
 }

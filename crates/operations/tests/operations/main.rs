@@ -12,6 +12,7 @@ mod hooks;
 mod markers;
 mod partial;
 mod recover;
+mod remote;
 mod retention;
 mod stubs;
 mod trust;

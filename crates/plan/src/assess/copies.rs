@@ -10,14 +10,6 @@ use crate::{
     report::Report,
 };
 
-/// The scheme of an address: `s3` of `s3:bucket`; a folder has none.
-pub(crate) fn scheme(url: &str) -> Option<&str> {
-    let (scheme, rest) = url.split_once(':')?;
-    let is_scheme =
-        scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    (is_scheme && (scheme != "file" && scheme != "local") && !rest.is_empty()).then_some(scheme)
-}
-
 /// The lines of `protect` that name a data item, with their index.
 pub(crate) fn protections_of<'a>(
     service: &'a Service,

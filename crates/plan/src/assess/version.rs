@@ -3,7 +3,7 @@
 
 use muster_model::{Disruption, Severity, disruption::Survivors};
 
-use super::{Context, copies};
+use super::Context;
 use crate::{
     document::{Keep, Repository, Service, Strategy},
     position::join,
@@ -12,20 +12,16 @@ use crate::{
 
 const CODE: &str = "not-in-this-version";
 
-/// Finds repositories that this version cannot write, or cannot make immutable.
+/// Finds repositories that this version cannot make immutable.
 pub(super) fn check_repositories(context: &Context<'_>, report: &mut Report<'_>) {
     for repository in &context.plan.repositories {
         let path = format!("repositories.{}", repository.name);
-        if let Some(scheme) = copies::scheme(&repository.url) {
-            let severity = weight(leans(context, repository, |_| true));
-            let message = format!("repositories at {scheme}: are not written by this version");
-            report.add_as(severity, CODE, &join(&path, "url"), message, "name a folder");
-        } else if repository.immutable.is_some() {
+        if repository.immutable.is_some() {
             let by_harm =
                 |disruption: Disruption| disruption.effect().survivors == Survivors::Immutable;
             let severity = weight(leans(context, repository, by_harm));
-            let message = "a folder is not made immutable by this version: who can write it can \
-                           change its copies";
+            let message = "a repository is not made immutable by this version: who can write it \
+                           can change its copies";
             let help = "let the storage below hold it (snapshots, object lock), and take this out \
                         until then";
             report.add_as(severity, CODE, &join(&path, "immutable"), message, help);

@@ -248,7 +248,7 @@ pub const ALL: &[Code] = &[
         "not-in-this-version",
         Note,
         "The plan asks for what this version reads and does not do. An error where an objective leans on it.",
-        examples!("not-in-this-version", 6: 14),
+        examples!("not-in-this-version", 6: 47),
     )
     .firm(),
     of_plan(

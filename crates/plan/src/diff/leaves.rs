@@ -126,6 +126,13 @@ impl Leaves {
         self.place(&path, &repository.place);
         let password = repository.password.as_ref().map(SecretRef::to_string);
         self.optional(format!("{path}.password"), Sense::Neutral, password.as_ref());
+        for (name, secret) in &repository.credentials {
+            let path = format!("{path}.credentials.{name}");
+            self.optional(path, Sense::Neutral, Some(&secret.to_string()));
+        }
+        for (name, value) in &repository.options {
+            self.text(format!("{path}.options.{name}"), Sense::Neutral, value);
+        }
         self.time(format!("{path}.immutable"), Sense::LessIsLoss, repository.immutable);
     }
 

@@ -166,15 +166,37 @@ fn no_copy_left_is_an_error_where_something_is_promised() {
 }
 
 #[test]
+fn stores_are_written_like_folders() {
+    for url in ["s3:h/b/p", "s3://b/p", "sftp:h:/p", "rest:http://h/", "azure:c:/", "gs:b:/"] {
+        let text = PLAN.replace("./far", url);
+        assert_eq!(of_code(&text, "not-in-this-version"), [], "{url}");
+        assert_eq!(of_code(&text, "bad-value"), [], "{url}");
+    }
+    for url in ["s3:bucket", "b2:b:/", "ftp://h/p", "sftp:h", "rest:h"] {
+        assert_eq!(of_code(&PLAN.replace("./far", url), "bad-value").len(), 1, "{url}");
+    }
+}
+
+#[test]
+fn a_password_in_a_store_s_address_is_found_and_not_repeated() {
+    for url in ["rest:https://me:hush@h/", "s3:https://key:hush@h/b"] {
+        let found = of_code(&PLAN.replace("./far", url), "literal-secret");
+        let [finding] = found.as_slice() else { panic!("{url}: {found:?}") };
+        assert!(!format!("{finding:?}").contains("hush"), "{finding:?}");
+    }
+    let named = "region: north, credentials: {AWS_SECRET_ACCESS_KEY: hush}}";
+    let text = PLAN.replace("region: north}", named);
+    assert_eq!(of_code(&text, "literal-secret").len(), 1);
+    let fine = text.replace("hush", "env:KEY");
+    assert_eq!(of_code(&fine, "literal-secret"), []);
+    assert_eq!(of_code(&fine.replace("SECRET_ACCESS", "SECRT_ACCESS"), "unknown-field").len(), 1);
+}
+
+#[test]
 fn what_is_not_done_yet_is_an_error_where_an_objective_leans_on_it() {
     let weight =
         |text: &str| of_code(text, "not-in-this-version").first().map(|finding| finding.severity);
     assert_eq!(weight(PLAN), None);
-    for url in ["s3:b/p", "sftp:h:/p", "rest:http://h/", "azure:c:/", "gs:b:/"] {
-        let text = PLAN.replace("./far", url);
-        assert_eq!(weight(&text), Some(Severity::Error), "{url}");
-        assert_eq!(weight(&text.replace(", copy: far", "")), Some(Severity::Note), "{url}");
-    }
     let immutable = PLAN.replace("region: north}", "region: north, immutable: 30d}");
     assert_eq!(weight(&immutable), Some(Severity::Note));
     let ransomware = immutable.replace(

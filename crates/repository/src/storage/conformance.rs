@@ -11,23 +11,58 @@ pub fn pack(seed: u64) -> File {
     File::Pack(PackId::of(&seed.to_le_bytes()))
 }
 
+/// What a store promises beyond the rest. Some protocols know no condition, some servers never
+/// replace a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Promises {
+    /// `put` replaces a file of other content.
+    pub replaces: bool,
+    /// Of several `put_new` at once, one succeeds.
+    pub creates_once: bool,
+    /// Deleting what is not there is told. Who tries again after a lost answer cannot tell it
+    /// from a file that the first try deleted.
+    pub tells_missing: bool,
+}
+
+impl Promises {
+    /// What every store should promise.
+    pub const ALL: Self = Self { replaces: true, creates_once: true, tells_missing: true };
+}
+
 /// Runs the whole suite; `make` gives a fresh, empty store and a guard that keeps it alive.
 ///
 /// # Panics
 /// Panics at the first promise that the store does not keep.
 pub fn run<S: Storage, G>(make: impl Fn() -> (S, G)) {
-    for test in [
+    run_promising(Promises::ALL, make);
+}
+
+/// Runs the suite for a store that promises less.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_promising<S: Storage, G>(promises: Promises, make: impl Fn() -> (S, G)) {
+    let mut tests = vec![
         an_empty_store_lists_nothing as fn(&dyn Storage),
         what_is_put_is_read_back,
         ranges_are_exact,
         large_files_are_refused_before_they_are_read,
-        put_replaces_and_put_new_does_not,
+        put_new_keeps_what_is_there,
         what_is_deleted_is_gone,
         kinds_are_apart,
         preparing_twice_keeps_what_is_there,
         many_writers_at_once,
-        one_creator_wins,
-    ] {
+    ];
+    if promises.tells_missing {
+        tests.push(deleting_nothing_is_told);
+    }
+    if promises.replaces {
+        tests.push(put_replaces);
+    }
+    if promises.creates_once {
+        tests.push(one_creator_wins);
+    }
+    for test in tests {
         let (storage, _guard) = make();
         storage.prepare().expect("prepare an empty store");
         test(&storage);
@@ -80,10 +115,16 @@ fn large_files_are_refused_before_they_are_read(storage: &dyn Storage) {
     assert_eq!(storage.read(pack(1), 100).expect("read").len(), 100);
 }
 
-fn put_replaces_and_put_new_does_not(storage: &dyn Storage) {
+fn put_new_keeps_what_is_there(storage: &dyn Storage) {
     storage.put_new(File::Config, b"one").expect("create");
     assert_eq!(problem(storage.put_new(File::Config, b"two")), StorageProblem::AlreadyExists);
     assert_eq!(storage.read(File::Config, 10).expect("read"), b"one");
+    storage.put(pack(1), b"same").expect("put");
+    storage.put(pack(1), b"same").expect("put what is there");
+}
+
+fn put_replaces(storage: &dyn Storage) {
+    storage.put_new(File::Config, b"one").expect("create");
     storage.put(File::Config, b"three").expect("replace");
     assert_eq!(storage.read(File::Config, 10).expect("read"), b"three");
     let listed = storage.list(FileKind::Config).expect("list");
@@ -94,8 +135,11 @@ fn what_is_deleted_is_gone(storage: &dyn Storage) {
     storage.put(pack(1), b"x").expect("put");
     storage.delete(pack(1)).expect("delete");
     assert_eq!(problem(storage.read(pack(1), 10)), StorageProblem::NotFound);
-    assert_eq!(problem(storage.delete(pack(1))), StorageProblem::NotFound);
     assert_eq!(storage.list(FileKind::Pack).expect("list"), []);
+}
+
+fn deleting_nothing_is_told(storage: &dyn Storage) {
+    assert_eq!(problem(storage.delete(pack(1))), StorageProblem::NotFound);
 }
 
 fn kinds_are_apart(storage: &dyn Storage) {

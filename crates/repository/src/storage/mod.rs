@@ -265,8 +265,28 @@ pub enum StorageProblem {
     Full,
     /// Permission denied, or the place is read-only.
     Denied,
+    /// The store does not know who asks: credentials are missing, wrong or expired.
+    Credentials,
+    /// The bucket, container or folder that should hold the repository does not exist.
+    NoPlace,
+    /// The host's name leads nowhere.
+    HostUnknown,
+    /// No connection to the host came about, or it broke.
+    Unreachable,
+    /// The host could not prove who it is.
+    Untrusted,
+    /// The store did not answer in time.
+    TimedOut,
     /// Anything else; trying again may help.
     Other,
+}
+
+impl StorageProblem {
+    /// Whether the same request may succeed a moment later, so that repeating it makes sense.
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        matches!(self, Self::HostUnknown | Self::Unreachable | Self::TimedOut | Self::Other)
+    }
 }
 
 /// An operation on a store failed.
@@ -310,6 +330,17 @@ impl StorageError {
         Self { operation, what: what.to_string(), problem, source: Some(Box::new(source)) }
     }
 
+    /// An error whose cause is known and already told apart.
+    #[must_use]
+    pub fn because(
+        operation: &'static str,
+        what: impl fmt::Display,
+        problem: StorageProblem,
+        source: Box<dyn StdError + Send + Sync>,
+    ) -> Self {
+        Self { operation, what: what.to_string(), problem, source: Some(source) }
+    }
+
     /// What went wrong, for decisions.
     #[must_use]
     pub fn problem(&self) -> StorageProblem {
@@ -320,11 +351,17 @@ impl StorageError {
 impl Fault for StorageError {
     fn class(&self) -> Class {
         match self.problem {
-            StorageProblem::NotFound => Class::NotFound,
+            StorageProblem::NotFound | StorageProblem::NoPlace => Class::NotFound,
             StorageProblem::AlreadyExists => Class::Conflict,
             StorageProblem::TooShort | StorageProblem::TooLarge => Class::Corrupt,
-            StorageProblem::Denied => Class::Denied,
-            StorageProblem::Full | StorageProblem::Other => Class::Transient,
+            StorageProblem::Denied | StorageProblem::Credentials | StorageProblem::Untrusted => {
+                Class::Denied
+            }
+            StorageProblem::Full
+            | StorageProblem::HostUnknown
+            | StorageProblem::Unreachable
+            | StorageProblem::TimedOut
+            | StorageProblem::Other => Class::Transient,
         }
     }
 
@@ -336,6 +373,12 @@ impl Fault for StorageError {
             StorageProblem::TooLarge => "storage-too-large",
             StorageProblem::Full => "storage-full",
             StorageProblem::Denied => "storage-denied",
+            StorageProblem::Credentials => "store-credentials",
+            StorageProblem::NoPlace => "store-place-missing",
+            StorageProblem::HostUnknown => "store-host-unknown",
+            StorageProblem::Unreachable => "store-unreachable",
+            StorageProblem::Untrusted => "store-untrusted",
+            StorageProblem::TimedOut => "store-timed-out",
             StorageProblem::Other => "storage-failed",
         }
     }
@@ -351,7 +394,29 @@ impl Fault for StorageError {
                 "free some space and run the command again: what is stored already is kept and \
                  not stored twice"
             }
-            StorageProblem::Denied => "check the owner and the mode of the repository's folders",
+            StorageProblem::Denied => {
+                "check what these credentials, or this user, may do there; a store that only \
+                 takes new files refuses to delete on purpose"
+            }
+            StorageProblem::Credentials => {
+                "check the credentials: their variables, whether they expired, and this clock"
+            }
+            StorageProblem::NoPlace => {
+                "make the bucket, container or folder, or correct its name; Muster makes none"
+            }
+            StorageProblem::HostUnknown => "check the host's name and this machine's DNS",
+            StorageProblem::Unreachable => {
+                "check that the host is up, the port, and what lies between; what is stored \
+                 already is kept, so run the command again"
+            }
+            StorageProblem::Untrusted => {
+                "name the authority that signed its certificate with --cacert FILE, or ask \
+                 whoever runs the host; do not send a password there"
+            }
+            StorageProblem::TimedOut => {
+                "run the command again: what is stored already is kept; fewer connections or a \
+                 --limit-upload may help on a slow line"
+            }
             StorageProblem::Other => return None,
         };
         Some(help.to_owned())

@@ -21,6 +21,12 @@ pub struct Faults {
     pub delay: Duration,
     /// Every n-th read of a range ends early; 0 for never.
     pub truncate_every: u64,
+    /// Every n-th change is done and then reported as failed, as when an answer is lost; 0 for
+    /// never.
+    pub lose_answer_every: u64,
+    /// Every n-th change is done twice, as when a network sends a request again, and every n-th
+    /// listing names a file twice; 0 for never.
+    pub duplicate_every: u64,
     /// From the n-th write or delete (counting from 1) on, nothing works any more, as after a
     /// crash; 0 for never. That write itself does not happen.
     pub stop_at_write: u64,
@@ -34,6 +40,8 @@ pub struct Unreliable<S> {
     operations: AtomicU64,
     reads: AtomicU64,
     writes: AtomicU64,
+    answers: AtomicU64,
+    repeats: AtomicU64,
 }
 
 impl<S: Storage> Unreliable<S> {
@@ -41,7 +49,8 @@ impl<S: Storage> Unreliable<S> {
     #[must_use]
     pub fn new(inner: Arc<S>, faults: Faults) -> Self {
         let zero = AtomicU64::default;
-        Self { inner, faults, operations: zero(), reads: zero(), writes: zero() }
+        let (operations, reads, writes) = (zero(), zero(), zero());
+        Self { inner, faults, operations, reads, writes, answers: zero(), repeats: zero() }
     }
 
     /// How many writes and deletes were asked for so far.
@@ -68,6 +77,30 @@ impl<S: Storage> Unreliable<S> {
     }
 }
 
+impl<S: Storage> Unreliable<S> {
+    /// Changes something, perhaps twice, and perhaps without telling.
+    fn change(
+        &self,
+        operation: &'static str,
+        file: File,
+        change: impl Fn() -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        self.before_write(operation, file)?;
+        let mut result = change();
+        if due(&self.repeats, self.faults.duplicate_every) {
+            // Whoever deletes hears of the first time, whoever writes of the second.
+            let second = change();
+            if operation == "write" {
+                result = second;
+            }
+        }
+        match due(&self.answers, self.faults.lose_answer_every) {
+            true => Err(StorageError::new(operation, file, StorageProblem::Other)),
+            false => result,
+        }
+    }
+}
+
 /// Counts one more and tells whether it is the turn of a fault that strikes every n-th time.
 fn due(counter: &AtomicU64, every: u64) -> bool {
     let count = counter.fetch_add(1, Ordering::SeqCst) + 1;
@@ -86,7 +119,11 @@ impl<S: Storage> Storage for Unreliable<S> {
 
     fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
         self.misbehave("list", kind.folder())?;
-        self.inner.list(kind)
+        let mut listed = self.inner.list(kind)?;
+        if due(&self.repeats, self.faults.duplicate_every) {
+            listed.extend(listed.last().copied());
+        }
+        Ok(listed)
     }
 
     fn size(&self, file: File) -> Result<u64, StorageError> {
@@ -110,18 +147,15 @@ impl<S: Storage> Storage for Unreliable<S> {
     }
 
     fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
-        self.before_write("write", file)?;
-        self.inner.put(file, content)
+        self.change("write", file, || self.inner.put(file, content))
     }
 
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
-        self.before_write("write", file)?;
-        self.inner.put_new(file, content)
+        self.change("write", file, || self.inner.put_new(file, content))
     }
 
     fn delete(&self, file: File) -> Result<(), StorageError> {
-        self.before_write("delete", file)?;
-        self.inner.delete(file)
+        self.change("delete", file, || self.inner.delete(file))
     }
 
     fn settle(&self, kind: FileKind) -> Result<(), StorageError> {
@@ -171,6 +205,15 @@ mod tests {
         let storage = wrapped(Faults { truncate_every: 1, ..Faults::default() });
         storage.put(conformance::pack(1), b"0123").unwrap();
         assert!(storage.read_range(conformance::pack(1), 0, &mut [0; 4]).is_err());
+
+        let storage = wrapped(Faults { lose_answer_every: 1, ..Faults::default() });
+        assert!(storage.put(conformance::pack(1), b"x").is_err());
+        assert_eq!(storage.inner.list(FileKind::Pack).unwrap().len(), 1, "it was done");
+
+        let storage = wrapped(Faults { duplicate_every: 1, ..Faults::default() });
+        assert!(storage.put_new(conformance::pack(1), b"x").is_err(), "the second time");
+        assert_eq!(storage.list(FileKind::Pack).unwrap().len(), 2, "named twice");
+        storage.delete(conformance::pack(1)).unwrap();
 
         let storage = wrapped(Faults { stop_at_write: 2, ..Faults::default() });
         storage.put(conformance::pack(1), b"x").unwrap();

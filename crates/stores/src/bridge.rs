@@ -1,0 +1,38 @@
+//! The bridge from the engine's threads, which block, to clients that are asynchronous.
+//!
+//! One small runtime serves all stores of the process and is never dropped. A thread hands a
+//! future over and waits at a channel; that works on a thread of any other runtime, too.
+
+use std::{
+    future::Future,
+    io,
+    sync::{OnceLock, mpsc},
+};
+
+use tokio::runtime::{Builder, Runtime};
+
+/// Threads that move bytes; encryption and compression happen elsewhere.
+const WORKERS: usize = 2;
+
+static RUNTIME: OnceLock<Result<Runtime, io::ErrorKind>> = OnceLock::new();
+
+/// Runs a future to its end.
+///
+/// # Errors
+/// Fails when the runtime cannot be started, or the future panicked.
+pub(crate) fn wait_for<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> io::Result<T> {
+    let runtime = RUNTIME.get_or_init(|| {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(WORKERS).thread_name("stores").enable_all();
+        builder.build().map_err(|error| error.kind())
+    });
+    let runtime = runtime.as_ref().map_err(|&kind| io::Error::from(kind))?;
+    let (sender, receiver) = mpsc::sync_channel(1);
+    runtime.spawn(async move {
+        // Whoever waits does not go away before it has the answer.
+        drop(sender.send(future.await));
+    });
+    receiver.recv().map_err(|_| io::Error::other("a task of the store's client ended early"))
+}

@@ -1,0 +1,176 @@
+//! One HTTP client for all stores: TLS, timeouts, limits, and what a failed request means.
+
+use std::{cell::RefCell, fs, path::Path, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+    HttpResponseBody, HttpService,
+};
+use reqwest::{Certificate, redirect::Policy};
+
+use crate::{
+    answer::Trouble,
+    error::StoreError,
+    pace::{Pace, Paced, Way},
+};
+use muster_repository::storage::StorageProblem;
+
+/// Until a connection stands. A host that is up answers within a second or two.
+const CONNECT: Duration = Duration::from_secs(15);
+
+/// How long an answer may pause between two of its pieces.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Where clouds tell their machines who they are; elsewhere nobody answers there.
+const METADATA_HOSTS: [&str; 2] = ["169.254.169.254", "metadata.google.internal"];
+const METADATA_WAIT: Duration = Duration::from_secs(2);
+
+/// What is read of an answer that says no.
+const REFUSAL_BYTES_MAX: usize = 64 << 10;
+
+tokio::task_local! {
+    /// Why the last request of this task failed: `object_store` hides it from its errors.
+    static LAST: RefCell<Option<Trouble>>;
+}
+
+/// Runs a future and gives, beside its result, why the last request in it failed.
+pub(crate) async fn observed<T>(future: impl Future<Output = T>) -> (T, Option<Trouble>) {
+    LAST.scope(RefCell::new(None), async {
+        let result = future.await;
+        (result, LAST.with(|last| last.take()))
+    })
+    .await
+}
+
+/// Sends requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    inner: reqwest::Client,
+    pace: Arc<Pace>,
+}
+
+impl Client {
+    /// A client that also trusts the authorities in the file `authorities`.
+    pub(crate) fn new(authorities: Option<&Path>, pace: Arc<Pace>) -> Result<Self, StoreError> {
+        // It fails when there is a provider already, which is as well.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .read_timeout(SILENCE)
+            .redirect(Policy::none())
+            // Several connections carry more than one that is shared.
+            .http1_only()
+            .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")));
+        if let Some(file) = authorities {
+            let unreadable = |why: String| StoreError::Authorities { file: file.to_owned(), why };
+            let pem = fs::read(file).map_err(|error| unreadable(error.to_string()))?;
+            let certificates = Certificate::from_pem_bundle(&pem)
+                .map_err(|error| unreadable(error.to_string()))?;
+            if certificates.is_empty() {
+                return Err(unreadable("it holds no certificate".to_owned()));
+            }
+            builder = builder.tls_certs_merge(certificates);
+        }
+        let inner = builder.build().map_err(|error| StoreError::setup("the HTTP client", error))?;
+        Ok(Self { inner, pace })
+    }
+
+    /// Sends a request, and gives its answer if it is a good one.
+    pub(crate) async fn send<B>(
+        &self,
+        request: http::Request<B>,
+    ) -> Result<http::Response<Paced<reqwest::Body>>, Trouble>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Sync + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let answer = self.execute(request).await.map_err(|error| Trouble::of_transport(&error))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let (parts, body) = answer.into_parts();
+        let body = refusal(body).await;
+        Err(Trouble::of_answer(parts.status, &parts.headers, &body))
+    }
+
+    async fn execute<B>(
+        &self,
+        request: http::Request<B>,
+    ) -> Result<http::Response<Paced<reqwest::Body>>, reqwest::Error>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Sync + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let pace = &self.pace;
+        let request = request.map(|body| {
+            let empty = body.is_end_stream();
+            match empty {
+                true => reqwest::Body::default(),
+                false => reqwest::Body::wrap(Paced::new(body, Arc::clone(pace), Way::Up)),
+            }
+        });
+        let request = reqwest::Request::try_from(request)?;
+        let is_metadata = request.url().host_str().is_some_and(|h| METADATA_HOSTS.contains(&h));
+        let sent = match is_metadata {
+            true => {
+                let mut request = request;
+                *request.timeout_mut() = Some(METADATA_WAIT);
+                self.inner.execute(request).await
+            }
+            false => self.inner.execute(request).await,
+        };
+        let answer: http::Response<reqwest::Body> =
+            sent.map_err(reqwest::Error::without_url)?.into();
+        Ok(answer.map(|body| Paced::new(body, Arc::clone(pace), Way::Down)))
+    }
+}
+
+/// What stands in the body of an answer that says no; nothing when it is not to be had.
+async fn refusal(body: Paced<reqwest::Body>) -> Bytes {
+    match Limited::new(body, REFUSAL_BYTES_MAX).collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(_) => Bytes::new(),
+    }
+}
+
+fn note(trouble: Trouble) {
+    // Outside of `observed` nobody wants to know.
+    drop(LAST.try_with(|last| last.replace(Some(trouble))));
+}
+
+#[async_trait]
+impl HttpService for Client {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        let answer = self.execute(request).await.map_err(|error| {
+            note(match METADATA_HOSTS.contains(&host.as_str()) {
+                true => Trouble::new(
+                    StorageProblem::Credentials,
+                    "no credentials are set, and this machine's cloud gives none",
+                ),
+                false => Trouble::of_transport(&error),
+            });
+            HttpError::new(HttpErrorKind::Unknown, error)
+        })?;
+        if answer.status().is_success() {
+            let to_error = |error: reqwest::Error| {
+                note(Trouble::of_transport(&error));
+                HttpError::new(HttpErrorKind::Unknown, error.without_url())
+            };
+            return Ok(answer.map(|body| HttpResponseBody::new(body.map_err(to_error))));
+        }
+        let (parts, body) = answer.into_parts();
+        let body = refusal(body).await;
+        note(Trouble::of_answer(parts.status, &parts.headers, &body));
+        Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(body)))
+    }
+}
+
+impl HttpConnector for Client {
+    fn connect(&self, _: &object_store::ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.clone()))
+    }
+}

@@ -1,0 +1,39 @@
+//! Remote stores, behind the engine's blocking [`Storage`] trait.
+//!
+//! [`open`] turns a [`Location`] into a store that is ready for use: the client of its kind
+//! (S3, Azure, Google Cloud, SFTP, restic's REST protocol, a folder), wrapped in [`Patient`],
+//! which tries again what may pass, bounds connections and counts. Bandwidth is limited where
+//! bytes flow.
+//!
+//! A store may hide a runtime (`bridge.rs`), and none of it shows: no type of this crate's API is
+//! asynchronous. It knows nothing of plans, and asks nobody for a password.
+//!
+//! **Invariant**: no error and no location holds a secret; nothing waits for ever.
+
+mod answer;
+pub mod backoff;
+mod bridge;
+pub mod bucket;
+mod clouds;
+mod error;
+mod http;
+mod object;
+mod open;
+mod options;
+mod pace;
+mod patient;
+mod rest;
+mod sftp;
+mod variables;
+
+pub use error::StoreError;
+pub use open::{Settings, open};
+pub use options::{OPTIONS, Options};
+pub use pace::{Limits, Statistics};
+pub use patient::{Patient, Surroundings};
+pub use variables::{VARIABLES, Variables};
+
+#[cfg(doc)]
+use muster_model::Location;
+#[cfg(doc)]
+use muster_repository::storage::Storage;

@@ -1,0 +1,239 @@
+//! Object stores: S3 and compatibles, Azure Blob Storage, Google Cloud Storage.
+//!
+//! All three go through `object_store`; it signs and knows the dialects. It does not retry here,
+//! since one place does for all stores (`patient.rs`). A pack is one `PUT`, with its SHA-256 for
+//! the store to verify on S3. Objects appear whole or not at all, durable when acknowledged.
+
+use std::{fmt, io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use muster_repository::storage::{File, FileKind, Listed, Storage, StorageError, StorageProblem};
+use object_store::{
+    Error, GetOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
+    path::Path,
+};
+
+use crate::{answer::Trouble, bridge, error::StoreError, http::observed, pace::Pace};
+
+/// What a store may take besides the time for the bytes.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A repository in a bucket or container.
+#[derive(Debug)]
+pub(crate) struct ObjectStorage {
+    store: Arc<dyn ObjectStore>,
+    prefix: String,
+    location: String,
+    pace: Arc<Pace>,
+}
+
+impl ObjectStorage {
+    pub(crate) fn new(
+        store: Arc<dyn ObjectStore>,
+        prefix: &str,
+        location: String,
+        pace: Arc<Pace>,
+    ) -> Result<Self, StoreError> {
+        Path::parse(prefix)
+            .map_err(|error| StoreError::setup("the folder in the bucket", error))?;
+        Ok(Self { store, prefix: prefix.to_owned(), location, pace })
+    }
+
+    fn path(&self, name: impl fmt::Display) -> Path {
+        let name = match self.prefix.as_str() {
+            "" => name.to_string(),
+            prefix => format!("{prefix}/{name}"),
+        };
+        // The prefix was parsed before, and a repository's names have nothing to encode.
+        Path::parse(&name).unwrap_or_else(|_| Path::from(name))
+    }
+
+    /// Does one thing in the store, in time.
+    fn run<T: Send + 'static, F>(
+        &self,
+        operation: &'static str,
+        what: impl fmt::Display,
+        bytes: usize,
+        work: impl FnOnce(Arc<dyn ObjectStore>) -> F,
+    ) -> Result<T, StorageError>
+    where
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let limit = PATIENCE + self.pace.longest(bytes);
+        let work = work(Arc::clone(&self.store));
+        let what = format!("{what} in {}", self.location);
+        let done =
+            bridge::wait_for(async move { tokio::time::timeout(limit, observed(work)).await });
+        match done {
+            Err(error) => Err(StorageError::io(operation, what, error)),
+            Ok(Err(_)) => {
+                let late = io::Error::new(io::ErrorKind::TimedOut, "the store did not answer");
+                let problem = StorageProblem::TimedOut;
+                Err(StorageError::because(operation, what, problem, Box::new(late)))
+            }
+            Ok(Ok((Ok(value), _))) => Ok(value),
+            Ok(Ok((Err(error), last))) => Err(failed(operation, what, &error, last)),
+        }
+    }
+
+    fn write(&self, file: File, content: &[u8], mode: PutMode) -> Result<(), StorageError> {
+        let path = self.path(file);
+        let payload = PutPayload::from(Bytes::copy_from_slice(content));
+        self.run("write", file, content.len(), |store| async move {
+            store.put_opts(&path, payload, PutOptions::from(mode)).await.map(drop)
+        })
+    }
+
+    /// For stores that know no condition: looks before it writes and after it wrote. Between the
+    /// two another writer may have been at work; then one of both sees the other's content.
+    fn put_new_unconditionally(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
+        let exists = || StorageError::new("write", file, StorageProblem::AlreadyExists);
+        match self.size(file) {
+            Ok(_) => return Err(exists()),
+            Err(error) if error.problem() == StorageProblem::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        self.write(file, content, PutMode::Overwrite)?;
+        match self.read(file, content.len() as u64) {
+            Ok(stored) if stored == content => Ok(()),
+            Ok(_) => Err(exists()),
+            Err(error) if error.problem() == StorageProblem::TooLarge => Err(exists()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The error of an operation, from what the store answered last if it answered.
+fn failed(
+    operation: &'static str,
+    what: String,
+    error: &Error,
+    last: Option<Trouble>,
+) -> StorageError {
+    let fallback = || match error {
+        Error::NotFound { .. } => StorageProblem::NotFound,
+        Error::AlreadyExists { .. } | Error::Precondition { .. } => StorageProblem::AlreadyExists,
+        Error::PermissionDenied { .. } => StorageProblem::Denied,
+        Error::Unauthenticated { .. } => StorageProblem::Credentials,
+        _ => StorageProblem::Other,
+    };
+    let trouble = last.unwrap_or_else(|| Trouble::new(fallback(), one_line(error)));
+    StorageError::because(operation, what, trouble.problem, Box::new(trouble))
+}
+
+fn one_line(error: &Error) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What a store says that does not know conditional requests.
+fn knows_no_condition(error: &StorageError) -> bool {
+    std::error::Error::source(error).is_some_and(|why| why.to_string().contains("NotImplemented"))
+}
+
+impl Storage for ObjectStorage {
+    fn location(&self) -> String {
+        self.location.clone()
+    }
+
+    /// There are no folders to make; the bucket must be there.
+    fn prepare(&self) -> Result<(), StorageError> {
+        self.list(FileKind::Key).map(drop)
+    }
+
+    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
+        if kind == FileKind::Config {
+            return match self.size(File::Config) {
+                Ok(bytes) => Ok(vec![Listed { file: File::Config, bytes }]),
+                Err(error) if error.problem() == StorageProblem::NotFound => Ok(Vec::new()),
+                Err(error) => Err(error),
+            };
+        }
+        let folder = self.path(kind.folder());
+        // A listing comes in pages, each of them waited for by the client's own limit.
+        const PAGES_BYTES: usize = 64 << 20;
+        let found: Vec<(Path, u64)> =
+            self.run("list", kind.folder(), PAGES_BYTES, |store| async move {
+                store
+                    .list(Some(&folder))
+                    .map_ok(|meta| (meta.location, meta.size))
+                    .try_collect()
+                    .await
+            })?;
+        let listed = found.into_iter().filter_map(|(path, bytes)| {
+            let file = kind.file(path.filename()?)?;
+            (self.path(file) == path).then_some(Listed { file, bytes })
+        });
+        Ok(listed.collect())
+    }
+
+    fn size(&self, file: File) -> Result<u64, StorageError> {
+        let path = self.path(file);
+        self.run("look at", file, 0, |store| async move {
+            store.head(&path).await.map(|meta| meta.size)
+        })
+    }
+
+    fn read(&self, file: File, bytes_max: u64) -> Result<Vec<u8>, StorageError> {
+        let path = self.path(file);
+        let limit = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let content = self.run("read", file, limit.min(1 << 30), |store| async move {
+            let answer = store.get_opts(&path, GetOptions::default()).await?;
+            match answer.meta.size > bytes_max {
+                true => Ok(None),
+                false => answer.bytes().await.map(Some),
+            }
+        })?;
+        match content {
+            Some(content) => Ok(content.to_vec()),
+            None => Err(StorageError::new("read", self.path(file), StorageProblem::TooLarge)),
+        }
+    }
+
+    fn read_range(&self, file: File, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
+        let path = self.path(file);
+        let short = || StorageError::new("read", self.path(file), StorageProblem::TooShort);
+        if buffer.is_empty() {
+            return self.size(file).and_then(|bytes| match offset > bytes {
+                true => Err(short()),
+                false => Ok(()),
+            });
+        }
+        let end = offset.checked_add(buffer.len() as u64).ok_or_else(short)?;
+        let range = offset..end;
+        let content = self.run("read", file, buffer.len(), |store| async move {
+            store.get_range(&path, range).await
+        });
+        match content {
+            Ok(content) if content.len() == buffer.len() => {
+                buffer.copy_from_slice(&content);
+                Ok(())
+            }
+            Ok(_) => Err(short()),
+            // Stores and client differ in how they tell of a range that is not there.
+            Err(error) if error.problem() == StorageProblem::Other => match self.size(file) {
+                Ok(bytes) if bytes < end => Err(short()),
+                _ => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
+        self.write(file, content, PutMode::Overwrite)
+    }
+
+    fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
+        match self.write(file, content, PutMode::Create) {
+            Err(error) if knows_no_condition(&error) => self.put_new_unconditionally(file, content),
+            result => result,
+        }
+    }
+
+    /// S3 does not tell whether there was anything to delete, so it is asked before.
+    fn delete(&self, file: File) -> Result<(), StorageError> {
+        self.size(file)?;
+        let path = self.path(file);
+        self.run("delete", file, 0, |store| async move { store.delete(&path).await })
+    }
+}

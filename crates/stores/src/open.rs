@@ -1,0 +1,80 @@
+//! From a location to a store that is ready for use.
+
+use std::sync::Arc;
+
+use muster_model::Location;
+use muster_repository::{
+    run::Cancel,
+    storage::{LocalStorage, Storage},
+};
+use object_store::ObjectStore;
+
+use crate::{
+    clouds,
+    error::StoreError,
+    http::Client,
+    object::ObjectStorage,
+    options::Options,
+    pace::{Limits, Pace},
+    patient::Patient,
+    rest::RestStorage,
+    sftp::SftpStorage,
+    variables::Variables,
+};
+
+/// How to reach a store.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// What was said about the store.
+    pub options: Options,
+    /// Where credentials come from.
+    pub variables: Variables,
+    /// How fast bytes may flow.
+    pub limits: Limits,
+    /// Whether to give up waiting for a store that may come back.
+    pub cancel: Option<Cancel>,
+}
+
+/// Makes the client of a store. Nothing is asked of the store yet.
+///
+/// # Errors
+/// Fails when options or credentials make no sense.
+pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Storage>, StoreError> {
+    let Settings { options, variables, limits, cancel } = settings;
+    let pace = Arc::new(Pace::new(*limits));
+    let client = || Client::new(options.authorities().as_deref(), Arc::clone(&pace));
+    let object = |store: Arc<dyn ObjectStore>, prefix: &str| {
+        ObjectStorage::new(store, prefix, location.to_string(), Arc::clone(&pace))
+    };
+    let connections = location.scheme().map_or(1, |scheme| options.connections(scheme));
+    let patient = |store| Patient::around(store, connections, Arc::clone(&pace), cancel.clone());
+    Ok(match location {
+        Location::Folder(folder) => {
+            let folder = LocalStorage::new(folder);
+            match *limits == Limits::default() {
+                true => Arc::new(folder),
+                false => Arc::new(Patient::pacing(folder, pace, cancel.clone())),
+            }
+        }
+        Location::S3 { endpoint, bucket, prefix } => {
+            let store = clouds::s3(location, (endpoint, bucket), options, variables, client()?)?;
+            Arc::new(patient(object(store, prefix)?))
+        }
+        Location::Azure { container, prefix } => {
+            let store = clouds::azure(location, container, options, variables, client()?)?;
+            Arc::new(patient(object(store, prefix)?))
+        }
+        Location::Gcs { bucket, prefix } => {
+            let store = clouds::gcs(location, bucket, options, variables, client()?)?;
+            Arc::new(patient(object(store, prefix)?))
+        }
+        Location::Rest(rest) => {
+            let store = RestStorage::new(rest, variables, client()?, Arc::clone(&pace));
+            Arc::new(Patient::around(store, connections, Arc::clone(&pace), cancel.clone()))
+        }
+        Location::Sftp(sftp) => {
+            let store = SftpStorage::new(sftp, options, Arc::clone(&pace))?;
+            Arc::new(Patient::around(store, connections, Arc::clone(&pace), cancel.clone()))
+        }
+    })
+}

@@ -1,0 +1,189 @@
+//! What flows to and from a store: limited, and counted.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Sleep;
+
+use crate::bucket::Bucket;
+
+/// What passes in one piece: small beside what flows in a second on any line worth limiting.
+const PIECE_BYTES: usize = 8 << 10;
+
+/// Which way bytes flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Up,
+    Down,
+}
+
+/// Limits in bytes per second; `None` for none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// To the store.
+    pub up: Option<u64>,
+    /// From the store.
+    pub down: Option<u64>,
+}
+
+/// What was done in a store so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Operations that were asked for, repetitions not counted.
+    pub operations: u64,
+    /// Operations that were tried again.
+    pub retries: u64,
+    /// Bytes of content sent, those of failed tries included.
+    pub bytes_up: u64,
+    /// Bytes of content received.
+    pub bytes_down: u64,
+}
+
+/// Limits and counts what flows; shared by all connections of a store.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    began: Instant,
+    up: Option<Mutex<Bucket>>,
+    down: Option<Mutex<Bucket>>,
+    bytes_up: AtomicU64,
+    bytes_down: AtomicU64,
+    pub(crate) operations: AtomicU64,
+    pub(crate) retries: AtomicU64,
+}
+
+impl Pace {
+    pub(crate) fn new(limits: Limits) -> Self {
+        let bucket =
+            |rate: Option<u64>| rate.map(|rate| Mutex::new(Bucket::new(rate, Duration::ZERO)));
+        Self {
+            began: Instant::now(),
+            up: bucket(limits.up),
+            down: bucket(limits.down),
+            bytes_up: AtomicU64::new(0),
+            bytes_down: AtomicU64::new(0),
+            operations: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts bytes, and tells how long to wait before they may flow.
+    pub(crate) fn take(&self, way: Way, bytes: usize) -> Duration {
+        let bytes = bytes as u64;
+        let (counter, bucket) = match way {
+            Way::Up => (&self.bytes_up, &self.up),
+            Way::Down => (&self.bytes_down, &self.down),
+        };
+        counter.fetch_add(bytes, Ordering::Relaxed);
+        let Some(bucket) = bucket else { return Duration::ZERO };
+        bucket.lock().unwrap_or_else(PoisonError::into_inner).take(self.began.elapsed(), bytes)
+    }
+
+    /// The same for threads: waits.
+    pub(crate) fn pass(&self, way: Way, bytes: usize) {
+        let until = Instant::now() + self.take(way, bytes);
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            thread::park_timeout(left);
+        }
+    }
+
+    /// How long bytes may take at most, besides what a store needs to answer.
+    pub(crate) fn longest(&self, bytes: usize) -> Duration {
+        /// Slower lines than this are taken for broken ones.
+        const BYTES_PER_S_MIN: usize = 8 << 10;
+        // Others wait in the same bucket: with a limit nobody can tell how long it takes.
+        match self.up.is_some() || self.down.is_some() {
+            true => Duration::from_secs(24 * 60 * 60),
+            false => Duration::from_secs((bytes / BYTES_PER_S_MIN) as u64),
+        }
+    }
+
+    pub(crate) fn statistics(&self) -> Statistics {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Statistics {
+            operations: of(&self.operations),
+            retries: of(&self.retries),
+            bytes_up: of(&self.bytes_up),
+            bytes_down: of(&self.bytes_down),
+        }
+    }
+}
+
+/// A body of a request or an answer that flows no faster than it may.
+pub(crate) struct Paced<B> {
+    inner: B,
+    pace: std::sync::Arc<Pace>,
+    way: Way,
+    /// Came from `inner`, and did not flow yet.
+    left: Bytes,
+    /// How much of it is paid for.
+    paid: usize,
+    wait: Option<Pin<Box<Sleep>>>,
+}
+
+impl<B> Paced<B> {
+    pub(crate) fn new(inner: B, pace: std::sync::Arc<Pace>, way: Way) -> Self {
+        Self { inner, pace, way, left: Bytes::new(), paid: 0, wait: None }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Paced<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(wait) = &mut this.wait {
+                ready!(wait.as_mut().poll(context));
+                this.wait = None;
+            }
+            if this.paid > 0 {
+                let piece = this.left.split_to(std::mem::take(&mut this.paid));
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            if !this.left.is_empty() {
+                this.paid = this.left.len().min(PIECE_BYTES);
+                let wait = this.pace.take(this.way, this.paid);
+                if !wait.is_zero() {
+                    this.wait = Some(Box::pin(tokio::time::sleep(wait)));
+                }
+                continue;
+            }
+            match ready!(Pin::new(&mut this.inner).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => this.left = data,
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_empty() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let inner = self.inner.size_hint();
+        let left = self.left.len() as u64;
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower() + left);
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper + left);
+        }
+        hint
+    }
+}

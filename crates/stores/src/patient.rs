@@ -1,0 +1,334 @@
+//! A wrapper for any store: tries again what may pass, bounds how much happens at once, counts.
+//!
+//! Only problems that may pass are met with another try ([`StorageProblem::is_transient`]), never
+//! a file that is not there or a refusal. A `put` whose outcome is unknown is looked at before it
+//! is repeated: it may have been done, and only its answer lost. When to try again is decided in
+//! `backoff.rs`; this is the hand that waits.
+
+use std::{
+    fmt,
+    path::Path,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use muster_repository::{
+    run::Cancel,
+    storage::{File, FileKind, Listed, Storage, StorageError, StorageProblem},
+};
+
+use crate::{
+    backoff::Patience,
+    pace::{Pace, Statistics, Way},
+};
+
+/// Between two looks whether somebody wants us to stop.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Time and chance, which tests bring themselves.
+pub trait Surroundings: Send + Sync + fmt::Debug {
+    /// Time since some moment.
+    fn now(&self) -> Duration;
+
+    /// Waits, or stops early because somebody asked for it (`false`).
+    fn wait(&self, time: Duration) -> bool;
+
+    /// A number from 0 to 1.
+    fn chance(&self) -> f64;
+}
+
+/// The real clock, and the system's randomness.
+#[derive(Debug)]
+struct Real {
+    began: Instant,
+    cancel: Option<Cancel>,
+}
+
+impl Surroundings for Real {
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn wait(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        loop {
+            if self.cancel.as_ref().is_some_and(Cancel::is_requested) {
+                return false;
+            }
+            match until.checked_duration_since(Instant::now()) {
+                Some(left) if !left.is_zero() => thread::park_timeout(left.min(LOOK)),
+                _ => return true,
+            }
+        }
+    }
+
+    fn chance(&self) -> f64 {
+        let mut bytes = [0; 4];
+        // Without randomness the pause is the longest: safe, if not spread.
+        match getrandom::fill(&mut bytes) {
+            Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
+            Err(_) => 1.0,
+        }
+    }
+}
+
+/// Lets so many through at once.
+#[derive(Debug)]
+struct Gate {
+    free: Mutex<u32>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn enter(&self) -> Entered<'_> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        while *free == 0 {
+            free = self.changed.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+        *free -= 1;
+        Entered(self)
+    }
+}
+
+struct Entered<'g>(&'g Gate);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.changed.notify_one();
+    }
+}
+
+/// A store that is asked again. See the module's page.
+#[derive(Debug)]
+pub struct Patient<S> {
+    inner: S,
+    patience: Patience,
+    surroundings: Box<dyn Surroundings>,
+    gate: Gate,
+    pace: Arc<Pace>,
+    /// Whether content passes the limits here; a store that streams paces its own bytes.
+    paces: bool,
+    has_answered: AtomicBool,
+}
+
+impl<S: Storage> Patient<S> {
+    /// Wraps a store for a test that brings its own time.
+    #[must_use]
+    pub fn with_surroundings(
+        inner: S,
+        patience: Patience,
+        surroundings: Box<dyn Surroundings>,
+    ) -> Self {
+        let pace = Arc::new(Pace::new(crate::Limits::default()));
+        Self::build(inner, patience, surroundings, 5, (pace, true))
+    }
+
+    /// Wraps a store whose bytes are counted and limited by `pace` already.
+    pub(crate) fn around(
+        inner: S,
+        connections: u32,
+        pace: Arc<Pace>,
+        cancel: Option<Cancel>,
+    ) -> Self {
+        let real = Box::new(Real { began: Instant::now(), cancel });
+        Self::build(inner, Patience::STANDARD, real, connections, (pace, false))
+    }
+
+    /// Wraps a store whose bytes are counted and limited here, whole files at a time.
+    pub(crate) fn pacing(inner: S, pace: Arc<Pace>, cancel: Option<Cancel>) -> Self {
+        let real = Box::new(Real { began: Instant::now(), cancel });
+        Self::build(inner, Patience::STANDARD, real, u32::MAX, (pace, true))
+    }
+
+    fn build(
+        inner: S,
+        patience: Patience,
+        surroundings: Box<dyn Surroundings>,
+        connections: u32,
+        (pace, paces): (Arc<Pace>, bool),
+    ) -> Self {
+        let gate = Gate { free: Mutex::new(connections.max(1)), changed: Condvar::new() };
+        let has_answered = AtomicBool::new(false);
+        Self { inner, patience, surroundings, gate, pace, paces, has_answered }
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.pace.statistics()
+    }
+
+    /// The store within.
+    #[must_use]
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// Does something until it is done, fails for good, or patience ends. The number of the try
+    /// is passed on, from 1.
+    fn persist<T>(
+        &self,
+        mut attempt: impl FnMut(u32) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let began = self.surroundings.now();
+        self.pace.operations.fetch_add(1, Ordering::Relaxed);
+        for tries in 1.. {
+            let entered = self.gate.enter();
+            let result = attempt(tries);
+            drop(entered);
+            let error = match result {
+                Err(error) if error.problem().is_transient() => error,
+                result => {
+                    self.has_answered.store(true, Ordering::Relaxed);
+                    return result;
+                }
+            };
+            let elapsed = self.surroundings.now().saturating_sub(began);
+            let has_answered = self.has_answered.load(Ordering::Relaxed);
+            let chance = self.surroundings.chance();
+            match self.patience.pause(tries, elapsed, has_answered, chance) {
+                Some(pause) if self.surroundings.wait(pause) => {
+                    self.pace.retries.fetch_add(1, Ordering::Relaxed);
+                }
+                _ => return Err(error),
+            }
+        }
+        unreachable!("nobody tries four thousand million times")
+    }
+
+    /// A file that seems too short may be one whose transfer broke off: it is read again when the
+    /// store says that it is long enough.
+    fn doubt_shortness(&self, file: File, end: u64, error: StorageError) -> StorageError {
+        if error.problem() != StorageProblem::TooShort {
+            return error;
+        }
+        match self.inner.size(file) {
+            Ok(bytes) if bytes >= end => {
+                StorageError::because("read", file, StorageProblem::Other, Box::new(error))
+            }
+            Err(unknown) if unknown.problem().is_transient() => unknown,
+            _ => error,
+        }
+    }
+
+    /// Whether the store holds exactly this under this name.
+    fn holds(&self, file: File, content: &[u8]) -> Result<bool, StorageError> {
+        match self.inner.read(file, content.len() as u64) {
+            Ok(stored) => Ok(stored == content),
+            Err(error) => match error.problem() {
+                StorageProblem::NotFound | StorageProblem::TooLarge => Ok(false),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Whether an earlier try of this `put` was done after all. What is named by its hash needs
+    /// only to be of the right size: files appear whole.
+    fn was_put(&self, file: File, content: &[u8]) -> Result<bool, StorageError> {
+        if file.digest().is_none() {
+            return self.holds(file, content);
+        }
+        match self.inner.size(file) {
+            Ok(bytes) => Ok(bytes == content.len() as u64),
+            Err(error) if error.problem() == StorageProblem::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn pass(&self, way: Way, bytes: usize) {
+        if self.paces {
+            self.pace.pass(way, bytes);
+        }
+    }
+}
+
+impl<S: Storage> Storage for Patient<S> {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn prepare(&self) -> Result<(), StorageError> {
+        self.persist(|_| self.inner.prepare())
+    }
+
+    /// A listing that was fetched in pieces may name a file twice.
+    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
+        let mut listed = self.persist(|_| self.inner.list(kind))?;
+        listed.sort_unstable_by_key(|entry| entry.file);
+        listed.dedup_by_key(|entry| entry.file);
+        Ok(listed)
+    }
+
+    fn size(&self, file: File) -> Result<u64, StorageError> {
+        self.persist(|_| self.inner.size(file))
+    }
+
+    fn read(&self, file: File, bytes_max: u64) -> Result<Vec<u8>, StorageError> {
+        let content = self.persist(|_| {
+            self.inner.read(file, bytes_max).map_err(|error| self.doubt_shortness(file, 0, error))
+        })?;
+        self.pass(Way::Down, content.len());
+        Ok(content)
+    }
+
+    fn read_range(&self, file: File, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
+        let end = offset.saturating_add(buffer.len() as u64);
+        self.persist(|_| {
+            self.inner
+                .read_range(file, offset, buffer)
+                .map_err(|error| self.doubt_shortness(file, end, error))
+        })?;
+        self.pass(Way::Down, buffer.len());
+        Ok(())
+    }
+
+    fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
+        self.pass(Way::Up, content.len());
+        self.persist(|tries| {
+            if tries > 1 && self.was_put(file, content)? {
+                return Ok(());
+            }
+            self.inner.put(file, content)
+        })
+    }
+
+    /// That the name is taken by exactly this content is no conflict: the request, or its
+    /// answer, went by twice.
+    fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
+        self.pass(Way::Up, content.len());
+        self.persist(|_| match self.inner.put_new(file, content) {
+            Err(error) if error.problem() == StorageProblem::AlreadyExists => {
+                match self.holds(file, content)? {
+                    true => Ok(()),
+                    false => Err(error),
+                }
+            }
+            result => result,
+        })
+    }
+
+    fn delete(&self, file: File) -> Result<(), StorageError> {
+        self.persist(|tries| match self.inner.delete(file) {
+            // An earlier try was done, and its answer lost.
+            Err(error) if tries > 1 && error.problem() == StorageProblem::NotFound => Ok(()),
+            result => result,
+        })
+    }
+
+    fn listing_lag(&self) -> Duration {
+        self.inner.listing_lag()
+    }
+
+    fn local_folder(&self) -> Option<&Path> {
+        self.inner.local_folder()
+    }
+
+    fn remove_leftovers(&self) -> Result<usize, StorageError> {
+        self.persist(|_| self.inner.remove_leftovers())
+    }
+}

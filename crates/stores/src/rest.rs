@@ -1,0 +1,322 @@
+//! restic's REST protocol, versions 1 and 2.
+//!
+//! Written from "REST Backend" in restic's references. Packs lie at `/data/ID`, without the
+//! folder that other stores have. A server may refuse to replace or to delete (append-only).
+//! The protocol knows no conditional create, so it is looked before `config` is written; servers
+//! that refuse to replace a file make this exact.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use muster_model::location::Rest;
+use muster_repository::storage::{File, FileKind, Listed, Storage, StorageError, StorageProblem};
+use zeroize::Zeroizing;
+
+use crate::{
+    answer::Trouble,
+    bridge,
+    http::Client,
+    pace::{Pace, Paced},
+    variables::Variables,
+};
+
+/// What a server may take besides the time for the bytes.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Asks for listings with sizes.
+const VERSION_2: &str = "application/vnd.x.restic.rest.v2";
+
+/// A listing of 10 million files is some 900 MB; what is longer is none.
+const LISTING_BYTES_MAX: usize = 1 << 30;
+
+/// A repository on a REST server.
+#[derive(Debug)]
+pub(crate) struct RestStorage {
+    client: Client,
+    url: String,
+    location: String,
+    login: Option<HeaderValue>,
+    pace: Arc<Pace>,
+}
+
+type Answer = Response<Paced<reqwest::Body>>;
+
+impl RestStorage {
+    pub(crate) fn new(rest: &Rest, variables: &Variables, client: Client, pace: Arc<Pace>) -> Self {
+        let location = rest.to_string();
+        Self { client, url: rest.url.clone(), location, login: login(rest, variables), pace }
+    }
+
+    /// The URL of a file; packs have no folder of two digits here.
+    fn url(&self, file: File) -> String {
+        match file {
+            File::Pack(id) => format!("{}data/{id}", self.url),
+            other => format!("{}{other}", self.url),
+        }
+    }
+
+    fn request(&self, method: Method, url: &str) -> http::request::Builder {
+        let request = Request::builder().method(method).uri(url);
+        match &self.login {
+            Some(login) => request.header(header::AUTHORIZATION, login.clone()),
+            None => request,
+        }
+    }
+
+    /// Sends a request, and takes what `take` makes of its answer, in time.
+    fn run<T: Send + 'static, F>(
+        &self,
+        operation: &'static str,
+        what: impl fmt::Display,
+        (request, body): (http::request::Builder, Bytes),
+        bytes: usize,
+        take: impl FnOnce(Answer) -> F + Send + 'static,
+    ) -> Result<T, StorageError>
+    where
+        F: Future<Output = Result<T, Trouble>> + Send,
+    {
+        let what = format!("{what} in {}", self.location);
+        let failed = |trouble: Trouble| {
+            StorageError::because(operation, &what, trouble.problem, Box::new(trouble))
+        };
+        let invalid = |error: http::Error| {
+            failed(Trouble::new(StorageProblem::NoPlace, format!("the URL is none: {error}")))
+        };
+        let request = request.body(Full::new(body)).map_err(invalid)?;
+        let limit = PATIENCE + self.pace.longest(bytes);
+        let client = self.client.clone();
+        let done = bridge::wait_for(async move {
+            let work = async { take(client.send(request).await?).await };
+            tokio::time::timeout(limit, work).await
+        });
+        match done {
+            Err(error) => Err(StorageError::io(operation, &what, error)),
+            Ok(Err(_)) => Err(failed(Trouble::new(
+                StorageProblem::TimedOut,
+                "the server did not answer in time",
+            ))),
+            Ok(Ok(result)) => result.map_err(failed),
+        }
+    }
+
+    fn post(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
+        let request = self
+            .request(Method::POST, &self.url(file))
+            .header(header::CONTENT_TYPE, "application/octet-stream")
+            .header(header::CONTENT_LENGTH, content.len());
+        let body = Bytes::copy_from_slice(content);
+        self.run("write", file, (request, body), content.len(), |_| async { Ok(()) })
+    }
+}
+
+/// The header that says who asks: from the URL, else from the variables.
+fn login(rest: &Rest, variables: &Variables) -> Option<HeaderValue> {
+    let user = match &rest.user {
+        Some(user) => Zeroizing::new(user.clone()),
+        None => variables.get("RESTIC_REST_USERNAME")?,
+    };
+    let password = match &rest.password {
+        Some(password) => Zeroizing::new(password.reveal().to_owned()),
+        None => variables.get("RESTIC_REST_PASSWORD").unwrap_or_default(),
+    };
+    let pair = Zeroizing::new(format!("{}:{}", user.as_str(), password.as_str()));
+    let mut value =
+        HeaderValue::from_str(&format!("Basic {}", BASE64.encode(pair.as_bytes()))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// The body of an answer, which must not be longer than `bytes_max`.
+async fn content(answer: Answer, bytes_max: usize) -> Result<Bytes, Trouble> {
+    match Limited::new(answer.into_body(), bytes_max).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Trouble::new(StorageProblem::TooLarge, "the answer is longer than it may be"))
+        }
+        Err(error) => Err(Trouble::of_transport(error.as_ref())),
+    }
+}
+
+fn length(answer: &Answer) -> Option<u64> {
+    answer.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Reads a listing of either version; sizes are unknown in the first.
+fn parse_listing(kind: FileKind, text: &[u8]) -> Result<Vec<(File, Option<u64>)>, Trouble> {
+    let no_listing = || Trouble::new(StorageProblem::Other, "the answer is no listing");
+    let value: serde_json::Value = serde_json::from_slice(text).map_err(|_| no_listing())?;
+    // An empty listing of rest-server is `null`.
+    let empty = Vec::new();
+    let entries = match &value {
+        serde_json::Value::Null => &empty,
+        value => value.as_array().ok_or_else(no_listing)?,
+    };
+    let mut listed = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let (name, bytes) = match entry.as_str() {
+            Some(name) => (name, None),
+            None => {
+                let name = entry["name"].as_str().ok_or_else(no_listing)?;
+                (name, Some(entry["size"].as_u64().ok_or_else(no_listing)?))
+            }
+        };
+        listed.extend(kind.file(name).map(|file| (file, bytes)));
+    }
+    Ok(listed)
+}
+
+impl Storage for RestStorage {
+    fn location(&self) -> String {
+        self.location.clone()
+    }
+
+    fn prepare(&self) -> Result<(), StorageError> {
+        let request = self
+            .request(Method::POST, &format!("{}?create=true", self.url))
+            .header(header::CONTENT_LENGTH, 0);
+        self.run("make", "folders", (request, Bytes::new()), 0, |_| async { Ok(()) })
+    }
+
+    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
+        let gone = |error: &StorageError| error.problem() == StorageProblem::NotFound;
+        if kind == FileKind::Config {
+            return match self.size(File::Config) {
+                Ok(bytes) => Ok(vec![Listed { file: File::Config, bytes }]),
+                Err(error) if gone(&error) => Ok(Vec::new()),
+                Err(error) => Err(error),
+            };
+        }
+        let url = format!("{}{}/", self.url, kind.folder());
+        let request = self.request(Method::GET, &url).header(header::ACCEPT, VERSION_2);
+        let listed =
+            self.run(
+                "list",
+                kind.folder(),
+                (request, Bytes::new()),
+                LISTING_BYTES_MAX,
+                move |answer| async move {
+                    parse_listing(kind, &content(answer, LISTING_BYTES_MAX).await?)
+                },
+            );
+        let mut sized = Vec::new();
+        for (file, bytes) in match listed {
+            Err(error) if gone(&error) => return Ok(sized),
+            listed => listed?,
+        } {
+            let bytes = match bytes.map_or_else(|| self.size(file), Ok) {
+                // Another process removed it between the listing and the question.
+                Err(error) if gone(&error) => continue,
+                bytes => bytes?,
+            };
+            sized.push(Listed { file, bytes });
+        }
+        Ok(sized)
+    }
+
+    fn size(&self, file: File) -> Result<u64, StorageError> {
+        let request = self.request(Method::HEAD, &self.url(file));
+        self.run("look at", file, (request, Bytes::new()), 0, |answer| async move {
+            length(&answer)
+                .ok_or_else(|| Trouble::new(StorageProblem::Other, "the answer names no length"))
+        })
+    }
+
+    fn read(&self, file: File, bytes_max: u64) -> Result<Vec<u8>, StorageError> {
+        let request = self.request(Method::GET, &self.url(file));
+        let limit = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let take = move |answer| async move {
+            if length(&answer).is_some_and(|bytes| bytes > bytes_max) {
+                return Err(Trouble::new(StorageProblem::TooLarge, "such a file is not so large"));
+            }
+            content(answer, limit).await.map(|bytes| bytes.to_vec())
+        };
+        self.run("read", file, (request, Bytes::new()), limit.min(1 << 30), take)
+    }
+
+    fn read_range(&self, file: File, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
+        let short = || StorageError::new("read", file, StorageProblem::TooShort);
+        if buffer.is_empty() {
+            return self.size(file).and_then(|bytes| match offset > bytes {
+                true => Err(short()),
+                false => Ok(()),
+            });
+        }
+        let wanted = buffer.len();
+        let last = offset.checked_add(wanted as u64 - 1).ok_or_else(short)?;
+        let request = self
+            .request(Method::GET, &self.url(file))
+            .header(header::RANGE, format!("bytes={offset}-{last}"));
+        let take = move |answer: Answer| async move {
+            if answer.status() != http::StatusCode::PARTIAL_CONTENT {
+                return Err(Trouble::new(StorageProblem::Denied, "the server knows no ranges"));
+            }
+            content(answer, wanted).await
+        };
+        let read = self.run("read", file, (request, Bytes::new()), wanted, take)?;
+        if read.len() != wanted {
+            return Err(short());
+        }
+        buffer.copy_from_slice(&read);
+        Ok(())
+    }
+
+    /// A server that does not replace files refuses what is there already. That is as good when
+    /// the name is the content's hash.
+    fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
+        match self.post(file, content) {
+            Err(error) if error.problem() == StorageProblem::Denied && file.digest().is_some() => {
+                match self.size(file) {
+                    Ok(bytes) if bytes == content.len() as u64 => Ok(()),
+                    _ => Err(error),
+                }
+            }
+            result => result,
+        }
+    }
+
+    fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
+        let exists = || StorageError::new("write", file, StorageProblem::AlreadyExists);
+        match self.size(file) {
+            Ok(_) => return Err(exists()),
+            Err(error) if error.problem() == StorageProblem::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        match self.post(file, content) {
+            Err(error) if error.problem() == StorageProblem::Denied => match self.size(file) {
+                Ok(_) => Err(exists()),
+                Err(_) => Err(error),
+            },
+            result => result,
+        }
+    }
+
+    /// rest-server answers 404 for a file that is not there; others say that all is well, so it
+    /// is asked before.
+    fn delete(&self, file: File) -> Result<(), StorageError> {
+        self.size(file)?;
+        let request = self.request(Method::DELETE, &self.url(file));
+        self.run("delete", file, (request, Bytes::new()), 0, |_| async { Ok(()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listings_of_both_versions() {
+        let name = "0123456789abcdef".repeat(4);
+        let parse = |text: &str| parse_listing(FileKind::Key, text.as_bytes());
+        let file = FileKind::Key.file(&name).unwrap();
+        assert_eq!(parse(&format!(r#"["{name}", "README"]"#)), Ok(vec![(file, None)]));
+        let second = format!(r#"[{{"name":"{name}","size":7}}]"#);
+        assert_eq!(parse(&second), Ok(vec![(file, Some(7))]));
+        assert_eq!(parse("null"), Ok(vec![]));
+        for no_listing in ["", "<html>", "{}", r#"[{"name":1}]"#, r#"[{"name":"x"}]"#] {
+            assert!(parse(no_listing).is_err(), "{no_listing}");
+        }
+    }
+}
