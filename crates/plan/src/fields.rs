@@ -376,6 +376,12 @@ static EXCEPTION: Object = Object::new(&[
     Field::new("approved_by", Text, "who allowed it"),
 ]);
 
+/// The names of all credentials and all options that a repository may have.
+pub fn store_names() -> (impl Iterator<Item = &'static str>, impl Iterator<Item = &'static str>) {
+    let names = |object: &'static Object| object.fields.iter().map(|field| field.name);
+    (names(&CREDENTIALS), names(&STORE_OPTIONS))
+}
+
 #[cfg(test)]
 mod tests {
     use muster_model::Disruption;
@@ -386,10 +392,4 @@ mod tests {
     fn the_disruptions_are_those_of_the_table() {
         assert_eq!(Disruption::ALL.map(Disruption::as_str), DISRUPTIONS);
     }
-}
-
-/// The names of all credentials and all options that a repository may have.
-pub fn store_names() -> (impl Iterator<Item = &'static str>, impl Iterator<Item = &'static str>) {
-    let names = |object: &'static Object| object.fields.iter().map(|field| field.name);
-    (names(&CREDENTIALS), names(&STORE_OPTIONS))
 }
