@@ -149,8 +149,6 @@ fn password(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     /// Every credential and option that a plan may hold is one that a store knows.
     #[test]
     fn the_plan_and_the_stores_know_the_same_names() {
