@@ -320,6 +320,10 @@ impl<S: Storage> Storage for Patient<S> {
         })
     }
 
+    fn settle(&self, kind: FileKind) -> Result<(), StorageError> {
+        self.persist(|_| self.inner.settle(kind))
+    }
+
     fn listing_lag(&self) -> Duration {
         self.inner.listing_lag()
     }
