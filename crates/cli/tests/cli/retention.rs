@@ -250,7 +250,7 @@ fn forgetting_and_pruning_frees_space_and_restic_agrees() {
     assert_eq!(said["message_type"], "summary");
     sandbox.run(&["check", "--read-data"]).expect(0);
     if let Some(restic) = sandbox.restic() {
-        restic.run(&["check", "--read-data"]).unwrap().expect_success().unwrap();
+        restic.run(["check", "--read-data"]).unwrap().expect_success().unwrap();
     }
     assert_eq!(sandbox.locks(), 0);
 }

@@ -65,7 +65,8 @@ pub(super) fn check_service(
         if line.keep != Keep::default() {
             let line = report.positions().item(&join(path, "protect"), index);
             let message = "keep is read and not applied by this version: all copies are kept";
-            let help = "watch the space, and remove copies with `muster repo forget --prune` until then";
+            let help =
+                "watch the space, and remove copies with `muster repo forget --prune` until then";
             report.add_as(Severity::Note, CODE, &join(&line, "keep"), message, help);
         }
     }
