@@ -181,7 +181,7 @@ impl Demo<'_> {
         let story = &self.story;
         self.stage.furnish()?;
         let dir = self.stage.dir().display();
-        story.tell(format_args!("{dir}/eu-west and {dir}/eu-north stand for two regions"))?;
+        story.tell(format_args!("eu-west and eu-north in {dir} stand for two regions"))?;
         let production = Production::start(self.stage);
         let production = production.map_err(DemoError::example("start the example service"))?;
         let url = &production.url;
@@ -349,7 +349,7 @@ impl Demo<'_> {
     fn tell_choice(&self, proposal: &RecoveryProposal, struck: &Struck) -> Result<(), Failure> {
         for warning in &proposal.warnings {
             let first = warning.split(": ").next().unwrap_or(warning);
-            self.story.tell(format_args!("{first} is gone"))?;
+            self.story.tell(first)?;
         }
         for point in &proposal.points {
             let age = struck.at.timestamp.duration_since(point.data_time).as_secs_f64();

@@ -167,7 +167,8 @@ fn child_fills_the_disk() {
         }
         assert!(acknowledged.len() < 100_000, "the disk does not fill");
     };
-    assert_eq!((error.class(), error.code()), (Class::Transient, "no-space"), "{error:?}");
+    let code = env::var(CODE).unwrap();
+    assert_eq!((error.class(), error.code()), (Class::Transient, code.as_str()), "{error:?}");
     assert!(acknowledged.len() > 10, "{error:?}");
     assert_holds(&ledger, &acknowledged);
     // Nothing has changed for whoever opens it to read.
@@ -175,13 +176,17 @@ fn child_fills_the_disk() {
     say(&format!("ack {} {}", acknowledged.len(), error.help().unwrap()));
 }
 
+/// Names the code of the error that the child is to meet.
+const CODE: &str = "MUSTER_LEDGER_TEST_CODE";
+
 /// Runs the child that fills its disk through a shell that makes the disk small.
-fn fill(shell: &str, state: &Path) -> Option<(Ledger, String)> {
+fn fill(shell: &str, state: &Path, code: &str) -> Option<(Ledger, String)> {
     let exe = env::current_exe().unwrap();
     let mut command = Command::new("sh");
     command.args(["-c", shell, "sh"]).arg(exe).arg(state);
     command.args(["--exact", "crash::child_fills_the_disk", "--nocapture"]);
-    let mut child = command.env(STATE, state).stdout(Stdio::piped()).spawn().unwrap();
+    command.env(STATE, state).env(CODE, code);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let acks: Vec<_> = acks(child.stdout.take().unwrap()).collect();
     assert!(child.wait().unwrap().success());
     let ledger = Ledger::open(state).unwrap();
@@ -192,7 +197,7 @@ fn fill(shell: &str, state: &Path) -> Option<(Ledger, String)> {
 fn files_that_may_not_grow_cost_nothing_that_was_acknowledged() {
     let scratch = Scratch::new("ledger").unwrap();
     let shell = "exe=$1; shift 2; trap '' XFSZ; ulimit -f 1000; exec \"$exe\" \"$@\"";
-    let (ledger, ack) = fill(shell, &scratch.join("state")).unwrap();
+    let (ledger, ack) = fill(shell, &scratch.join("state"), "ledger-database").unwrap();
     let count: u64 = ack.split_once(' ').unwrap().0.parse().unwrap();
     assert_eq!(verify_log(&ledger).unwrap().size, count);
     // With space, it goes on where it stopped.
@@ -211,7 +216,7 @@ fn a_full_disk_costs_nothing_that_was_acknowledged() {
     let state = scratch.join("state");
     let shell = "exec unshare --mount sh -c 'exe=$1 state=$2; shift 2; mkdir \"$state\" && \
                  mount -t tmpfs -o size=600k none \"$state\" && exec \"$exe\" \"$@\"' sh \"$@\"";
-    let (_, ack) = fill(shell, &state).unwrap();
+    let (_, ack) = fill(shell, &state, "no-space").unwrap();
     assert!(ack.contains("make space"), "{ack}");
 }
 
