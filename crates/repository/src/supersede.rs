@@ -2,7 +2,7 @@
 //!
 //! The order keeps a form of the snapshot readable at every moment: the new file is stored and
 //! read back, and only then may the old one go. A crash in between leaves both; whoever runs the
-//! change again finds the new form ([`Snapshots::save`] does not write it twice) and removes the
+//! change again finds the new form (`Snapshots::save` does not write it twice) and removes the
 //! old.
 //!
 //! What changes in a snapshot is for the callers to say; nothing here looks at trees.
