@@ -46,8 +46,23 @@ impl MarkerKeeper {
     /// # Errors
     /// Fails when either cannot be written.
     pub(crate) fn write(&mut self, state: &State) -> Result<(), OperationError> {
+        self.write_or_miss(state)?
+    }
+
+    /// Writes a marker, as [`MarkerKeeper::write`] does. The inner error says that the source did
+    /// not take it: it does not count then, and the next one may.
+    ///
+    /// # Errors
+    /// Fails when the ledger cannot be written.
+    pub(crate) fn write_or_miss(
+        &mut self,
+        state: &State,
+    ) -> Result<Result<(), OperationError>, OperationError> {
         let at = Moment::now();
-        let marker = self.writer.write(at.wall).map_err(OperationError::below)?;
+        let marker = match self.writer.write(at.wall) {
+            Ok(marker) => marker,
+            Err(error) => return Ok(Err(OperationError::below(error))),
+        };
         state.record(&Record::Marker(MarkerRecord {
             service: self.service.clone(),
             data: self.data.clone(),
@@ -55,7 +70,7 @@ impl MarkerKeeper {
             n: marker.n,
             at,
         }))?;
-        Ok(())
+        Ok(Ok(()))
     }
 }
 

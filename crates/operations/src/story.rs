@@ -23,6 +23,11 @@ pub enum Chapter<'a> {
         /// How often.
         every: Duration,
     },
+    /// The source did not take a marker.
+    MarkerMissed {
+        /// Why.
+        why: &'a str,
+    },
     /// T0.
     CutOff {
         /// By the wall clock.

@@ -50,6 +50,7 @@ fn line(chapter: &Chapter<'_>) -> Option<String> {
             format_duration(*long),
             every.as_millis()
         ),
+        Chapter::MarkerMissed { why } => format!("WARNING: no marker: {why}"),
         Chapter::CutOff { at } => {
             format!("T+   0.0 s  the target is cut off, {}", moments().exact(*at))
         }

@@ -1,13 +1,14 @@
 //! Loss is counted from the data that came back, and the count is what anybody else would count.
 
-use std::{collections::BTreeSet, thread};
+use std::{collections::BTreeSet, sync::Mutex, thread, time::Duration};
 
 use muster_model::{Disruption, DrillResult, Verdict};
 use muster_operations::{
-    looping,
+    drill, looping,
     protect::Selection,
     records::{MarkerRecord, Record},
     restore::{RestoreRequest, restore},
+    story::{Chapter, Listener},
     workspace::Workspace,
 };
 use muster_repository::run::Run;
@@ -15,7 +16,7 @@ use muster_sources::RestoreSettings;
 use muster_testkit::wait_for;
 use rusqlite::Connection;
 
-use crate::common::{PATIENCE, Shop, records};
+use crate::common::{PATIENCE, Shop, records, request};
 
 fn written(workspace: &Workspace) -> Vec<MarkerRecord> {
     let markers = records(workspace, &["marker"]).into_iter();
@@ -158,4 +159,40 @@ fn looping_writes_markers_at_their_rate() {
     assert!(took >= f64::from(ticks) * 0.08 * 0.9, "{took} s for {} markers", markers.len());
     let backed_up = shop.drill(&workspace, Disruption::RegionLoss).unwrap();
     assert_eq!(backed_up.verdict, Verdict::Pass, "{backed_up:#?}");
+}
+
+/// Holds production's database from the first marker on, until one was refused.
+struct Busy<'s> {
+    shop: &'s Shop,
+    held: Mutex<Option<Connection>>,
+}
+
+impl Listener for Busy<'_> {
+    fn hear(&self, chapter: &Chapter<'_>) {
+        let mut held = self.held.lock().unwrap();
+        match chapter {
+            Chapter::Marking { .. } => {
+                let database = self.shop.database();
+                database.execute_batch("BEGIN IMMEDIATE").unwrap();
+                *held = Some(database);
+            }
+            Chapter::MarkerMissed { .. } => *held = None,
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_marker_that_a_busy_database_refuses_ends_no_drill() {
+    let shop = Shop::open("busy-markers");
+    let workspace = shop.protected();
+    let busy = Busy { shop: &shop, held: Mutex::default() };
+    let mut asked = request(Disruption::RegionLoss);
+    // Longer than a refusal takes.
+    asked.marking = Duration::from_secs(3);
+    let result = drill::run(&workspace, &asked, &busy, &Run::new()).unwrap();
+    assert_eq!(result.verdict, Verdict::Pass, "{result:#?}");
+    let markers = result.markers.unwrap();
+    assert_eq!((markers.holes, markers.duplicates), (0, 0));
+    assert!(markers.lost > 1, "those after the refusal: {markers:?}");
 }
