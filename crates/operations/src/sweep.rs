@@ -27,6 +27,9 @@ use crate::{
 /// How long a process may take to end when it is asked.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
+/// Says of a process that it is still there: then the clean-up is not proven.
+const REMAINS: &str = "cannot be ended";
+
 /// The kinds of entries that tell what is unfinished.
 const KINDS: &[&str] = &[
     "backup-started",
@@ -148,7 +151,7 @@ pub(crate) fn end_children(
             Outcome::Ended => "ended".to_owned(),
             Outcome::WasGone => "was gone".to_owned(),
             Outcome::NotOurs => "its number belongs to another process now".to_owned(),
-            Outcome::Remains(left) => format!("cannot be ended: {left:?} are left"),
+            Outcome::Remains(left) => format!("{REMAINS}: {left:?} are left"),
         };
         deeds.push(format!("process {} ({}) {how}", child.child.pid, child.role));
         state.record(&Record::ChildEnded(ChildEnded {
@@ -211,7 +214,8 @@ pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
 
 /// The result of a drill of which nothing is known but that it was cut off.
 fn aborted(started: &DrillStarted, at: Timestamp, deeds: &[String]) -> DrillResult {
-    let cleanup = Proof { name: "left behind".to_owned(), ok: true, detail: deeds.join("; ") };
+    let ok = !deeds.iter().any(|deed| deed.contains(REMAINS));
+    let cleanup = Proof { name: "left behind".to_owned(), ok, detail: deeds.join("; ") };
     let mut result = DrillResult {
         plan_revision: started.revision.clone(),
         verdict: Verdict::Aborted,
@@ -260,5 +264,32 @@ pub(crate) fn blank(
         cleanup: Vec::new(),
         findings: Vec::new(),
         evidence: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::this_process;
+
+    #[test]
+    fn a_process_that_remains_is_no_proven_clean_up() {
+        let started = DrillStarted {
+            drill: "d".to_owned(),
+            number: 1,
+            service: "orders".to_owned(),
+            disruption: Disruption::RegionLoss,
+            revision: String::new(),
+            due: None,
+            rto_s: None,
+            rpo_s: None,
+            process: this_process(),
+        };
+        let is_ok = |deed: &str| {
+            let result = aborted(&started, Timestamp::UNIX_EPOCH, &[deed.to_owned()]);
+            result.cleanup[0].ok
+        };
+        assert!(is_ok("process 7 (start) ended"));
+        assert!(!is_ok(&format!("process 7 (start) {REMAINS}: [7] are left")));
     }
 }
