@@ -14,6 +14,7 @@ mod full_disk;
 mod init;
 mod interrupt;
 mod kill;
+mod lifetime;
 mod mend;
 mod metadata;
 mod mount;
