@@ -18,6 +18,7 @@ use crate::{
     pace::{Limits, Pace},
     patient::Patient,
     rest::RestStorage,
+    s3::{Bucket, Locks, Past},
     sftp::SftpStorage,
     variables::Variables,
 };
@@ -57,8 +58,22 @@ pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Storage>
             }
         }
         Location::S3 { endpoint, bucket, prefix } => {
-            let store = clouds::s3(location, (endpoint, bucket), options, variables, client()?)?;
-            Arc::new(patient(object(store, prefix)?))
+            let (near, far) = (client()?, client()?);
+            let (store, address) =
+                clouds::s3(location, (endpoint, bucket), options, variables, near)?;
+            let anonymous = options.is_true("s3.unsafe-anonymous-auth");
+            let credentials = (!anonymous).then(|| Arc::clone(&store));
+            let bucket = Bucket::new(address, credentials, far, Arc::clone(&pace));
+            match options.as_of() {
+                Some(moment) => {
+                    let past = Past::new(bucket, prefix, location.to_string(), moment);
+                    Arc::new(Patient::around(past, connections, pace, cancel.clone()))
+                }
+                None => {
+                    let locks = Locks::new(bucket, options.hold());
+                    Arc::new(patient(object(store, prefix)?.with_locks(locks)))
+                }
+            }
         }
         Location::Azure { container, prefix } => {
             let store = clouds::azure(location, container, options, variables, client()?)?;

@@ -17,8 +17,11 @@ use std::{
 };
 
 use muster_repository::{
+    format::time::Timestamp,
     run::Cancel,
-    storage::{File, FileKind, Listed, Storage, StorageError, StorageProblem},
+    storage::{
+        File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem,
+    },
 };
 
 use crate::{
@@ -322,6 +325,18 @@ impl<S: Storage> Storage for Patient<S> {
 
     fn settle(&self, kind: FileKind) -> Result<(), StorageError> {
         self.persist(|_| self.inner.settle(kind))
+    }
+
+    fn holding(&self) -> Result<Holding, StorageError> {
+        self.persist(|_| self.inner.holding())
+    }
+
+    fn retention(&self, file: File) -> Result<Retention, StorageError> {
+        self.persist(|_| self.inner.retention(file))
+    }
+
+    fn retain(&self, file: File, until: Timestamp) -> Result<(), StorageError> {
+        self.persist(|_| self.inner.retain(file, until))
     }
 
     fn listing_lag(&self) -> Duration {
