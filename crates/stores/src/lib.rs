@@ -24,6 +24,7 @@ mod pace;
 mod patient;
 mod rest;
 mod sftp;
+mod stop;
 mod variables;
 
 pub use error::StoreError;

@@ -277,6 +277,8 @@ pub enum StorageProblem {
     Untrusted,
     /// The store did not answer in time.
     TimedOut,
+    /// Nobody waits for the answer any more: the operation was asked to stop.
+    Interrupted,
     /// Anything else; trying again may help.
     Other,
 }
@@ -341,6 +343,12 @@ impl StorageError {
         Self { operation, what: what.to_string(), problem, source: Some(source) }
     }
 
+    /// The same failure, met by an operation that was asked to stop while it hoped for better.
+    #[must_use]
+    pub fn interrupted(self) -> Self {
+        Self { problem: StorageProblem::Interrupted, ..self }
+    }
+
     /// What went wrong, for decisions.
     #[must_use]
     pub fn problem(&self) -> StorageProblem {
@@ -353,6 +361,7 @@ impl Fault for StorageError {
         match self.problem {
             StorageProblem::NotFound | StorageProblem::NoPlace => Class::NotFound,
             StorageProblem::AlreadyExists => Class::Conflict,
+            StorageProblem::Interrupted => Class::Interrupted,
             StorageProblem::TooShort | StorageProblem::TooLarge => Class::Corrupt,
             StorageProblem::Denied | StorageProblem::Credentials | StorageProblem::Untrusted => {
                 Class::Denied
@@ -379,6 +388,7 @@ impl Fault for StorageError {
             StorageProblem::Unreachable => "store-unreachable",
             StorageProblem::Untrusted => "store-untrusted",
             StorageProblem::TimedOut => "store-timed-out",
+            StorageProblem::Interrupted => "interrupted",
             StorageProblem::Other => "storage-failed",
         }
     }
@@ -416,6 +426,9 @@ impl Fault for StorageError {
             StorageProblem::TimedOut => {
                 "run the command again: what is stored already is kept; fewer connections or a \
                  --limit-upload may help on a slow line"
+            }
+            StorageProblem::Interrupted => {
+                "run the command again: what is stored already is not stored twice"
             }
             StorageProblem::Other => return None,
         };
