@@ -102,6 +102,7 @@ fn storage(
     let settings = Settings {
         options: options(plan, planned)?,
         variables: variables(plan, planned)?,
+        cancel: Some(plan.stop.clone()),
         ..Settings::default()
     };
     muster_stores::open(&location, &settings).map_err(OperationError::below)

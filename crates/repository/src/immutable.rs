@@ -205,9 +205,10 @@ fn state_of(
 
 /// Who can write can put something else over a file: the hold of that protects nothing.
 fn is_altered(survey: &Survey, file: File, retention: &Retention) -> bool {
-    let has_other_size = survey.files.get(&file).is_some_and(|needed| {
-        needed.bytes.is_some_and(|bytes| bytes != retention.bytes)
-    });
+    let has_other_size = survey
+        .files
+        .get(&file)
+        .is_some_and(|needed| needed.bytes.is_some_and(|bytes| bytes != retention.bytes));
     let has_other_hash = match (file.digest(), retention.sha256) {
         (Some(name), Some(content)) => name != content,
         _ => false,
@@ -255,9 +256,8 @@ pub fn hold(
     let mut extended = extend(repository, proposal.extend, &mut states, until, run)?;
     let is_ready = |id: &SnapshotId| {
         let others = survey.files_of(*id).into_iter().filter(|file| *file != File::Snapshot(*id));
-        let covers = |file| {
-            state_of(survey, &states, file, now).is_ok_and(|(held, _)| held >= until)
-        };
+        let covers =
+            |file| state_of(survey, &states, file, now).is_ok_and(|(held, _)| held >= until);
         others.into_iter().all(covers)
     };
     let ready: Vec<File> =

@@ -25,6 +25,7 @@ mod patient;
 mod rest;
 mod s3;
 mod sftp;
+mod stop;
 mod variables;
 
 pub use error::StoreError;

@@ -17,7 +17,9 @@ use object_store::{
     path::Path,
 };
 
-use crate::{answer::Trouble, bridge, error::StoreError, http::observed, pace::Pace, s3::Locks};
+use crate::{
+    answer::Trouble, bridge, error::StoreError, http::observed, pace::Pace, s3::Locks, stop,
+};
 
 /// What a store may take besides the time for the bytes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -79,17 +81,17 @@ impl ObjectStorage {
         let limit = PATIENCE + self.pace.longest(bytes);
         let work = work(Arc::clone(&self.store));
         let what = format!("{what} in {}", self.location);
-        let done =
-            bridge::wait_for(async move { tokio::time::timeout(limit, observed(work)).await });
-        match done {
+        let timed = async move { tokio::time::timeout(limit, observed(work)).await };
+        match bridge::wait_for(timed, &self.pace.stop.watch()) {
             Err(error) => Err(StorageError::io(operation, what, error)),
-            Ok(Err(_)) => {
+            Ok(None) => Err(stop::given_up(operation, what)),
+            Ok(Some(Err(_))) => {
                 let late = io::Error::new(io::ErrorKind::TimedOut, "the store did not answer");
                 let problem = StorageProblem::TimedOut;
                 Err(StorageError::because(operation, what, problem, Box::new(late)))
             }
-            Ok(Ok((Ok(value), _))) => Ok(value),
-            Ok(Ok((Err(error), last))) => Err(failed(operation, what, &error, last)),
+            Ok(Some(Ok((Ok(value), _)))) => Ok(value),
+            Ok(Some(Ok((Err(error), last)))) => Err(failed(operation, what, &error, last)),
         }
     }
 

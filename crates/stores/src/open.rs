@@ -20,6 +20,7 @@ use crate::{
     rest::RestStorage,
     s3::{Bucket, Locks, Past},
     sftp::SftpStorage,
+    stop::Stop,
     variables::Variables,
 };
 
@@ -42,19 +43,19 @@ pub struct Settings {
 /// Fails when options or credentials make no sense.
 pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Storage>, StoreError> {
     let Settings { options, variables, limits, cancel } = settings;
-    let pace = Arc::new(Pace::new(*limits));
+    let pace = Arc::new(Pace::new(*limits, Stop::new(cancel.clone())));
     let client = || Client::new(options.authorities().as_deref(), Arc::clone(&pace));
     let object = |store: Arc<dyn ObjectStore>, prefix: &str| {
         ObjectStorage::new(store, prefix, location.to_string(), Arc::clone(&pace))
     };
     let connections = location.scheme().map_or(1, |scheme| options.connections(scheme));
-    let patient = |store| Patient::around(store, connections, Arc::clone(&pace), cancel.clone());
+    let patient = |store| Patient::around(store, connections, Arc::clone(&pace));
     Ok(match location {
         Location::Folder(folder) => {
             let folder = LocalStorage::new(folder);
             match *limits == Limits::default() {
                 true => Arc::new(folder),
-                false => Arc::new(Patient::pacing(folder, pace, cancel.clone())),
+                false => Arc::new(Patient::pacing(folder, pace)),
             }
         }
         Location::S3 { endpoint, bucket, prefix } => {
@@ -67,7 +68,7 @@ pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Storage>
             match options.as_of() {
                 Some(moment) => {
                     let past = Past::new(bucket, prefix, location.to_string(), moment);
-                    Arc::new(Patient::around(past, connections, pace, cancel.clone()))
+                    Arc::new(Patient::around(past, connections, Arc::clone(&pace)))
                 }
                 None => {
                     let locks = Locks::new(bucket, options.hold());
@@ -85,11 +86,11 @@ pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Storage>
         }
         Location::Rest(rest) => {
             let store = RestStorage::new(rest, variables, client()?, Arc::clone(&pace));
-            Arc::new(Patient::around(store, connections, Arc::clone(&pace), cancel.clone()))
+            Arc::new(Patient::around(store, connections, Arc::clone(&pace)))
         }
         Location::Sftp(sftp) => {
             let store = SftpStorage::new(sftp, options, Arc::clone(&pace))?;
-            Arc::new(Patient::around(store, connections, Arc::clone(&pace), cancel.clone()))
+            Arc::new(Patient::around(store, connections, Arc::clone(&pace)))
         }
     })
 }

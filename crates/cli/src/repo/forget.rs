@@ -215,10 +215,9 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
             }
             held = report.held.len();
             for (id, retention) in &report.held {
-                let until = retention.until.map_or_else(
-                    || "somebody releases it".to_owned(),
-                    |until| until.to_string(),
-                );
+                let until = retention
+                    .until
+                    .map_or_else(|| "somebody releases it".to_owned(), |until| until.to_string());
                 app.output.warning(format_args!(
                     "{} stays: it is immutable in the store until {until}",
                     id.short()

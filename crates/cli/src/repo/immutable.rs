@@ -38,7 +38,8 @@ pub(crate) struct Args {
     filter: FilterArgs,
 }
 
-const EXAMPLES: &str = "Without --for it tells how each snapshot is held, as the store says: every \
+const EXAMPLES: &str =
+    "Without --for it tells how each snapshot is held, as the store says: every \
 file is asked for.
 A bucket of S3 with Object Lock can hold files; -o s3.object-lock-mode=governance lets those with
 a special permission end a hold. The exit code is 5 when something is not held as it should be.

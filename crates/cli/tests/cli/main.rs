@@ -27,6 +27,7 @@ mod repository;
 mod restore;
 mod retention;
 mod sandbox;
+mod stalled;
 mod state;
 mod stores;
 mod together;

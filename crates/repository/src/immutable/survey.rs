@@ -114,8 +114,7 @@ fn packs_of(
         return Err(ImmutableError::Incomplete { snapshot, blobs: missing.len() });
     }
     let index = repository.index();
-    let is_needed = |place: &crate::index::Location| {
-        used.needs(index, place.blob.kind, place.blob.id)
-    };
+    let is_needed =
+        |place: &crate::index::Location| used.needs(index, place.blob.kind, place.blob.id);
     Ok(index.iter().filter(is_needed).map(|place| place.pack).collect())
 }

@@ -310,6 +310,8 @@ pub enum StorageProblem {
     CannotHold,
     /// The store is opened as it was at a moment in the past.
     InThePast,
+    /// Nobody waits for the answer any more: the operation was asked to stop.
+    Interrupted,
     /// Anything else; trying again may help.
     Other,
 }
@@ -378,6 +380,12 @@ impl StorageError {
         Self { operation, what: what.to_string(), problem, source: Some(source) }
     }
 
+    /// The same failure, met by an operation that was asked to stop while it hoped for better.
+    #[must_use]
+    pub fn interrupted(self) -> Self {
+        Self { problem: StorageProblem::Interrupted, ..self }
+    }
+
     /// What went wrong, for decisions.
     #[must_use]
     pub fn problem(&self) -> StorageProblem {
@@ -390,6 +398,7 @@ impl Fault for StorageError {
         match self.problem {
             StorageProblem::NotFound | StorageProblem::NoPlace => Class::NotFound,
             StorageProblem::AlreadyExists => Class::Conflict,
+            StorageProblem::Interrupted => Class::Interrupted,
             StorageProblem::TooShort | StorageProblem::TooLarge => Class::Corrupt,
             StorageProblem::Denied
             | StorageProblem::Credentials
@@ -420,6 +429,7 @@ impl Fault for StorageError {
             StorageProblem::TimedOut => "store-timed-out",
             StorageProblem::CannotHold => "store-cannot-hold",
             StorageProblem::InThePast => "store-in-the-past",
+            StorageProblem::Interrupted => "interrupted",
             StorageProblem::Other => "storage-failed",
         }
     }
@@ -465,6 +475,9 @@ impl Fault for StorageError {
             StorageProblem::InThePast => {
                 "leave out the option s3.as-of to work with the repository as it is, or copy from \
                  it into another one"
+            }
+            StorageProblem::Interrupted => {
+                "run the command again: what is stored already is not stored twice"
             }
             StorageProblem::Other => return None,
         };

@@ -10,9 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem,
-};
+use super::{File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem};
 use crate::format::time::Timestamp;
 
 /// What an [`Unreliable`] store does wrong. The default does nothing wrong.

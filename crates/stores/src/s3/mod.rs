@@ -25,6 +25,7 @@ use crate::{
     clouds::Address,
     http::{Client, observed},
     pace::Pace,
+    stop,
 };
 
 /// What a store may take besides the time for the bytes.
@@ -105,11 +106,12 @@ impl Bucket {
         let limit = PATIENCE + self.pace.longest(ask.body.len().max(ask.bytes_max));
         let this = Arc::clone(self);
         let sent = async move { tokio::time::timeout(limit, this.send(ask)).await };
-        let trouble = match bridge::wait_for(sent) {
+        let trouble = match bridge::wait_for(sent, &self.pace.stop.watch()) {
             Err(error) => return Err(StorageError::io(operation, what, error)),
-            Ok(Ok(Ok(answer))) => return Ok(answer),
-            Ok(Ok(Err(trouble))) => trouble,
-            Ok(Err(_)) => Trouble::new(
+            Ok(None) => return Err(stop::given_up(operation, what)),
+            Ok(Some(Ok(Ok(answer)))) => return Ok(answer),
+            Ok(Some(Ok(Err(trouble)))) => trouble,
+            Ok(Some(Err(_))) => Trouble::new(
                 StorageProblem::TimedOut,
                 io::Error::from(io::ErrorKind::TimedOut).to_string(),
             ),
@@ -124,12 +126,13 @@ impl Bucket {
             self.sign(store, &mut request).await?;
         }
         let (parts, body) = self.client.send(request).await?.into_parts();
-        let body = Limited::new(body, bytes_max).collect().await.map_err(|error| {
-            match error.downcast_ref::<LengthLimitError>() {
+        let body =
+            Limited::new(body, bytes_max).collect().await.map_err(|error| match error
+                .downcast_ref::<LengthLimitError>(
+            ) {
                 Some(_) => Trouble::new(StorageProblem::TooLarge, "the answer is too long"),
                 None => Trouble::of_transport(error.as_ref()),
-            }
-        })?;
+            })?;
         Ok(Answer { headers: parts.headers, body: body.to_bytes() })
     }
 
@@ -143,7 +146,8 @@ impl Bucket {
         for (name, value) in ask.headers {
             request = request.header(name, value);
         }
-        let malformed = |error: http::Error| Trouble::new(StorageProblem::Denied, error.to_string());
+        let malformed =
+            |error: http::Error| Trouble::new(StorageProblem::Denied, error.to_string());
         request.body(HttpRequestBody::from(ask.body)).map_err(malformed)
     }
 
