@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use muster_model::BackupKind;
 use muster_plan::document::{Hook, Protection, Service};
 use muster_repository::{
-    copy::copy,
+    copy::{Target, copy},
     environment::Environment,
     id::SnapshotId,
     lock::{Lock, LockKind},
@@ -541,8 +541,8 @@ fn copy_snapshots(
         snapshots.push((*id, source.snapshot(*id).map_err(OperationError::below)?));
     }
     let source = Repository::clone(&source).load_index(run).map_err(OperationError::below)?;
-    let target = Repository::clone(&target).load_index(run).map_err(OperationError::below)?;
-    let copied = copy(&source, &target, &snapshots, PackOptions::default(), run, &mut |_| {});
+    let target = Target::open(&target, &locks[1], run).map_err(OperationError::below)?;
+    let copied = copy(&source, target, &snapshots, PackOptions::default(), run, &mut |_| {});
     let copied = copied.map_err(OperationError::below)?;
     for lock in locks {
         lock.release().map_err(OperationError::below)?;

@@ -102,6 +102,7 @@ fn storage(
     let settings = Settings {
         options: options(plan, planned)?,
         variables: variables(plan, planned)?,
+        cancel: Some(plan.stop.clone()),
         limits: Limits { up: planned.limits.upload, down: planned.limits.download },
         ..Settings::default()
     };

@@ -83,7 +83,7 @@ pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
         return Err(Failure::usage("back anything up: the plan protects nothing")
             .help("add `protect:` to a service"));
     }
-    let run = heeding_signals()?;
+    let run = heeding_signals(&workspace)?;
     let tools = Tools::new();
     let mut ran = Ran::default();
     for job in &jobs {
@@ -298,7 +298,7 @@ fn run_loop(
         let (to, cadence) = (&job.protection.to, &job.protection.cadence);
         output.message(format_args!("{}: {data} to {to}, {cadence}", job.service.name));
     }
-    let run = heeding_signals()?;
+    let run = heeding_signals(workspace)?;
     let failed = Mutex::new(None);
     looping::run(workspace, selection, LoopOptions { no_keep }, &run, &|turn| {
         if let Err(failure) = tell_turn(turn, output) {

@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
                 "without `keep` everything is kept; add one, as in keep: {daily: 7, weekly: 5}",
             ));
     }
-    let run = heeding_signals()?;
+    let run = heeding_signals(&workspace)?;
     let mut all = Vec::new();
     for repository in repositories {
         let done = one(args, &workspace, &names, repository, (&run, output))?;

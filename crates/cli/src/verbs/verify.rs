@@ -71,7 +71,7 @@ struct AffectedPoint {
 pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
     let workspace = open(plan, output)?;
     let repositories = wanted(args, &workspace)?;
-    let run = heeding_signals()?;
+    let run = heeding_signals(&workspace)?;
     let (mut all, mut failures) = (Vec::new(), Vec::new());
     for name in &repositories {
         match one(args, &workspace, name, (&run, output)) {

@@ -53,7 +53,7 @@
 mod affected;
 mod files;
 mod findings;
-mod parallel;
+pub(crate) mod parallel;
 mod read_data;
 mod report;
 mod rota;
