@@ -206,7 +206,8 @@ fn a_recovery_needs_the_plan_the_repository_and_the_password_alone() {
     fs::rename(office.path("docs"), office.path("docs-gone")).unwrap();
     let ran =
         office.run(&["recover", "files", "--yes", "--to", "site", "--disruption", "region-loss"]);
-    assert!(ran.code.is_some_and(|code| code < 2), "{}\n{}", ran.stdout, ran.stderr);
+    // Nothing in this plan judges it, so it is done in part; the data is there.
+    ran.expect(5).tells("near");
     let site = office.stored("site");
     let docs = site.iter().find(|path| path.ends_with("docs/one.txt"));
     assert_eq!(fs::read_to_string(docs.unwrap()).unwrap(), "docs\n".repeat(500));

@@ -22,7 +22,6 @@ fn it_comes_without_errors_and_with_exactly_these_findings() {
             "17:7 warning restore-speed-unknown services.orders.data.db",
             "18:7 note copies-3-2-1-1-0 services.orders.data.uploads",
             "18:7 warning restore-speed-unknown services.orders.data.uploads",
-            "20:65 note not-in-this-version services.orders.protect[0].keep"
         ]
     );
 }
@@ -42,7 +41,6 @@ fn it_means_what_it_says() {
     assert_eq!(url, "postgresql://orders@db.eu-west/orders");
     assert_eq!(password, &Some(SecretRef::File("./secrets/db".to_owned())));
     assert_eq!(orders.protect[0].cadence, Cadence::Every(Duration::from_secs(120)));
-    assert_eq!(orders.protect[0].keep.monthly, Some(12));
     assert_eq!(orders.recover.iter().map(Step::verb).collect::<Vec<_>>(), ["restore", "start"]);
     assert_eq!(
         orders.acceptance.rows,
