@@ -41,6 +41,7 @@ fn it_means_what_it_says() {
     assert_eq!(url, "postgresql://orders@db.eu-west/orders");
     assert_eq!(password, &Some(SecretRef::File("./secrets/db".to_owned())));
     assert_eq!(orders.protect[0].cadence, Cadence::Every(Duration::from_secs(120)));
+    assert_eq!(orders.protect[0].keep.monthly, Some(12));
     assert_eq!(orders.recover.iter().map(Step::verb).collect::<Vec<_>>(), ["restore", "start"]);
     assert_eq!(
         orders.acceptance.rows,
