@@ -263,7 +263,7 @@ fn a_dry_run_writes_nothing() {
 fn ranges_join_neighbours_only() {
     let location = |pack: u8, offset, length| Location {
         pack: PackId::from_bytes([pack; 32]),
-        blob: crate::format::pack::PackedBlob {
+        blob: PackedBlob {
             id: BlobId::of(b""),
             kind: BlobKind::Data,
             offset,
