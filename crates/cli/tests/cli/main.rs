@@ -25,6 +25,7 @@ mod reading;
 mod repository;
 mod restore;
 mod retention;
+mod rotation;
 mod sandbox;
 mod state;
 mod stores;
