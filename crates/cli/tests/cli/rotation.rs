@@ -76,7 +76,8 @@ fn a_key_is_rotated_in_rounds_and_finished_with_a_proof() {
         let ran = sandbox.run(&["-r", &mixed, "snapshots", "--no-lock"]);
         assert_ne!(ran.code, Some(0), "{}", ran.stdout);
     }
-    sandbox.run(&["-r", "new", "restore", "latest", "--path", &source(&sandbox), "--target", "back"])
+    sandbox
+        .run(&["-r", "new", "restore", "latest", "--path", &source(&sandbox), "--target", "back"])
         .expect(0);
     let (source, back) = (sandbox.path("source"), sandbox.path("back/source"));
     assert_same(&walk(&source).unwrap(), &walk(&back).unwrap(), &Tolerance::default());
