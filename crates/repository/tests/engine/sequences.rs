@@ -177,12 +177,15 @@ impl World {
             let name = entry.file_name().to_string_lossy().into_owned();
             content.insert(name, fs::read(entry.path())?);
         }
-        let mut options = BackupOptions::new(vec![source]);
-        options.packs.pack_bytes = 32 << 10;
-        options.kind = BackupKind::Full;
-        options.time = Some(Timestamp::new(self.now_s + skew_hours * 3600, 0, 0));
+        let options = || {
+            let mut options = BackupOptions::new(vec![source.clone()]);
+            options.packs.pack_bytes = 32 << 10;
+            options.kind = BackupKind::Full;
+            options.time = Some(Timestamp::new(self.now_s + skew_hours * 3600, 0, 0));
+            options
+        };
         let repository = self.sandbox.open()?;
-        let try_it = || backup(&repository, options.clone()).ok();
+        let try_it = || backup(&repository, options()).ok();
         let report = wait_for("a backup that is not refused", Duration::from_secs(60), try_it)?;
         Ok((report.id.unwrap(), content))
     }
