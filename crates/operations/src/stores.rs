@@ -10,7 +10,7 @@ use muster_repository::{
     repository::{InitOptions, OpenError, Repository},
     storage::{File, Storage},
 };
-use muster_stores::{Options, Settings, StoreError, Variables};
+use muster_stores::{Limits, Options, Settings, StoreError, Variables};
 
 use crate::{
     error::OperationError,
@@ -102,6 +102,8 @@ fn storage(
     let settings = Settings {
         options: options(plan, planned)?,
         variables: variables(plan, planned)?,
+        cancel: Some(plan.stop.clone()),
+        limits: Limits { up: planned.limits.upload, down: planned.limits.download },
         ..Settings::default()
     };
     muster_stores::open(&location, &settings).map_err(OperationError::below)

@@ -13,7 +13,7 @@ use muster_plan::{
     document::{DataItem, DataSource, Service},
 };
 
-use muster_repository::environment::Environment;
+use muster_repository::{environment::Environment, run::Cancel};
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use crate::{
@@ -86,6 +86,8 @@ pub struct Planned {
     pub positions: Positions,
     /// Who runs this, where.
     pub environment: Environment,
+    /// Ends waits for stores, beside what the run of an operation ends.
+    pub stop: Cancel,
 }
 
 /// The plan and the state, ready to work.
@@ -236,7 +238,8 @@ impl Planned {
         };
         let (path, folder) = (read.path.clone(), folder_of(&read.path)?);
         let (positions, environment) = (read.parsed.positions.clone(), Environment::detect());
-        Ok((Self { path, folder, plan, positions, environment }, read))
+        let stop = Cancel::default();
+        Ok((Self { path, folder, plan, positions, environment, stop }, read))
     }
 
     /// A service of the plan.

@@ -14,10 +14,11 @@ use crate::{
     backup::{PARTIAL_TAG, SUSPECT_TAG},
     format::snapshot::Snapshot,
     id::SnapshotId,
+    immutable::{self, HeldError},
     lock::Lock,
     repository::Repository,
     run::{Cancelled, Run},
-    storage::{File, FileKind, StorageError, StorageProblem},
+    storage::{File, FileKind, Retention, StorageError, StorageProblem},
 };
 
 /// Tag of a snapshot that nobody may remove: a legal hold.
@@ -49,6 +50,8 @@ pub fn has_tag(snapshot: &Snapshot, tag: &str) -> bool {
 pub struct ForgetReport {
     /// Snapshots that are gone now.
     pub removed: Vec<SnapshotId>,
+    /// Those that the store holds, and until when: deleting them would hide them and free nothing.
+    pub held: Vec<(SnapshotId, Retention)>,
     /// Those that could not be deleted, and why.
     pub failed: Vec<(SnapshotId, StorageError)>,
 }
@@ -73,8 +76,14 @@ pub fn forget(
     let mut report = ForgetReport::default();
     run.progress.add_total(remove.len() as u64, 0);
     run.progress.total_is_known();
+    let files = remove.iter().map(|id| File::Snapshot(*id)).collect();
+    let held = immutable::held(repository, files, immutable::now(), run)?;
     for id in remove {
         run.cancel.check_condition()?;
+        if let Some(retention) = held.get(&File::Snapshot(*id)) {
+            report.held.push((*id, *retention));
+            continue;
+        }
         match repository.storage().delete(File::Snapshot(*id)) {
             Err(error) if error.problem() != StorageProblem::NotFound => {
                 report.failed.push((*id, error));
@@ -102,6 +111,15 @@ pub enum ForgetError {
     /// The run was asked to stop, or the lock is lost.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
+}
+
+impl From<HeldError> for ForgetError {
+    fn from(error: HeldError) -> Self {
+        match error {
+            HeldError::Storage(error) => error.into(),
+            HeldError::Cancelled(error) => error.into(),
+        }
+    }
 }
 
 impl Fault for ForgetError {

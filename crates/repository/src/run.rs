@@ -171,6 +171,12 @@ impl Cancel {
         self.state.requested.load(Ordering::Acquire)
     }
 
+    /// Whether somebody asked the operation to stop; not so when it stops for its lost lock.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.is_requested() && !matches!(self.state.reason.get(), Some((Stop::LockLost, _)))
+    }
+
     /// From here on the operation may only go on while `condition`, too, gives no reason against
     /// it. Each held lock is such a condition; one that is released has no more to say.
     pub fn require(&self, condition: Condition) {

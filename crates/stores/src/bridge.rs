@@ -11,18 +11,21 @@ use std::{
 
 use tokio::runtime::{Builder, Runtime};
 
+use crate::stop::{LOOK, Watch};
+
 /// Threads that move bytes; encryption and compression happen elsewhere.
 const WORKERS: usize = 2;
 
 static RUNTIME: OnceLock<Result<Runtime, io::ErrorKind>> = OnceLock::new();
 
-/// Runs a future to its end.
+/// Runs a future to its end, or drops it when `watch` is over (`None`).
 ///
 /// # Errors
 /// Fails when the runtime cannot be started, or the future panicked.
 pub(crate) fn wait_for<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
-) -> io::Result<T> {
+    watch: &Watch<'_>,
+) -> io::Result<Option<T>> {
     let runtime = RUNTIME.get_or_init(|| {
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(WORKERS).thread_name("stores").enable_all();
@@ -30,9 +33,21 @@ pub(crate) fn wait_for<T: Send + 'static>(
     });
     let runtime = runtime.as_ref().map_err(|&kind| io::Error::from(kind))?;
     let (sender, receiver) = mpsc::sync_channel(1);
-    runtime.spawn(async move {
-        // Whoever waits does not go away before it has the answer.
+    let task = runtime.spawn(async move {
+        // Whoever waited may have given up.
         drop(sender.send(future.await));
     });
-    receiver.recv().map_err(|_| io::Error::other("a task of the store's client ended early"))
+    loop {
+        match receiver.recv_timeout(LOOK) {
+            Ok(value) => return Ok(Some(value)),
+            Err(mpsc::RecvTimeoutError::Timeout) if watch.is_over() => {
+                task.abort();
+                return Ok(None);
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                return Err(io::Error::other("a task of the store's client ended early"));
+            }
+        }
+    }
 }

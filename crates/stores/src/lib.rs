@@ -23,7 +23,9 @@ mod options;
 mod pace;
 mod patient;
 mod rest;
+mod s3;
 mod sftp;
+mod stop;
 mod variables;
 
 pub use error::StoreError;

@@ -8,13 +8,18 @@ use std::{fmt, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use muster_repository::storage::{File, FileKind, Listed, Storage, StorageError, StorageProblem};
+use muster_repository::{
+    format::time::Timestamp,
+    storage::{File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem},
+};
 use object_store::{
     Error, GetOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
     path::Path,
 };
 
-use crate::{answer::Trouble, bridge, error::StoreError, http::observed, pace::Pace};
+use crate::{
+    answer::Trouble, bridge, error::StoreError, http::observed, pace::Pace, s3::Locks, stop,
+};
 
 /// What a store may take besides the time for the bytes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -26,6 +31,8 @@ pub(crate) struct ObjectStorage {
     prefix: String,
     location: String,
     pace: Arc<Pace>,
+    /// What S3 can do besides.
+    locks: Option<Locks>,
 }
 
 impl ObjectStorage {
@@ -37,7 +44,18 @@ impl ObjectStorage {
     ) -> Result<Self, StoreError> {
         Path::parse(prefix)
             .map_err(|error| StoreError::setup("the folder in the bucket", error))?;
-        Ok(Self { store, prefix: prefix.to_owned(), location, pace })
+        Ok(Self { store, prefix: prefix.to_owned(), location, pace, locks: None })
+    }
+
+    pub(crate) fn with_locks(mut self, locks: Locks) -> Self {
+        self.locks = Some(locks);
+        self
+    }
+
+    /// What holds files here.
+    fn locks(&self, operation: &'static str, file: File) -> Result<&Locks, StorageError> {
+        let cannot = || StorageError::new(operation, file, StorageProblem::CannotHold);
+        self.locks.as_ref().ok_or_else(cannot)
     }
 
     fn path(&self, name: impl fmt::Display) -> Path {
@@ -63,22 +81,27 @@ impl ObjectStorage {
         let limit = PATIENCE + self.pace.longest(bytes);
         let work = work(Arc::clone(&self.store));
         let what = format!("{what} in {}", self.location);
-        let done =
-            bridge::wait_for(async move { tokio::time::timeout(limit, observed(work)).await });
-        match done {
+        let timed = async move { tokio::time::timeout(limit, observed(work)).await };
+        match bridge::wait_for(timed, &self.pace.stop.watch()) {
             Err(error) => Err(StorageError::io(operation, what, error)),
-            Ok(Err(_)) => {
+            Ok(None) => Err(stop::given_up(operation, what)),
+            Ok(Some(Err(_))) => {
                 let late = io::Error::new(io::ErrorKind::TimedOut, "the store did not answer");
                 let problem = StorageProblem::TimedOut;
                 Err(StorageError::because(operation, what, problem, Box::new(late)))
             }
-            Ok(Ok((Ok(value), _))) => Ok(value),
-            Ok(Ok((Err(error), last))) => Err(failed(operation, what, &error, last)),
+            Ok(Some(Ok((Ok(value), _)))) => Ok(value),
+            Ok(Some(Ok((Err(error), last)))) => Err(failed(operation, what, &error, last)),
         }
     }
 
     fn write(&self, file: File, content: &[u8], mode: PutMode) -> Result<(), StorageError> {
         let path = self.path(file);
+        if let Some(locks) = self.locks.as_ref().filter(|locks| locks.concern(file)) {
+            let what = format!("{file} in {}", self.location);
+            let is_new = matches!(mode, PutMode::Create);
+            return locks.put(what, path.as_ref(), content, is_new);
+        }
         let payload = PutPayload::from(Bytes::copy_from_slice(content));
         self.run("write", file, content.len(), |store| async move {
             store.put_opts(&path, payload, PutOptions::from(mode)).await.map(drop)
@@ -228,6 +251,20 @@ impl Storage for ObjectStorage {
             Err(error) if knows_no_condition(&error) => self.put_new_unconditionally(file, content),
             result => result,
         }
+    }
+
+    fn holding(&self) -> Result<Holding, StorageError> {
+        self.locks.as_ref().map_or(Ok(Holding::Never), |locks| locks.holding(&self.location))
+    }
+
+    fn retention(&self, file: File) -> Result<Retention, StorageError> {
+        let what = format!("{file} in {}", self.location);
+        self.locks("read how long is held", file)?.retention(what, self.path(file).as_ref())
+    }
+
+    fn retain(&self, file: File, until: Timestamp) -> Result<(), StorageError> {
+        let what = format!("{file} in {}", self.location);
+        self.locks("hold", file)?.retain(what, self.path(file).as_ref(), until)
     }
 
     /// S3 does not tell whether there was anything to delete, so it is asked before.

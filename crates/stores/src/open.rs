@@ -18,7 +18,9 @@ use crate::{
     pace::{Limits, Pace},
     patient::Patient,
     rest::RestStorage,
+    s3::{Bucket, Locks, Past},
     sftp::SftpStorage,
+    stop::Stop,
     variables::Variables,
 };
 
@@ -41,24 +43,38 @@ pub struct Settings {
 /// Fails when options or credentials make no sense.
 pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Storage>, StoreError> {
     let Settings { options, variables, limits, cancel } = settings;
-    let pace = Arc::new(Pace::new(*limits));
+    let pace = Arc::new(Pace::new(*limits, Stop::new(cancel.clone())));
     let client = || Client::new(options.authorities().as_deref(), Arc::clone(&pace));
     let object = |store: Arc<dyn ObjectStore>, prefix: &str| {
         ObjectStorage::new(store, prefix, location.to_string(), Arc::clone(&pace))
     };
     let connections = location.scheme().map_or(1, |scheme| options.connections(scheme));
-    let patient = |store| Patient::around(store, connections, Arc::clone(&pace), cancel.clone());
+    let patient = |store| Patient::around(store, connections, Arc::clone(&pace));
     Ok(match location {
         Location::Folder(folder) => {
             let folder = LocalStorage::new(folder);
             match *limits == Limits::default() {
                 true => Arc::new(folder),
-                false => Arc::new(Patient::pacing(folder, pace, cancel.clone())),
+                false => Arc::new(Patient::pacing(folder, pace)),
             }
         }
         Location::S3 { endpoint, bucket, prefix } => {
-            let store = clouds::s3(location, (endpoint, bucket), options, variables, client()?)?;
-            Arc::new(patient(object(store, prefix)?))
+            let (near, far) = (client()?, client()?);
+            let (store, address) =
+                clouds::s3(location, (endpoint, bucket), options, variables, near)?;
+            let anonymous = options.is_true("s3.unsafe-anonymous-auth");
+            let credentials = (!anonymous).then(|| Arc::clone(&store));
+            let bucket = Bucket::new(address, credentials, far, Arc::clone(&pace));
+            match options.as_of() {
+                Some(moment) => {
+                    let past = Past::new(bucket, prefix, location.to_string(), moment);
+                    Arc::new(Patient::around(past, connections, Arc::clone(&pace)))
+                }
+                None => {
+                    let locks = Locks::new(bucket, options.hold());
+                    Arc::new(patient(object(store, prefix)?.with_locks(locks)))
+                }
+            }
         }
         Location::Azure { container, prefix } => {
             let store = clouds::azure(location, container, options, variables, client()?)?;
@@ -70,11 +86,11 @@ pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Storage>
         }
         Location::Rest(rest) => {
             let store = RestStorage::new(rest, variables, client()?, Arc::clone(&pace));
-            Arc::new(Patient::around(store, connections, Arc::clone(&pace), cancel.clone()))
+            Arc::new(Patient::around(store, connections, Arc::clone(&pace)))
         }
         Location::Sftp(sftp) => {
             let store = SftpStorage::new(sftp, options, Arc::clone(&pace))?;
-            Arc::new(Patient::around(store, connections, Arc::clone(&pace), cancel.clone()))
+            Arc::new(Patient::around(store, connections, Arc::clone(&pace)))
         }
     })
 }

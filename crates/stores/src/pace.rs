@@ -15,7 +15,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
-use crate::bucket::Bucket;
+use crate::{
+    bucket::Bucket,
+    stop::{LOOK, Stop},
+};
 
 /// What passes in one piece: small beside what flows in a second on any line worth limiting.
 const PIECE_BYTES: usize = 8 << 10;
@@ -49,7 +52,7 @@ pub struct Statistics {
     pub bytes_down: u64,
 }
 
-/// Limits and counts what flows; shared by all connections of a store.
+/// Limits and counts what flows, and knows whether it shall; shared by all connections of a store.
 #[derive(Debug)]
 pub(crate) struct Pace {
     began: Instant,
@@ -59,10 +62,11 @@ pub(crate) struct Pace {
     bytes_down: AtomicU64,
     pub(crate) operations: AtomicU64,
     pub(crate) retries: AtomicU64,
+    pub(crate) stop: Stop,
 }
 
 impl Pace {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, stop: Stop) -> Self {
         let bucket =
             |rate: Option<u64>| rate.map(|rate| Mutex::new(Bucket::new(rate, Duration::ZERO)));
         Self {
@@ -73,6 +77,7 @@ impl Pace {
             bytes_down: AtomicU64::new(0),
             operations: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            stop,
         }
     }
 
@@ -88,12 +93,18 @@ impl Pace {
         bucket.lock().unwrap_or_else(PoisonError::into_inner).take(self.began.elapsed(), bytes)
     }
 
-    /// The same for threads: waits.
-    pub(crate) fn pass(&self, way: Way, bytes: usize) {
+    /// The same for threads: waits, but not when the operation shall stop (`false`).
+    #[must_use]
+    pub(crate) fn pass(&self, way: Way, bytes: usize) -> bool {
         let until = Instant::now() + self.take(way, bytes);
+        let watch = self.stop.watch();
         while let Some(left) = until.checked_duration_since(Instant::now()) {
-            thread::park_timeout(left);
+            if watch.is_over() {
+                return false;
+            }
+            thread::park_timeout(left.min(LOOK));
         }
+        true
     }
 
     /// How long bytes may take at most, besides what a store needs to answer.

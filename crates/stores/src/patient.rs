@@ -17,17 +17,15 @@ use std::{
 };
 
 use muster_repository::{
-    run::Cancel,
-    storage::{File, FileKind, Listed, Storage, StorageError, StorageProblem},
+    format::time::Timestamp,
+    storage::{File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem},
 };
 
 use crate::{
     backoff::Patience,
     pace::{Pace, Statistics, Way},
+    stop::{self, LOOK, Stop, Watch},
 };
-
-/// Between two looks whether somebody wants us to stop.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// Time and chance, which tests bring themselves.
 pub trait Surroundings: Send + Sync + fmt::Debug {
@@ -45,7 +43,7 @@ pub trait Surroundings: Send + Sync + fmt::Debug {
 #[derive(Debug)]
 struct Real {
     began: Instant,
-    cancel: Option<Cancel>,
+    pace: Arc<Pace>,
 }
 
 impl Surroundings for Real {
@@ -56,7 +54,7 @@ impl Surroundings for Real {
     fn wait(&self, time: Duration) -> bool {
         let until = Instant::now() + time;
         loop {
-            if self.cancel.as_ref().is_some_and(Cancel::is_requested) {
+            if self.pace.stop.is_ended() {
                 return false;
             }
             match until.checked_duration_since(Instant::now()) {
@@ -84,13 +82,18 @@ struct Gate {
 }
 
 impl Gate {
-    fn enter(&self) -> Entered<'_> {
+    /// Waits for a free place, as long as somebody still wants it.
+    fn enter(&self, watch: &Watch<'_>) -> Option<Entered<'_>> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         while *free == 0 {
-            free = self.changed.wait(free).unwrap_or_else(PoisonError::into_inner);
+            if watch.is_void() {
+                return None;
+            }
+            let waited = self.changed.wait_timeout(free, LOOK);
+            free = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         *free -= 1;
-        Entered(self)
+        Some(Entered(self))
     }
 }
 
@@ -124,24 +127,19 @@ impl<S: Storage> Patient<S> {
         patience: Patience,
         surroundings: Box<dyn Surroundings>,
     ) -> Self {
-        let pace = Arc::new(Pace::new(crate::Limits::default()));
+        let pace = Arc::new(Pace::new(crate::Limits::default(), Stop::default()));
         Self::build(inner, patience, surroundings, 5, (pace, true))
     }
 
     /// Wraps a store whose bytes are counted and limited by `pace` already.
-    pub(crate) fn around(
-        inner: S,
-        connections: u32,
-        pace: Arc<Pace>,
-        cancel: Option<Cancel>,
-    ) -> Self {
-        let real = Box::new(Real { began: Instant::now(), cancel });
+    pub(crate) fn around(inner: S, connections: u32, pace: Arc<Pace>) -> Self {
+        let real = Box::new(Real { began: Instant::now(), pace: Arc::clone(&pace) });
         Self::build(inner, Patience::STANDARD, real, connections, (pace, false))
     }
 
     /// Wraps a store whose bytes are counted and limited here, whole files at a time.
-    pub(crate) fn pacing(inner: S, pace: Arc<Pace>, cancel: Option<Cancel>) -> Self {
-        let real = Box::new(Real { began: Instant::now(), cancel });
+    pub(crate) fn pacing(inner: S, pace: Arc<Pace>) -> Self {
+        let real = Box::new(Real { began: Instant::now(), pace: Arc::clone(&pace) });
         Self::build(inner, Patience::STANDARD, real, u32::MAX, (pace, true))
     }
 
@@ -176,9 +174,12 @@ impl<S: Storage> Patient<S> {
         mut attempt: impl FnMut(u32) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         let began = self.surroundings.now();
+        let watch = self.pace.stop.watch();
         self.pace.operations.fetch_add(1, Ordering::Relaxed);
         for tries in 1.. {
-            let entered = self.gate.enter();
+            let Some(entered) = self.gate.enter(&watch) else {
+                return Err(stop::given_up("ask", self.inner.location()));
+            };
             let result = attempt(tries);
             drop(entered);
             let error = match result {
@@ -195,6 +196,7 @@ impl<S: Storage> Patient<S> {
                 Some(pause) if self.surroundings.wait(pause) => {
                     self.pace.retries.fetch_add(1, Ordering::Relaxed);
                 }
+                Some(_) if self.pace.stop.is_requested() => return Err(error.interrupted()),
                 _ => return Err(error),
             }
         }
@@ -240,9 +242,10 @@ impl<S: Storage> Patient<S> {
         }
     }
 
-    fn pass(&self, way: Way, bytes: usize) {
-        if self.paces {
-            self.pace.pass(way, bytes);
+    fn pass(&self, file: File, way: Way, bytes: usize) -> Result<(), StorageError> {
+        match !self.paces || self.pace.pass(way, bytes) {
+            true => Ok(()),
+            false => Err(stop::given_up("move", file)),
         }
     }
 }
@@ -272,7 +275,7 @@ impl<S: Storage> Storage for Patient<S> {
         let content = self.persist(|_| {
             self.inner.read(file, bytes_max).map_err(|error| self.doubt_shortness(file, 0, error))
         })?;
-        self.pass(Way::Down, content.len());
+        self.pass(file, Way::Down, content.len())?;
         Ok(content)
     }
 
@@ -283,12 +286,11 @@ impl<S: Storage> Storage for Patient<S> {
                 .read_range(file, offset, buffer)
                 .map_err(|error| self.doubt_shortness(file, end, error))
         })?;
-        self.pass(Way::Down, buffer.len());
-        Ok(())
+        self.pass(file, Way::Down, buffer.len())
     }
 
     fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
-        self.pass(Way::Up, content.len());
+        self.pass(file, Way::Up, content.len())?;
         self.persist(|tries| {
             if tries > 1 && self.was_put(file, content)? {
                 return Ok(());
@@ -300,7 +302,7 @@ impl<S: Storage> Storage for Patient<S> {
     /// That the name is taken by exactly this content is no conflict: the request, or its
     /// answer, went by twice.
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
-        self.pass(Way::Up, content.len());
+        self.pass(file, Way::Up, content.len())?;
         self.persist(|_| match self.inner.put_new(file, content) {
             Err(error) if error.problem() == StorageProblem::AlreadyExists => {
                 match self.holds(file, content)? {
@@ -322,6 +324,18 @@ impl<S: Storage> Storage for Patient<S> {
 
     fn settle(&self, kind: FileKind) -> Result<(), StorageError> {
         self.persist(|_| self.inner.settle(kind))
+    }
+
+    fn holding(&self) -> Result<Holding, StorageError> {
+        self.persist(|_| self.inner.holding())
+    }
+
+    fn retention(&self, file: File) -> Result<Retention, StorageError> {
+        self.persist(|_| self.inner.retention(file))
+    }
+
+    fn retain(&self, file: File, until: Timestamp) -> Result<(), StorageError> {
+        self.persist(|_| self.inner.retain(file, until))
     }
 
     fn listing_lag(&self) -> Duration {

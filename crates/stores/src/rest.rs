@@ -20,6 +20,7 @@ use crate::{
     bridge,
     http::Client,
     pace::{Pace, Paced},
+    stop,
     variables::Variables,
 };
 
@@ -88,17 +89,18 @@ impl RestStorage {
         let request = request.body(Full::new(body)).map_err(invalid)?;
         let limit = PATIENCE + self.pace.longest(bytes);
         let client = self.client.clone();
-        let done = bridge::wait_for(async move {
+        let timed = async move {
             let work = async { take(client.send(request).await?).await };
             tokio::time::timeout(limit, work).await
-        });
-        match done {
+        };
+        match bridge::wait_for(timed, &self.pace.stop.watch()) {
             Err(error) => Err(StorageError::io(operation, &what, error)),
-            Ok(Err(_)) => Err(failed(Trouble::new(
+            Ok(None) => Err(stop::given_up(operation, what)),
+            Ok(Some(Err(_))) => Err(failed(Trouble::new(
                 StorageProblem::TimedOut,
                 "the server did not answer in time",
             ))),
-            Ok(Ok(result)) => result.map_err(failed),
+            Ok(Some(Ok(result))) => result.map_err(failed),
         }
     }
 

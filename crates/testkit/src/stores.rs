@@ -121,6 +121,19 @@ fn require(what: &str, program: &str) -> Option<PathBuf> {
 ///
 /// It does not start; or it is missing and `MUSTER_TEST_REQUIRE` asks for it.
 pub fn s3(buckets: &[&str]) -> Option<Server> {
+    s3_with(buckets, &[])
+}
+
+/// The same with Object Lock (and versions) in all buckets.
+///
+/// # Panics
+///
+/// As [`s3`].
+pub fn s3_with_locks(buckets: &[&str]) -> Option<Server> {
+    s3_with(buckets, &["x-amz-bucket-object-lock-enabled: true".to_owned()])
+}
+
+fn s3_with(buckets: &[&str], headers: &[String]) -> Option<Server> {
     let program = require("moto", "python/bin/moto_server")?;
     let scratch = Scratch::new("moto").expect("a scratch folder");
     let mut command = Command::new(program);
@@ -128,7 +141,7 @@ pub fn s3(buckets: &[&str]) -> Option<Server> {
     command.env("PYTHONUNBUFFERED", "1");
     let server = Server::start(command, scratch).expect("moto starts");
     for bucket in buckets {
-        let answer = request(server.address(), &format!("PUT /{bucket} HTTP/1.1"), &[], b"");
+        let answer = request(server.address(), &format!("PUT /{bucket} HTTP/1.1"), headers, b"");
         let answer = answer.expect("moto answers");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }

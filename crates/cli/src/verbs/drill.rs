@@ -87,7 +87,7 @@ fn run_drills(args: &RunArgs, workspace: &Workspace, output: &Output) -> Outcome
     if args.dry_run {
         return dry_run(&requests, workspace, output);
     }
-    let run = heeding_signals()?;
+    let run = heeding_signals(workspace)?;
     let mut exit = Exit::Done;
     for request in &requests {
         exit = exit.and(run_one(request, workspace, &run, output)?);

@@ -6,6 +6,7 @@
 pub(crate) mod backup;
 pub(crate) mod drill;
 pub(crate) mod evidence;
+pub(crate) mod forget;
 pub(crate) mod gate;
 pub(crate) mod points;
 pub(crate) mod recover;
@@ -13,13 +14,14 @@ pub(crate) mod report;
 pub(crate) mod restore;
 pub(crate) mod status;
 mod story;
+pub(crate) mod verify;
 
 use jiff::{Timestamp, tz::TimeZone};
 use muster_control::choice::Blocker;
 use muster_operations::{
     error::refusal_class,
     report::format::Moments,
-    workspace::{Reader, Workspace},
+    workspace::{Planned, Reader, Workspace},
 };
 use muster_repository::run::Run;
 
@@ -69,9 +71,9 @@ fn beside_a_sick_state(failure: Failure) -> Failure {
     failure.help(help)
 }
 
-/// A run that signals stop.
-fn heeding_signals() -> Result<Run, Failure> {
-    let run = Run::new();
+/// A run that signals stop, and with it every wait for a store of the plan.
+fn heeding_signals(plan: &Planned) -> Result<Run, Failure> {
+    let run = Run { cancel: plan.stop.clone(), ..Run::new() };
     interrupt::listen(run.cancel.clone())?;
     Ok(run)
 }

@@ -109,7 +109,7 @@ pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
     if proposal.blockers.is_empty() {
         approve(args, &proposal, output)?;
     }
-    let run = heeding_signals()?;
+    let run = heeding_signals(&workspace)?;
     let teller = story::Teller::new(output);
     let result = recover::recover(&workspace, &request, proposal, &teller, &run)?;
     match output.is_json() {

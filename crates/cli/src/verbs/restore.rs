@@ -101,7 +101,7 @@ pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
             verify: false,
         },
     };
-    let run = heeding_signals()?;
+    let run = heeding_signals(&reader.planned)?;
     let shape = Shape::Plain { items: "files" };
     let done = progress::shown(output, &run.progress, shape, || {
         restore::restore_by(&mut reader, &request, &run)

@@ -10,7 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{File, FileKind, Listed, Storage, StorageError, StorageProblem};
+use super::{File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem};
+use crate::format::time::Timestamp;
 
 /// What an [`Unreliable`] store does wrong. The default does nothing wrong.
 #[derive(Debug, Clone, Default)]
@@ -197,6 +198,20 @@ impl<S: Storage> Storage for Unreliable<S> {
     fn settle(&self, kind: FileKind) -> Result<(), StorageError> {
         self.misbehave("settle", kind.folder())?;
         self.inner.settle(kind)
+    }
+
+    fn holding(&self) -> Result<Holding, StorageError> {
+        self.misbehave("look at", &self.location())?;
+        self.inner.holding()
+    }
+
+    fn retention(&self, file: File) -> Result<Retention, StorageError> {
+        self.misbehave("look at", &file.to_string())?;
+        self.inner.retention(file)
+    }
+
+    fn retain(&self, file: File, until: Timestamp) -> Result<(), StorageError> {
+        self.change("hold", file, || self.inner.retain(file, until))
     }
 
     fn local_folder(&self) -> Option<&Path> {

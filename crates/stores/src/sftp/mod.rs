@@ -24,6 +24,7 @@ use crate::{
     error::StoreError,
     options::Options,
     pace::{Pace, Way},
+    stop::{GIVEN_UP, Watch},
 };
 use session::Session;
 use wire::{Attributes, Reply, Request};
@@ -85,14 +86,24 @@ impl SftpStorage {
     }
 
     /// The conversation, begun when there is none or the last one broke.
-    fn session(&self) -> Done<Arc<Session>> {
+    fn session(&self, watch: &Watch<'_>) -> Done<Arc<Session>> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if watch.is_void() {
+            return Err(Trouble::new(StorageProblem::Interrupted, GIVEN_UP));
+        }
         if let Some(alive) = session.as_ref().filter(|session| session.is_alive()) {
             return Ok(Arc::clone(alive));
         }
-        let new = Arc::new(Session::begin(&self.argv)?);
+        let new = Arc::new(Session::begin(&self.argv, &self.pace)?);
         *session = Some(Arc::clone(&new));
         Ok(new)
+    }
+
+    fn pass(&self, way: Way, bytes: usize) -> Done<()> {
+        match self.pace.pass(way, bytes) {
+            true => Ok(()),
+            false => Err(Trouble::new(StorageProblem::Interrupted, GIVEN_UP)),
+        }
     }
 
     fn path(&self, name: impl fmt::Display) -> String {
@@ -105,7 +116,7 @@ impl SftpStorage {
         path: &str,
         work: impl FnOnce(&Session) -> Done<T>,
     ) -> Result<T, StorageError> {
-        let done = self.session().and_then(|session| work(&session));
+        let done = self.session(&self.pace.stop.watch()).and_then(|session| work(&session));
         done.map_err(|trouble| {
             let what = format!("{path} at {}", self.location);
             StorageError::because(operation, what, trouble.problem, Box::new(trouble))
@@ -140,7 +151,7 @@ impl SftpStorage {
         let mut on_their_way = std::collections::VecDeque::new();
         let mut written = Ok(());
         for (index, data) in content.chunks(PIECE_BYTES).enumerate() {
-            self.pace.pass(Way::Up, data.len());
+            self.pass(Way::Up, data.len())?;
             let offset = (index * PIECE_BYTES) as u64;
             on_their_way.push_back(session.send(Request::Write {
                 handle: &handle,
@@ -195,7 +206,7 @@ impl SftpStorage {
         };
         let mut replies = Vec::with_capacity(WINDOW);
         for (index, piece) in window.chunks(PIECE_BYTES).enumerate() {
-            self.pace.pass(Way::Down, piece.len());
+            self.pass(Way::Down, piece.len())?;
             replies.push(ask(at + (index * PIECE_BYTES) as u64, piece.len())?);
         }
         let mut failed = Ok(());

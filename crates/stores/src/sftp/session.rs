@@ -13,17 +13,21 @@ use std::{
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 use muster_repository::storage::StorageProblem;
 
 use super::{
     launch,
     wire::{self, PACKET_BYTES_MAX, Reply, Request},
 };
-use crate::answer::Trouble;
+use crate::{
+    answer::Trouble,
+    pace::Pace,
+    stop::{GIVEN_UP, LOOK},
+};
 
 /// How long a reply may take. Disks behind a server spin up, and fsync takes its time.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -51,11 +55,12 @@ pub(crate) struct Session {
     /// Ends when the program says nothing more.
     silent: Receiver<()>,
     extensions: Vec<String>,
+    pace: Arc<Pace>,
 }
 
 impl Session {
     /// Starts the program and agrees on the protocol.
-    pub(crate) fn begin(argv: &[String]) -> Result<Self, Trouble> {
+    pub(crate) fn begin(argv: &[String], pace: &Arc<Pace>) -> Result<Self, Trouble> {
         let (program, arguments) = argv
             .split_first()
             .ok_or_else(|| Trouble::new(StorageProblem::Denied, "the command is empty"))?;
@@ -84,6 +89,7 @@ impl Session {
             said: Arc::default(),
             silent,
             extensions: Vec::new(),
+            pace: Arc::clone(pace),
         };
         session.serve((stdin, to_write), stdout, (stderr, speaking));
         session.extensions = session.agree()?;
@@ -151,22 +157,49 @@ impl Session {
     fn post(&self, id: u32, packet: Vec<u8>) -> Result<Receiver<Reply>, Trouble> {
         let (sender, receiver) = bounded(1);
         lock(&self.waiting).insert(id, sender);
-        if !self.is_alive() || self.packets.send_timeout(packet, PATIENCE).is_err() {
-            lock(&self.waiting).remove(&id);
-            return Err(self.broken());
+        let queued = match self.is_alive() {
+            true => self.queue(packet),
+            false => Err(self.broken()),
+        };
+        match queued {
+            Ok(()) => Ok(receiver),
+            Err(trouble) => {
+                lock(&self.waiting).remove(&id);
+                Err(trouble)
+            }
         }
-        Ok(receiver)
+    }
+
+    /// Hands a packet to the thread that writes, which a slow line makes wait.
+    fn queue(&self, mut packet: Vec<u8>) -> Result<(), Trouble> {
+        let (began, watch) = (Instant::now(), self.pace.stop.watch());
+        loop {
+            packet = match self.packets.send_timeout(packet, LOOK) {
+                Ok(()) => return Ok(()),
+                Err(SendTimeoutError::Timeout(packet)) if began.elapsed() < PATIENCE => packet,
+                Err(_) => return Err(self.broken()),
+            };
+            if watch.is_over() {
+                return Err(given_up());
+            }
+        }
     }
 
     /// Waits for a reply.
     pub(crate) fn receive(&self, reply: &Receiver<Reply>) -> Result<Reply, Trouble> {
-        use crossbeam_channel::RecvTimeoutError::{Disconnected, Timeout};
-        match reply.recv_timeout(PATIENCE) {
-            Ok(reply) => Ok(reply),
-            Err(Disconnected) => Err(self.broken()),
-            Err(Timeout) => {
-                self.end();
-                Err(Trouble::new(StorageProblem::TimedOut, "the server did not answer in time"))
+        let (began, watch) = (Instant::now(), self.pace.stop.watch());
+        loop {
+            match reply.recv_timeout(LOOK) {
+                Ok(reply) => return Ok(reply),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.broken()),
+                // The conversation goes on: a lock may still be released in it.
+                Err(RecvTimeoutError::Timeout) if watch.is_over() => return Err(given_up()),
+                Err(RecvTimeoutError::Timeout) if began.elapsed() >= PATIENCE => {
+                    self.end();
+                    let late = "the server did not answer in time";
+                    return Err(Trouble::new(StorageProblem::TimedOut, late));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
     }
@@ -175,7 +208,8 @@ impl Session {
     fn broken(&self) -> Trouble {
         self.end();
         // Its last words may still be on their way; a child of its own may keep the pipe open.
-        self.silent.recv_timeout(LAST_WORDS).ok();
+        let patience = if self.pace.stop.is_requested() { LOOK } else { LAST_WORDS };
+        self.silent.recv_timeout(patience).ok();
         let said = String::from_utf8_lossy(&lock(&self.said)).into_owned();
         let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
         let text: String = last.unwrap_or("the connection broke").chars().take(300).collect();
@@ -195,6 +229,10 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn given_up() -> Trouble {
+    Trouble::new(StorageProblem::Interrupted, GIVEN_UP)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

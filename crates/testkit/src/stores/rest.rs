@@ -29,6 +29,15 @@ pub struct Options {
     pub mute_every: u64,
 }
 
+/// What a server does with requests of one kind, from some moment on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    /// Never answers.
+    Silent,
+    /// Answers 503 before it does anything.
+    Busy,
+}
+
 /// A server that runs until it is dropped.
 #[derive(Debug)]
 pub struct RestServer {
@@ -41,6 +50,9 @@ struct State {
     options: Options,
     files: Mutex<BTreeMap<String, Vec<u8>>>,
     requests: AtomicU64,
+    mood: Mutex<Option<(Mood, String)>>,
+    /// Requests that met the mood.
+    troubled: AtomicU64,
     ended: AtomicBool,
 }
 
@@ -53,8 +65,14 @@ impl RestServer {
     pub fn start(options: Options) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
-        let (files, requests) = (Mutex::default(), AtomicU64::new(0));
-        let state = Arc::new(State { options, files, requests, ended: AtomicBool::new(false) });
+        let state = Arc::new(State {
+            options,
+            files: Mutex::default(),
+            requests: AtomicU64::new(0),
+            mood: Mutex::default(),
+            troubled: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+        });
         let served = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -80,6 +98,23 @@ impl RestServer {
         &self.address
     }
 
+    /// From now on requests that begin so (`METHOD /path`) meet this mood; `None` ends it.
+    pub fn set_mood(&self, mood: Option<Mood>, beginning: &str) {
+        let mood = mood.map(|mood| (mood, beginning.to_owned()));
+        self.state.troubled.store(0, Ordering::SeqCst);
+        *self.state.mood.lock().unwrap_or_else(PoisonError::into_inner) = mood;
+    }
+
+    /// How many requests met the mood since it was set.
+    pub fn troubled(&self) -> u64 {
+        self.state.troubled.load(Ordering::SeqCst)
+    }
+
+    /// How many requests came in all.
+    pub fn requests(&self) -> u64 {
+        self.state.requests.load(Ordering::SeqCst)
+    }
+
     /// The paths of all files, for tests that look at what was really stored.
     pub fn files(&self) -> Vec<String> {
         self.state.lock().keys().cloned().collect()
@@ -97,6 +132,14 @@ impl Drop for RestServer {
 impl State {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mood_for(&self, request: &Request) -> Option<Mood> {
+        let mood = self.mood.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let line = format!("{} {}", request.method, request.path);
+        let (mood, _) = mood.filter(|(_, beginning)| line.starts_with(beginning))?;
+        self.troubled.fetch_add(1, Ordering::SeqCst);
+        Some(mood)
     }
 }
 
@@ -124,7 +167,11 @@ fn serve(stream: TcpStream, state: &State) {
     while let Some(request) = read_request(&mut reader) {
         let number = state.requests.fetch_add(1, Ordering::SeqCst) + 1;
         let due = |every: u64| every > 0 && number.is_multiple_of(every);
-        let answer = match due(state.options.busy_every) {
+        let mood = state.mood_for(&request);
+        if mood == Some(Mood::Silent) {
+            continue;
+        }
+        let answer = match mood == Some(Mood::Busy) || due(state.options.busy_every) {
             true => answer("503 Service Unavailable"),
             false => handle(state, &request),
         };

@@ -1,0 +1,156 @@
+//! Ctrl-C while a store does not answer, answers only that it is busy, or takes its time: the
+//! command ends at once, its lock is gone where the store still takes that, and the next one
+//! goes on.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use muster_testkit::{
+    Scratch,
+    stores::rest::{Mood, Options, RestServer},
+    wait_for,
+};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    plan::muster,
+    sandbox::{PASSWORD, PATIENCE, Ran, Sandbox, run},
+};
+
+/// It takes less than a second where nobody else wants the processor; a store's own limits are
+/// minutes.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// A sandbox with enough to back up for several packs, and a repository on the server.
+fn far(name: &str, server: &RestServer) -> Sandbox {
+    let sandbox = Sandbox::without_repository(name);
+    for number in 0..3_u32 {
+        let mut seed = number + 1;
+        let mut next = || {
+            seed ^= seed << 13;
+            seed ^= seed >> 17;
+            seed ^= seed << 5;
+            seed.to_le_bytes()[0]
+        };
+        let noise: Vec<u8> = (0..3 << 20).map(|_| next()).collect();
+        fs::write(sandbox.path(&format!("source/{number}")), noise).unwrap();
+    }
+    run(&mut on(&sandbox, server, &["init"])).expect(0);
+    sandbox
+}
+
+fn on(sandbox: &Sandbox, server: &RestServer, arguments: &[&str]) -> Command {
+    let url = format!("rest:{}", server.url());
+    let mut all = vec!["-r", &url, "--pack-size", "4"];
+    all.extend(arguments);
+    let mut command = sandbox.bare_command(&all);
+    command.env("MUSTER_PASSWORD", PASSWORD);
+    command
+}
+
+/// Starts a command, waits until `reached`, interrupts it; it must end at once.
+fn interrupted(command: &mut Command, what: &str, reached: impl Fn() -> bool) -> Ran {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let seen = || {
+        assert_eq!(child.try_wait().unwrap(), None, "{what} ended by itself");
+        reached().then_some(())
+    };
+    wait_for(what, PATIENCE, seen).unwrap();
+    let began = Instant::now();
+    kill_process(Pid::from_raw(child.id().cast_signed()).unwrap(), Signal::INT).unwrap();
+    let ran = Ran::of(child.wait_with_output().unwrap()).expect(130);
+    assert!(began.elapsed() < AT_ONCE, "{what}: {:?}", began.elapsed());
+    ran.tells("stopping in order")
+}
+
+fn locks(server: &RestServer) -> usize {
+    server.files().iter().filter(|path| path.contains("/locks/")).count()
+}
+
+#[test]
+fn a_backup_that_waits_for_a_store_ends_at_once_and_goes_on_later() {
+    let server = RestServer::start(Options::default());
+    let sandbox = far("stalled-backup", &server);
+    for mood in [Mood::Silent, Mood::Busy] {
+        server.set_mood(Some(mood), "POST /data/");
+        let mut backup = on(&sandbox, &server, &["backup", "source"]);
+        interrupted(&mut backup, "a refused pack", || server.troubled() > 0);
+        assert_eq!(locks(&server), 0, "the store still took this");
+    }
+    server.set_mood(None, "");
+    run(&mut on(&sandbox, &server, &["backup", "source"])).expect(0);
+    run(&mut on(&sandbox, &server, &["check", "--read-data"])).expect(0);
+}
+
+#[test]
+fn check_and_restore_end_at_once() {
+    let server = RestServer::start(Options::default());
+    let sandbox = far("stalled-reading", &server);
+    run(&mut on(&sandbox, &server, &["backup", "source"])).expect(0);
+    let restore = ["restore", "latest", "--target", "back"];
+    for arguments in [&["check", "--read-data"], restore.as_slice()] {
+        server.set_mood(Some(Mood::Silent), "GET /data/");
+        let mut command = on(&sandbox, &server, arguments);
+        let ran = interrupted(&mut command, "a read that waits", || server.troubled() > 0);
+        assert!(!ran.stdout.contains("damage"), "an interruption is no damage: {}", ran.stdout);
+        assert_eq!(locks(&server), 0);
+    }
+    server.set_mood(None, "");
+    run(&mut on(&sandbox, &server, &["restore", "latest", "--target", "back2"])).expect(0);
+}
+
+#[test]
+fn a_store_that_is_silent_altogether_keeps_only_its_lock() {
+    let server = RestServer::start(Options::default());
+    let sandbox = far("stalled-altogether", &server);
+    let mut backup = on(&sandbox, &server, &["backup", "source"]);
+    server.set_mood(Some(Mood::Silent), "GET /index/");
+    interrupted(&mut backup, "an index that waits", || {
+        if server.troubled() > 0 && locks(&server) == 1 {
+            server.set_mood(Some(Mood::Silent), "");
+            return true;
+        }
+        false
+    });
+    assert_eq!(locks(&server), 1);
+    server.set_mood(None, "");
+    run(&mut on(&sandbox, &server, &["unlock"])).expect(0);
+    assert_eq!(locks(&server), 0, "its process is gone");
+}
+
+#[test]
+fn a_paced_backup_ends_at_once() {
+    let server = RestServer::start(Options::default());
+    let sandbox = far("stalled-pace", &server);
+    let mut backup = on(&sandbox, &server, &["--limit-upload", "16", "backup", "source"]);
+    // The first pack takes minutes at this rate.
+    interrupted(&mut backup, "the lock", || locks(&server) == 1);
+    run(&mut on(&sandbox, &server, &["unlock"])).expect(0);
+    run(&mut on(&sandbox, &server, &["backup", "source"])).expect(0);
+}
+
+#[test]
+fn a_backup_by_the_plan_ends_at_once() {
+    let server = RestServer::start(Options::default());
+    let scratch = Scratch::new("stalled-plan").unwrap();
+    let plan = format!(
+        "muster: 1\nname: far\nregions: [west]\nrepositories:\n  far: {{url: \"rest:{}\", \
+         region: west, password: file:./secret}}\nservices:\n  files:\n    region: west\n    \
+         data:\n      docs: {{files: ./docs}}\n    protect:\n      - {{data: [docs], every: 1h, \
+         to: far}}\n",
+        server.url()
+    );
+    fs::write(scratch.join("muster.yaml"), plan).unwrap();
+    fs::write(scratch.join("secret"), "correct horse\n").unwrap();
+    fs::create_dir(scratch.join("docs")).unwrap();
+    fs::write(scratch.join("docs/a"), "alpha").unwrap();
+    server.set_mood(Some(Mood::Silent), "POST /data/");
+    let mut backup = muster(scratch.path(), &["backup"]);
+    interrupted(&mut backup, "a pack that waits", || server.troubled() > 0);
+    assert_eq!(locks(&server), 0);
+    server.set_mood(None, "");
+    run(&mut muster(scratch.path(), &["backup"])).expect(0);
+}
