@@ -17,8 +17,11 @@ use crate::{
     lock::Lock,
     repository::Repository,
     run::{Cancelled, Run},
-    storage::{File, FileKind, StorageError, StorageProblem},
+    storage::{File, FileKind, StorageError},
 };
+
+/// Snapshots that are removed between two looks at the own lock.
+const DELETIONS_UNLOOKED: usize = 256;
 
 /// Tag of a snapshot that nobody may remove: a legal hold.
 pub const HOLD_TAG: &str = "muster:hold";
@@ -73,15 +76,16 @@ pub fn forget(
     let mut report = ForgetReport::default();
     run.progress.add_total(remove.len() as u64, 0);
     run.progress.total_is_known();
-    for id in remove {
+    for some in remove.chunks(DELETIONS_UNLOOKED) {
         run.cancel.check_condition()?;
-        match repository.storage().delete(File::Snapshot(*id)) {
-            Err(error) if error.problem() != StorageProblem::NotFound => {
-                report.failed.push((*id, error));
+        let files: Vec<File> = some.iter().map(|id| File::Snapshot(*id)).collect();
+        for (id, deleted) in some.iter().zip(repository.storage().delete_all(&files)) {
+            match deleted {
+                Ok(()) => report.removed.push(*id),
+                Err(error) => report.failed.push((*id, error)),
             }
-            _ => report.removed.push(*id),
         }
-        run.progress.add_done(1, 0);
+        run.progress.add_done(some.len() as u64, 0);
     }
     repository.storage().settle(FileKind::Snapshot)?;
     Ok(report)

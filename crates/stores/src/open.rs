@@ -59,7 +59,7 @@ pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Storage>
         }
         Location::S3 { endpoint, bucket, prefix } => {
             let store = clouds::s3(location, (endpoint, bucket), options, variables, client()?)?;
-            Arc::new(patient(object(store, prefix)?))
+            Arc::new(patient(object(store, prefix)?.deleting_many()))
         }
         Location::Azure { container, prefix } => {
             let store = clouds::azure(location, container, options, variables, client()?)?;
