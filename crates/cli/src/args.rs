@@ -40,6 +40,10 @@ pub(crate) enum Command {
     Plan(plan::Args),
     /// Protect now, or loop: snapshots, copies, markers
     Backup(verbs::backup::Args),
+    /// Remove the points that the plan's `keep` does not keep; shows them first
+    Forget(verbs::forget::Args),
+    /// Read repositories back in turn, so that everything is read within a period
+    Verify(verbs::verify::Args),
     /// List recovery points: what can be brought back, from where, proven or not
     Points(verbs::points::Args),
     /// Bring data back into a folder

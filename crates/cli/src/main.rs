@@ -62,6 +62,8 @@ fn main() -> ExitCode {
         Command::Init(args) => init::run(&args, &cli.plan, &output),
         Command::Plan(args) => plan::run(&args, &cli.plan, &output),
         Command::Backup(args) => verbs::backup::run(&args, &cli.plan, &output),
+        Command::Forget(args) => verbs::forget::run(&args, &cli.plan, &output),
+        Command::Verify(args) => verbs::verify::run(&args, &cli.plan, &output),
         Command::Points(args) => verbs::points::run(&args, &cli.plan, &output),
         Command::Restore(args) => verbs::restore::run(&args, &cli.plan, &output),
         Command::Drill(args) => verbs::drill::run(&args, &cli.plan, &output),

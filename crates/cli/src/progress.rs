@@ -38,6 +38,8 @@ pub(crate) enum Shape {
     Backup,
     /// Files written; restic's status lines of `restore`.
     Restore,
+    /// Blobs copied; status lines with the names of `backup`'s.
+    Copy,
     /// Anything else: no JSON.
     Plain {
         /// What is counted.
@@ -180,6 +182,7 @@ fn status_line(
     let items = match shape {
         Shape::Backup => "files",
         Shape::Restore => "items",
+        Shape::Copy => "blobs",
         Shape::Plain { items } => items,
     };
     let mut line = format!("[{}] ", format_duration(elapsed));
@@ -265,7 +268,7 @@ fn status_json(
 ) -> String {
     let files = Some(reading.files_done).filter(|files| *files > 0);
     let bytes = Some(reading.bytes_done).filter(|bytes| *bytes > 0);
-    let backup = shape == Shape::Backup;
+    let (backup, restore) = (shape == Shape::Backup, shape == Shape::Restore);
     let current = Some(reading.current.clone()).filter(|name| backup && !name.is_empty());
     let status = Status {
         message_type: "status",
@@ -273,11 +276,11 @@ fn status_json(
         seconds_remaining: time_left(reading, bytes_a_second).map_or(0, |left| left.as_secs()),
         percent_done: fraction_done(reading).unwrap_or(0.0),
         total_files: reading.files_total.unwrap_or(0),
-        files_done: files.filter(|_| backup),
-        files_restored: files.filter(|_| !backup),
+        files_done: files.filter(|_| !restore),
+        files_restored: files.filter(|_| restore),
         total_bytes: reading.bytes_total.unwrap_or(0),
-        bytes_done: bytes.filter(|_| backup),
-        bytes_restored: bytes.filter(|_| !backup),
+        bytes_done: bytes.filter(|_| !restore),
+        bytes_restored: bytes.filter(|_| restore),
         error_count: reading.errors,
         current_files: current.into_iter().collect(),
     };

@@ -88,6 +88,7 @@ enum Missing {
     OldEnough,
     Whole,
     Plausible,
+    Sound,
     Survivors,
 }
 
@@ -115,15 +116,22 @@ fn choose_one(
     if candidates.is_empty() {
         return Err(Missing::Plausible);
     }
+    candidates.retain(|point| point.copies.iter().any(|copy| !copy.damaged) || is_named(point));
+    if candidates.is_empty() {
+        return Err(Missing::Sound);
+    }
     candidates.sort_by_key(|point| std::cmp::Reverse(point.data_time));
     let survivor = candidates.into_iter().find_map(|point| {
         let copies = surviving_copies(point, place, wish.disruption);
-        (!copies.is_empty()).then(|| Chosen { point: point.clone(), copies })
+        let is_sound = copies.iter().any(|copy| !copy.damaged);
+        let is_usable = is_sound || is_named(point) && !copies.is_empty();
+        is_usable.then(|| Chosen { point: point.clone(), copies })
     });
     survivor.ok_or(Missing::Survivors)
 }
 
-/// The copies of a point that survive a disruption of a service at `place`.
+/// The copies of a point that survive a disruption of a service at `place`; those that are known
+/// to be damaged come last.
 #[must_use]
 pub fn surviving_copies(
     point: &RecoveryPoint,
@@ -133,7 +141,9 @@ pub fn surviving_copies(
     let survives = |copy: &&PointCopy| {
         disruption.is_none_or(|disruption| disruption.spares(&copy.place, copy.immutable, place))
     };
-    point.copies.iter().filter(survives).cloned().collect()
+    let mut copies: Vec<PointCopy> = point.copies.iter().filter(survives).cloned().collect();
+    copies.sort_by_key(|copy| copy.damaged);
+    copies
 }
 
 impl Missing {
@@ -169,6 +179,14 @@ impl Missing {
                 message: format!("every recovery point of {what} looks wrong"),
                 help: format!(
                     "`muster points {service}` lists them; look at one, and name it with `--point`"
+                ),
+            },
+            Self::Sound => Blocker {
+                code: "only-damaged-points",
+                message: format!("every copy of every recovery point of {what} is damaged"),
+                help: format!(
+                    "`muster points {service}` lists them; name one with `--point` to bring back \
+                     what is left of it"
                 ),
             },
             Self::Survivors => Blocker {
@@ -214,6 +232,7 @@ mod tests {
             place: Place::parse(place),
             immutable: false,
             snapshot: format!("{id}-{place}"),
+            damaged: false,
         };
         RecoveryPoint {
             id: id.to_owned(),

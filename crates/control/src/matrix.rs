@@ -179,7 +179,7 @@ fn is_provable(point: &RecoveryPoint, question: &Question<'_>, drills: &[DrillRe
                 && drill.points.iter().any(|p| p.data == point.data && p.repository == repository)
         })
     };
-    copies.iter().any(|copy| proven(&copy.repository))
+    copies.iter().any(|copy| !copy.damaged && proven(&copy.repository))
 }
 
 fn seconds(duration: Option<Duration>) -> Option<f64> {

@@ -18,9 +18,10 @@
 //! # Source
 //! restic, `internal/data/snapshot_policy.go`, `duration.go`.
 
-use std::{cmp::Reverse, collections::BTreeMap, fmt, str::FromStr};
+use std::{cmp::Reverse, collections::BTreeMap, str::FromStr};
 
 use jiff::{Span, Timestamp, civil, tz::Offset};
+pub use muster_model::Within;
 
 /// How many snapshots a rule keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,80 +62,6 @@ impl FromStr for Count {
                 .map(Self::AtMost)
                 .map_err(|_| "write a number, or 'unlimited'".to_owned()),
         }
-    }
-}
-
-/// A duration of the calendar, as restic writes it: `1y5m7d2h` (m is months).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Within {
-    /// Years.
-    pub years: u16,
-    /// Months.
-    pub months: u32,
-    /// Days.
-    pub days: u32,
-    /// Hours.
-    pub hours: u32,
-}
-
-impl Within {
-    /// Whether it is no time at all, which means that the rule is not used.
-    #[must_use]
-    pub fn is_zero(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// The moment this long before `latest`, by the calendar where that was made. As in Go, a day
-    /// that a month does not have runs over into the next.
-    fn before(&self, latest: Moment) -> Option<Timestamp> {
-        let local = latest.local();
-        let months = i64::from(local.year()) * 12 + i64::from(local.month())
-            - 1
-            - i64::from(self.years) * 12
-            - i64::from(self.months);
-        let year = i16::try_from(months.div_euclid(12)).ok()?;
-        let month = i8::try_from(months.rem_euclid(12) + 1).ok()?;
-        let first = civil::Date::new(year, month, 1).ok()?.to_datetime(local.time());
-        let days = i64::from(local.day()) - 1 - i64::from(self.days);
-        let moved = first.checked_add(Span::new().try_days(days).ok()?).ok()?;
-        let moved = latest.offset.to_timestamp(moved).ok()?;
-        moved.checked_sub(Span::new().try_hours(i64::from(self.hours)).ok()?).ok()
-    }
-}
-
-/// As restic prints it.
-impl fmt::Display for Within {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts =
-            [(u32::from(self.years), 'y'), (self.months, 'm'), (self.days, 'd'), (self.hours, 'h')];
-        for (number, unit) in parts.into_iter().filter(|(number, _)| *number > 0) {
-            write!(f, "{number}{unit}")?;
-        }
-        Ok(())
-    }
-}
-
-impl FromStr for Within {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || format!("'{text}' is not a duration such as 1y5m7d2h (m is months)");
-        let mut within = Self::default();
-        let mut rest = text.trim();
-        while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(expected)?;
-            let (number, tail) = rest.split_at(digits);
-            let number: u32 = number.parse().map_err(|_| expected())?;
-            match tail.as_bytes()[0] {
-                b'y' => within.years = u16::try_from(number).map_err(|_| expected())?,
-                b'm' => within.months = number,
-                b'd' => within.days = number,
-                b'h' => within.hours = number,
-                _ => return Err(expected()),
-            }
-            rest = &tail[1..];
-        }
-        Ok(within)
     }
 }
 
@@ -283,6 +210,23 @@ pub fn apply<Id: Ord + Clone>(
     proposal
 }
 
+/// The moment `within` before `latest`, by the calendar where that was made. As in Go, a day
+/// that a month does not have runs over into the next.
+fn before(within: Within, latest: Moment) -> Option<Timestamp> {
+    let local = latest.local();
+    let months = i64::from(local.year()) * 12 + i64::from(local.month())
+        - 1
+        - i64::from(within.years) * 12
+        - i64::from(within.months);
+    let year = i16::try_from(months.div_euclid(12)).ok()?;
+    let month = i8::try_from(months.rem_euclid(12) + 1).ok()?;
+    let first = civil::Date::new(year, month, 1).ok()?.to_datetime(local.time());
+    let days = i64::from(local.day()) - 1 - i64::from(within.days);
+    let moved = first.checked_add(Span::new().try_days(days).ok()?).ok()?;
+    let moved = latest.offset.to_timestamp(moved).ok()?;
+    moved.checked_sub(Span::new().try_hours(i64::from(within.hours)).ok()?).ok()
+}
+
 /// A period of the calendar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Period {
@@ -358,8 +302,9 @@ fn kept_by_rules<Id: Ord + Clone>(
 ) -> BTreeMap<Id, Vec<String>> {
     let past = newest_first.iter().map(|candidate| candidate.time).find(|time| time.at < now);
     // `Some(None)` is the beginning of time: everything is newer.
-    let limit =
-        |within: Within| (!within.is_zero()).then(|| past.and_then(|latest| within.before(latest)));
+    let limit = |within: Within| {
+        (!within.is_zero()).then(|| past.and_then(|latest| before(within, latest)))
+    };
     let is_newer = |time: Moment, than: Option<Timestamp>| than.is_none_or(|than| time.at > than);
     let mut rules = policy.rules().map(Rule::new);
     let mut rules_within = policy.rules_within().map(Rule::new);

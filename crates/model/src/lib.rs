@@ -21,6 +21,7 @@ pub mod runbook;
 pub mod schedule;
 pub mod secret;
 pub mod units;
+pub mod within;
 
 pub use disruption::Disruption;
 pub use drill::{DrillResult, Verdict};
@@ -34,3 +35,4 @@ pub use probe::{Light, Probe, ProbeCheck};
 pub use runbook::Step;
 pub use schedule::{Cadence, CronSchedule};
 pub use secret::SecretRef;
+pub use within::Within;

@@ -35,10 +35,12 @@ pub struct RecoveryPoint {
 }
 
 impl RecoveryPoint {
-    /// Whether it can be taken for a good one: whole, and nothing about it looks wrong.
+    /// Whether it can be taken for a good one: whole, nothing about it looks wrong, and of one copy
+    /// at least no damage is known.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        !self.partial && !self.suspect
+        let is_lost = !self.copies.is_empty() && self.copies.iter().all(|copy| copy.damaged);
+        !self.partial && !self.suspect && !is_lost
     }
 }
 
@@ -53,6 +55,9 @@ pub struct PointCopy {
     pub immutable: bool,
     /// The snapshot in it, in hex.
     pub snapshot: String,
+    /// Something that it needs was found damaged when the repository was read back last.
+    #[serde(default)]
+    pub damaged: bool,
 }
 
 /// How a point was proven.

@@ -37,6 +37,7 @@ pub(crate) fn gather(state: &State) -> Result<Facts, OperationError> {
             _ => {}
         }
     }
+    facts.verifications = crate::verify::facts(state)?;
     Ok(facts)
 }
 

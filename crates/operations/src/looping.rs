@@ -5,7 +5,11 @@
 //! were missed while nobody looped are caught up by one run and written down as missed.
 
 use std::{
-    sync::PoisonError,
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -15,15 +19,18 @@ use muster_control::{
     calendar::{Due, due},
     choice::Blocker,
 };
-use muster_plan::document::Service;
+use muster_plan::document::{Protection, Service};
 use muster_repository::run::Run;
 
 use crate::{
     error::OperationError,
+    housekeeping::{KEEP_EVERY, Kept, keep_house},
+    keeping,
     pause::pause,
-    protect::{Job, JobReport, Selection, Tools, jobs, last_start, run_job},
+    protect::{Job, JobReport, Name, Selection, Tools, jobs, last_start, run_job},
     records::{Record, RunsMissed},
     state::JobLock,
+    verify::{self, How, VerifyEnded},
     workspace::Workspace,
 };
 
@@ -35,6 +42,9 @@ const RETRY_MIN: Duration = Duration::from_secs(1);
 
 /// A line that keeps failing is tried at least so often.
 const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// What is done between backups waits no longer than this for a pause.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// Something that happened in the loop.
 #[derive(Debug)]
@@ -62,6 +72,18 @@ pub enum Turn<'a> {
         /// Why.
         error: &'a OperationError,
     },
+    /// `keep` was applied to a repository, or that failed.
+    Kept {
+        /// What was done.
+        kept: &'a Kept,
+    },
+    /// A repository was read back, or that failed.
+    Verified {
+        /// The repository.
+        repository: &'a str,
+        /// What it came to.
+        outcome: &'a Result<VerifyEnded, OperationError>,
+    },
     /// Markers of a service cannot be written, or can again.
     Markers {
         /// The service.
@@ -71,6 +93,13 @@ pub enum Turn<'a> {
     },
 }
 
+/// What a loop does besides.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LoopOptions {
+    /// Remove nothing, whatever the plan's `keep` says.
+    pub no_keep: bool,
+}
+
 /// Runs until the run is cancelled. `tell` is called from many threads.
 ///
 /// # Errors
@@ -78,18 +107,20 @@ pub enum Turn<'a> {
 pub fn run(
     workspace: &Workspace,
     selection: &Selection,
+    options: LoopOptions,
     run: &Run,
     tell: &(dyn Fn(&Turn<'_>) + Sync),
 ) -> Result<(), OperationError> {
     let jobs = jobs(workspace, selection)?;
     let _locks = hold(workspace, &jobs)?;
     let since = Timestamp::now();
-    let tools = Tools::new();
+    let (tools, house) = (Tools::new(), House::new(&jobs));
     thread::scope(|scope| {
         for job in &jobs {
-            let tools = &tools;
-            scope.spawn(move || keep_line(workspace, tools, job, since, run, tell));
+            let (tools, house) = (&tools, &house);
+            scope.spawn(move || keep_line(workspace, (tools, house), job, since, run, tell));
         }
+        scope.spawn(|| house.keep(workspace, options, run, tell));
         let mut services: Vec<&Service> = jobs.iter().map(|job| job.service).collect();
         services.dedup_by_key(|service| &service.name);
         for service in services {
@@ -125,7 +156,7 @@ fn hold(workspace: &Workspace, jobs: &[Job<'_>]) -> Result<Vec<JobLock>, Operati
 /// Runs one line of `protect` whenever it is due.
 fn keep_line(
     workspace: &Workspace,
-    tools: &Tools,
+    (tools, house): (&Tools, &House),
     job: &Job<'_>,
     since: Timestamp,
     run: &Run,
@@ -139,7 +170,7 @@ fn keep_line(
             Due::Now { since, missed } => {
                 note_missed(workspace, job, since, missed, tell);
                 last = Some(now);
-                let went_well = run_once(workspace, tools, job, run, tell);
+                let went_well = house.busy(job, || run_once(workspace, tools, job, run, tell));
                 retry = if went_well { RETRY_MIN } else { (retry * 2).min(RETRY_MAX) };
                 if !went_well {
                     pause(retry, run);
@@ -152,6 +183,116 @@ fn keep_line(
             Due::Never => return,
         }
     }
+}
+
+/// What is done between backups.
+struct House {
+    /// Lines that run now.
+    running: AtomicUsize,
+    /// Data that was backed up since `keep` was applied, by repository.
+    backed_up: Mutex<BTreeMap<String, BTreeSet<Name>>>,
+    /// The repositories of this loop's lines.
+    repositories: BTreeSet<String>,
+}
+
+impl House {
+    fn new(jobs: &[Job<'_>]) -> Self {
+        let repositories = jobs.iter().flat_map(|job| repositories_of(job.protection));
+        Self {
+            running: AtomicUsize::new(0),
+            backed_up: Mutex::default(),
+            repositories: repositories.map(str::to_owned).collect(),
+        }
+    }
+
+    /// Runs a line, and notes that its repositories have something new when it went well.
+    fn busy(&self, job: &Job<'_>, line: impl FnOnce() -> bool) -> bool {
+        self.running.fetch_add(1, Ordering::SeqCst);
+        let went_well = line();
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        if went_well {
+            let mut backed_up = self.backed_up.lock().unwrap_or_else(PoisonError::into_inner);
+            for repository in repositories_of(job.protection) {
+                backed_up.entry(repository.to_owned()).or_default().extend(names_of(job));
+            }
+        }
+        went_well
+    }
+
+    /// Applies `keep` and reads repositories back, in the pauses between backups.
+    fn keep(
+        &self,
+        workspace: &Workspace,
+        options: LoopOptions,
+        run: &Run,
+        tell: &(dyn Fn(&Turn<'_>) + Sync),
+    ) {
+        let mut kept_at: BTreeMap<String, Instant> = BTreeMap::new();
+        let mut waiting_since = Instant::now();
+        while !run.cancel.is_requested() {
+            pause(LOOK, run);
+            // Lines that never rest must not keep the house from being kept.
+            let is_pause = self.running.load(Ordering::SeqCst) == 0;
+            if run.cancel.is_requested() || !is_pause && waiting_since.elapsed() < PATIENCE {
+                continue;
+            }
+            if !options.no_keep {
+                self.apply_keep(workspace, &mut kept_at, run, tell);
+            }
+            self.read_back(workspace, run, tell);
+            waiting_since = Instant::now();
+        }
+    }
+
+    fn apply_keep(
+        &self,
+        workspace: &Workspace,
+        kept_at: &mut BTreeMap<String, Instant>,
+        run: &Run,
+        tell: &(dyn Fn(&Turn<'_>) + Sync),
+    ) {
+        let backed_up = || self.backed_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting: Vec<String> = backed_up().keys().cloned().collect();
+        for repository in waiting {
+            if kept_at.get(&repository).is_some_and(|at| at.elapsed() < KEEP_EVERY) {
+                continue;
+            }
+            let names = backed_up().remove(&repository).unwrap_or_default();
+            let names: Vec<Name> = names.into_iter().collect();
+            kept_at.insert(repository.clone(), Instant::now());
+            if keeping::repositories(workspace, &names).contains(&repository) {
+                let kept = keep_house(workspace, &repository, &names, Timestamp::now(), run);
+                if !kept.is_silent() && !run.cancel.is_requested() {
+                    tell(&Turn::Kept { kept: &kept });
+                }
+            }
+        }
+    }
+
+    fn read_back(&self, workspace: &Workspace, run: &Run, tell: &(dyn Fn(&Turn<'_>) + Sync)) {
+        for repository in &self.repositories {
+            let Some((planned, _)) = workspace.plan.verify_of(repository) else { continue };
+            let budget = planned.budget.unwrap_or(muster_plan::BUDGET_DEFAULT);
+            let how = How { budget: Some(budget), ..How::planned(planned) };
+            let outcome = match verify::is_due(workspace, repository, planned, Timestamp::now()) {
+                Ok(false) => continue,
+                Ok(true) => verify::verify(workspace, repository, how, run),
+                Err(error) => Err(error),
+            };
+            if !run.cancel.is_requested() {
+                tell(&Turn::Verified { repository, outcome: &outcome });
+            }
+        }
+    }
+}
+
+fn repositories_of(line: &Protection) -> impl Iterator<Item = &str> {
+    std::iter::once(&line.to).chain(&line.copy).map(String::as_str)
+}
+
+fn names_of(job: &Job<'_>) -> impl Iterator<Item = Name> {
+    let service = job.service.name.clone();
+    job.data.iter().map(move |data| Name { service: service.clone(), data: Some(data.clone()) })
 }
 
 fn run_once(

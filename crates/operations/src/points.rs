@@ -245,6 +245,7 @@ fn add(
         place: planned.place.clone(),
         immutable: false,
         snapshot: id.to_hex(),
+        damaged: false,
     });
 }
 
@@ -283,7 +284,11 @@ fn add_what_the_ledger_knows(
             _ => {}
         }
     }
+    let damaged = crate::verify::damaged(state)?;
     for point in points {
+        for copy in &mut point.copies {
+            copy.damaged = damaged.contains(&(copy.repository.clone(), copy.snapshot.clone()));
+        }
         if let Some(ended) = backups.get(&(&*point.service, &*point.data, &*point.id)) {
             point.data_time = ended.data_time.unwrap_or(point.data_time);
             point.bytes = ended.bytes.or(point.bytes);
@@ -309,7 +314,10 @@ fn proof(point: &RecoveryPoint, passed: &[&DrillResult]) -> Option<PointProof> {
         ours().find(|drill| {
             drill.points.iter().any(|used| {
                 used.data == point.data
-                    && point.copies.iter().any(|copy| copy.repository == used.repository)
+                    && point
+                        .copies
+                        .iter()
+                        .any(|copy| !copy.damaged && copy.repository == used.repository)
             })
         })
     };

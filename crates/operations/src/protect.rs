@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use muster_model::BackupKind;
 use muster_plan::document::{Hook, Protection, Service};
 use muster_repository::{
-    copy::copy,
+    copy::{Target, copy},
     environment::Environment,
     id::SnapshotId,
     lock::{Lock, LockKind},
@@ -29,6 +29,8 @@ use crate::{
     error::OperationError,
     hands,
     hooks::{When, run_hook},
+    housekeeping::{Kept, keep_house},
+    keeping,
     markers::MarkerKeeper,
     moment::Moment,
     process::this_process,
@@ -194,6 +196,22 @@ impl Tools {
     }
 }
 
+/// Applies `keep` to what jobs backed up, in every repository that they wrote.
+pub fn keep_after(workspace: &Workspace, jobs: &[&Job<'_>], run: &Run) -> Vec<Kept> {
+    let names = jobs.iter().flat_map(|job| {
+        let service = &job.service.name;
+        job.data.iter().map(|data| Name { service: service.clone(), data: Some(data.clone()) })
+    });
+    let names: Vec<Name> = names.collect();
+    let written = |name: &String| {
+        jobs.iter().any(|job| job.protection.to == *name || job.protection.copy.contains(name))
+    };
+    let mut repositories = keeping::repositories(workspace, &names);
+    repositories.retain(written);
+    let now = Timestamp::now();
+    repositories.iter().map(|name| keep_house(workspace, name, &names, now, run)).collect()
+}
+
 /// The jobs that a selection asks for, in the order of the plan.
 ///
 /// # Errors
@@ -230,7 +248,7 @@ pub fn jobs<'w>(
 }
 
 /// A service, or one data item of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
     /// The service.
     pub service: String,
@@ -261,7 +279,7 @@ impl Name {
         Ok(Self { service: service.to_owned(), data: data.map(str::to_owned) })
     }
 
-    fn covers(&self, service: &str, data: &str) -> bool {
+    pub(crate) fn covers(&self, service: &str, data: &str) -> bool {
         self.service == service && self.data.as_deref().is_none_or(|wanted| wanted == data)
     }
 
@@ -523,8 +541,8 @@ fn copy_snapshots(
         snapshots.push((*id, source.snapshot(*id).map_err(OperationError::below)?));
     }
     let source = Repository::clone(&source).load_index(run).map_err(OperationError::below)?;
-    let target = Repository::clone(&target).load_index(run).map_err(OperationError::below)?;
-    let copied = copy(&source, &target, &snapshots, PackOptions::default(), run, &mut |_| {});
+    let target = Target::open(&target, &locks[1], run).map_err(OperationError::below)?;
+    let copied = copy(&source, target, &snapshots, PackOptions::default(), run, &mut |_| {});
     let copied = copied.map_err(OperationError::below)?;
     for lock in locks {
         lock.release().map_err(OperationError::below)?;

@@ -13,7 +13,13 @@ use muster_model::{BackupKind, Disruption, DrillResult, Fault as _, Finding, Lig
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{moment::Moment, points::Unread};
+use crate::{
+    housekeeping::Pruned,
+    keeping::{Applied, Proposed},
+    moment::Moment,
+    points::Unread,
+    verify::VerifyEnded,
+};
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +33,14 @@ pub enum Record {
     BackupEnded(BackupEnded),
     /// A snapshot was copied to another repository, or that failed.
     CopyEnded(CopyEnded),
+    /// What a plan's `keep` takes from a repository, before anything is removed.
+    KeepProposed(Proposed),
+    /// What was removed.
+    KeepApplied(Applied),
+    /// Space was freed in a repository, or that failed.
+    Pruned(Pruned),
+    /// A repository was read back, in turn, or that failed.
+    VerifyEnded(VerifyEnded),
     /// Runs of a job that never happened.
     RunsMissed(RunsMissed),
     /// A run that was left out, since one of the same job was still under way.

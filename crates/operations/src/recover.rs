@@ -206,6 +206,7 @@ fn chosen_again(service: &Service, used: &PointUsed) -> Chosen {
         place: muster_model::Place::default(),
         immutable: false,
         snapshot: used.snapshot.clone(),
+        damaged: false,
     };
     let source = service.data(&used.data).map_or("files", |item| item.source.kind());
     let point = RecoveryPoint {

@@ -9,7 +9,8 @@ use muster_plan::document::{Facts as PlanFacts, Service};
 
 use crate::{
     error::OperationError,
-    facts, points,
+    facts,
+    points::{self, Unread},
     records::{Appointment, BackupEnded, BackupOutcome, Record},
     report::data::{
         BackupStats, EvidenceState, Facts, HeldException, ReportData, Service as ReportedService,
@@ -18,6 +19,7 @@ use crate::{
     state::Logged,
     status::{drills, matrix},
     sweep::blank,
+    unread, verify,
     workspace::{Workspace, read_plan},
 };
 
@@ -59,9 +61,9 @@ pub fn gather(workspace: &Workspace, since: Timestamp) -> Result<ReportData, Ope
         drills: shown,
         unfinished: unfinished(&history),
         recoveries: recoveries(&history, since),
+        findings: findings(workspace, &listed.unread, now)?,
         points: listed.points,
         backups: backups(&history, since),
-        findings: findings(workspace, now)?,
         exceptions: exceptions(workspace, now),
         evidence: evidence(workspace, now)?,
     }))
@@ -177,11 +179,18 @@ fn count(stats: &mut BackupStats, at: Timestamp, ended: &BackupEnded) {
     }
 }
 
-fn findings(workspace: &Workspace, now: Timestamp) -> Result<Vec<Finding>, OperationError> {
+/// What the plan check says, what could not be read for this report, and what is damaged.
+fn findings(
+    workspace: &Workspace,
+    unread: &[Unread],
+    now: Timestamp,
+) -> Result<Vec<Finding>, OperationError> {
     let read = read_plan(&workspace.path)?;
     let facts: PlanFacts = facts::gather(&workspace.state)?;
     let mut all = read.parsed.findings.clone();
     all.extend(muster_plan::assess(&workspace.plan, &read.parsed.positions, &facts, now));
+    all.extend(unread::of_list(workspace, unread));
+    all.extend(verify::findings(workspace, now)?);
     all.sort_by_key(|finding| (std::cmp::Reverse(finding.severity), finding.line));
     Ok(all)
 }

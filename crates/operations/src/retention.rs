@@ -8,28 +8,23 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::{Timestamp, tz::Offset};
-use muster_control::retention::{self, Candidate, Count, Moment, Policy, Proposal};
-use muster_model::RecoveryPoint;
+use muster_control::retention::{self, Candidate, Count, Kept, Moment, Policy, Proposal};
+use muster_model::{PointCopy, RecoveryPoint};
 use muster_plan::document::Keep;
 use muster_repository::{
-    forget::{self, ForgetReport, HOLD_TAG, PROVEN_TAG, has_tag, unsound},
+    forget::{HOLD_TAG, PROVEN_TAG, has_tag, unsound},
     format::snapshot::Snapshot,
     id::SnapshotId,
-    lock::{Lock, LockKind},
-    run::Run,
-    select::{GroupBy, GroupKey},
+    select::{GroupBy, GroupKey, parse_tag_list},
 };
 
-use crate::{error::OperationError, hands, points, stores, workspace::Workspace};
+use crate::{hands, points};
 
 /// A snapshot and its id.
 pub type Found = (SnapshotId, Snapshot);
 
 /// Snapshots that no policy and nobody may remove, each with its reasons.
 pub type Protected = BTreeMap<SnapshotId, Vec<String>>;
-
-/// How long a policy waits for a repository that somebody has locked.
-const LOCK_PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// A snapshot as the policy sees it.
 #[must_use]
@@ -90,8 +85,8 @@ fn item_of(snapshot: &Snapshot) -> String {
 pub fn protected_by_proof(points: &[RecoveryPoint], repository: &str) -> Protected {
     let mut best: BTreeMap<(&str, &str), &RecoveryPoint> = BTreeMap::new();
     let is_here =
-        |point: &&RecoveryPoint| point.copies.iter().any(|copy| copy.repository == repository);
-    let proven = points.iter().filter(|point| point.proof.is_some() && !point.partial);
+        |point: &&RecoveryPoint| point.copies.iter().any(|copy| is_sound_in(copy, repository));
+    let proven = points.iter().filter(|point| point.proof.is_some() && point.is_good());
     for point in proven.filter(is_here) {
         let item = (point.service.as_str(), point.data.as_str());
         let known = best.entry(item).or_insert(point);
@@ -101,13 +96,41 @@ pub fn protected_by_proof(points: &[RecoveryPoint], repository: &str) -> Protect
     }
     let mut protected = Protected::new();
     for point in best.into_values() {
-        for copy in point.copies.iter().filter(|copy| copy.repository == repository) {
-            if let Ok(id) = hands::snapshot_id(&copy.snapshot) {
-                protected.entry(id).or_default().push("last proven".to_owned());
-            }
-        }
+        protect_copies(&mut protected, point, repository, "last proven");
     }
     protected
+}
+
+/// The snapshots in `repository` that are the newest good copy of a data item: without them there
+/// would be nothing good of it here.
+#[must_use]
+pub fn protected_as_newest(points: &[RecoveryPoint], repository: &str) -> Protected {
+    let mut newest: BTreeMap<(&str, &str), &RecoveryPoint> = BTreeMap::new();
+    let is_here =
+        |point: &&RecoveryPoint| point.copies.iter().any(|copy| is_sound_in(copy, repository));
+    for point in points.iter().filter(|point| point.is_good()).filter(is_here) {
+        let known = newest.entry((&point.service, &point.data)).or_insert(point);
+        if known.data_time < point.data_time {
+            *known = point;
+        }
+    }
+    let mut protected = Protected::new();
+    for point in newest.into_values() {
+        protect_copies(&mut protected, point, repository, "newest good one");
+    }
+    protected
+}
+
+fn is_sound_in(copy: &PointCopy, repository: &str) -> bool {
+    copy.repository == repository && !copy.damaged
+}
+
+fn protect_copies(protected: &mut Protected, point: &RecoveryPoint, repository: &str, why: &str) {
+    for copy in point.copies.iter().filter(|copy| is_sound_in(copy, repository)) {
+        if let Ok(id) = hands::snapshot_id(&copy.snapshot) {
+            protected.entry(id).or_default().push(why.to_owned());
+        }
+    }
 }
 
 /// What a point's proof is worth: one that was restored itself is worth most, then the newest.
@@ -139,106 +162,65 @@ pub fn policy_of(keep: &Keep) -> Policy {
         weekly: count(keep.weekly),
         monthly: count(keep.monthly),
         yearly: count(keep.yearly),
-        ..Policy::default()
+        within: keep.within,
+        within_hourly: keep.within_hourly,
+        within_daily: keep.within_daily,
+        within_weekly: keep.within_weekly,
+        within_monthly: keep.within_monthly,
+        within_yearly: keep.within_yearly,
+        tags: keep.tags.iter().map(|list| parse_tag_list(list)).collect(),
     }
 }
 
-/// What a plan's `keep` did to one data item in one repository.
-#[derive(Debug)]
-#[must_use = "some snapshots may have stayed"]
-pub struct Applied {
-    /// The service.
-    pub service: String,
-    /// The data item.
-    pub data: String,
-    /// What was decided.
-    pub proposal: Proposal<SnapshotId>,
-    /// What was done.
-    pub report: ForgetReport,
-}
-
-/// Applies the plan's `keep` to what its lines of `protect` wrote into a repository, each data
-/// item for itself. Nothing is removed of an item that has no `keep`, or of which nothing would be
-/// left.
-///
-/// # Errors
-/// Fails when the repository cannot be read or locked, or the ledger cannot be read: then it is
-/// not known which points are proven, and nothing is removed.
-pub fn apply_keep(
-    workspace: &Workspace,
-    repository: &str,
+/// Applies several policies to one group: what any of them keeps is kept.
+#[must_use]
+pub fn propose_all(
+    group: &[Found],
+    policies: &[Policy],
+    protected: &Protected,
     now: Timestamp,
-    run: &Run,
-) -> Result<Vec<Applied>, OperationError> {
-    let opened = stores::open(workspace, repository)?;
-    let environment = &workspace.state.environment;
-    let lock = Lock::acquire(&opened, LockKind::Exclusive, LOCK_PATIENCE, environment, run)
-        .map_err(OperationError::below)?;
-    let all = opened.snapshots().map_err(OperationError::below)?;
-    let points = points::list(workspace, None)?;
-    if points.unread.iter().any(|unread| unread.repository == repository) {
-        // Its last proven points are unknown: nothing may go.
-        let what = format!("apply `keep` to repository {repository}");
-        return Err(OperationError::Refused { what, blockers: points.explain(Vec::new()) });
-    }
-    let mut protected = protected_by_tags(&all, true);
-    for (id, reasons) in protected_by_proof(&points.points, repository) {
-        protected.entry(id).or_default().extend(reasons);
-    }
-    let mut applied = Vec::new();
-    for (service, data, keep) in items(workspace, repository) {
-        let is_its = |(_, snapshot): &&Found| {
-            points::tag(snapshot, "service") == Some(service)
-                && points::tag(snapshot, "data") == Some(data)
-        };
-        let group: Vec<Found> = all.iter().filter(is_its).cloned().collect();
-        let proposal = propose(&group, &policy_of(&keep), &protected, now);
-        if proposal.keep.is_empty() {
-            continue;
+    damaged: &BTreeSet<SnapshotId>,
+) -> Proposal<SnapshotId> {
+    let mut candidates: Vec<_> = group.iter().map(candidate).collect();
+    for candidate in &mut candidates {
+        if damaged.contains(&candidate.id) {
+            candidate.unsound = Some("damaged".to_owned());
         }
-        let kept: Vec<_> = proposal.keep.iter().map(|kept| kept.id).collect();
-        let report = forget::forget(&opened, &lock, &proposal.remove, &kept, run)
-            .map_err(OperationError::below)?;
-        let (service, data) = (service.to_owned(), data.to_owned());
-        applied.push(Applied { service, data, proposal, report });
     }
-    lock.release().map_err(OperationError::below)?;
-    Ok(applied)
+    let mut all =
+        policies.iter().map(|policy| retention::apply(&candidates, policy, protected, now));
+    let first = all.next().unwrap_or_else(|| {
+        let nothing = Policy { last: Count::Unlimited, ..Policy::default() };
+        retention::apply(&candidates, &nothing, protected, now)
+    });
+    all.fold(first, |known, next| either(&candidates, known, next))
 }
 
-/// The data items that lines with a `keep` write into a repository. Several lines may protect one
-/// item there; what any of them keeps is kept, so the larger of their counts holds.
-fn items<'w>(workspace: &'w Workspace, repository: &str) -> Vec<(&'w str, &'w str, Keep)> {
-    let mut items: BTreeMap<(&str, &str), Keep> = BTreeMap::new();
-    let mut kept_whole: BTreeSet<(&str, &str)> = BTreeSet::new();
-    for service in &workspace.plan.services {
-        let here = service.protect.iter().filter(|line| {
-            line.to == repository || line.copy.iter().any(|copy| copy == repository)
-        });
-        for line in here {
-            for data in &line.data {
-                let item = (service.name.as_str(), data.as_str());
-                if line.keep == Keep::default() {
-                    kept_whole.insert(item);
-                }
-                let known = items.entry(item).or_default();
-                *known = larger(known, &line.keep);
+/// What one of two proposals keeps, with the reasons of both; newest first.
+fn either(
+    candidates: &[Candidate<SnapshotId>],
+    one: Proposal<SnapshotId>,
+    other: Proposal<SnapshotId>,
+) -> Proposal<SnapshotId> {
+    let mut reasons: BTreeMap<SnapshotId, Vec<String>> = BTreeMap::new();
+    for kept in one.keep.into_iter().chain(other.keep) {
+        let known = reasons.entry(kept.id).or_default();
+        for reason in kept.reasons {
+            if !known.contains(&reason) {
+                known.push(reason);
             }
         }
     }
-    let items = items.into_iter().filter(|(item, _)| !kept_whole.contains(item));
-    items.map(|((service, data), keep)| (service, data, keep)).collect()
-}
-
-fn larger(a: &Keep, b: &Keep) -> Keep {
-    Keep {
-        last: a.last.max(b.last),
-        hourly: a.hourly.max(b.hourly),
-        daily: a.daily.max(b.daily),
-        weekly: a.weekly.max(b.weekly),
-        monthly: a.monthly.max(b.monthly),
-        yearly: a.yearly.max(b.yearly),
+    let mut newest_first: Vec<_> = candidates.iter().map(|one| (one.time.at, one.id)).collect();
+    newest_first.sort_unstable_by(|a, b| b.cmp(a));
+    let mut proposal = Proposal { keep: Vec::new(), remove: Vec::new() };
+    for (_, id) in newest_first {
+        match reasons.remove(&id) {
+            Some(reasons) => proposal.keep.push(Kept { id, reasons }),
+            None => proposal.remove.push(id),
+        }
     }
+    proposal
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use muster_control::matrix::{Cell, Gate, Question, cell, gate, sentence};
+use muster_control::matrix::{Cell, Gate, Question, Standing, cell, gate, sentence};
 use muster_model::{Class, Disruption, DrillResult, RecoveryPoint};
 use muster_plan::document::{Objective, Service};
 use serde::Serialize;
@@ -14,6 +14,7 @@ use crate::{
     points::{self, Unread},
     records::{Appointment, Record},
     state::Logged,
+    verify::{self, VerificationState},
     workspace::Workspace,
 };
 
@@ -30,6 +31,8 @@ pub struct Status {
     pub unread: Vec<Unread>,
     /// Recoveries that were cut off and can be resumed.
     pub unfinished_recoveries: Vec<String>,
+    /// Repositories that are read back in turn, with what was found.
+    pub verification: Vec<VerificationState>,
 }
 
 /// Computes the matrix.
@@ -46,6 +49,7 @@ pub fn status(workspace: &Workspace) -> Result<Status, OperationError> {
         unreachable: listed.unread.iter().filter_map(unreachable).collect(),
         unread: listed.unread,
         unfinished_recoveries: crate::recover::unfinished_services(workspace)?,
+        verification: verify::states(workspace, Timestamp::now())?,
     })
 }
 
@@ -55,15 +59,17 @@ fn unreachable(unread: &Unread) -> Option<(String, String)> {
 }
 
 impl Status {
-    /// The class of the worst of what could not be read.
+    /// The class of the worst of what could not be read, or is damaged.
     #[must_use]
     pub fn worst(&self) -> Option<Class> {
-        points::worst(&self.unread)
+        let is_damaged = self.verification.iter().any(|state| !state.affected.is_empty());
+        let damage = is_damaged.then_some(Class::Corrupt);
+        damage.into_iter().chain(points::worst(&self.unread)).max_by_key(|class| class.gravity())
     }
 }
 
 /// What the gate says, and why.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct GateReport {
     /// Whether it is open.
     pub gate: Gate,
@@ -71,6 +77,10 @@ pub struct GateReport {
     pub sentence: String,
     /// The cells that keep it shut.
     pub because: Vec<Cell>,
+    /// Repositories and snapshots that could not be read: what they hold was not counted.
+    pub unread: Vec<Unread>,
+    /// Repositories that are read back in turn, with what was found.
+    pub verification: Vec<VerificationState>,
 }
 
 /// Decides whether to let a change through. `max_age` only tightens what tiers say.
@@ -91,10 +101,24 @@ pub fn gate_report(
     let listed = points::list(workspace, None)?;
     let mut cells = matrix(workspace, &drills, &listed.points, max_age);
     cells.retain(|cell| services.is_empty() || services.contains(&cell.service));
-    let verdict = gate(&cells);
+    let lost = |cell: &Cell| is_lost_to_damage(cell, &listed.points);
+    let verdict = match gate(&cells) {
+        // What drills proved is damaged today.
+        Gate::Open if cells.iter().any(lost) => Gate::Failing,
+        verdict => verdict,
+    };
     let sentence = sentence(&cells);
-    cells.retain(|cell| cell.verdict != muster_control::matrix::Standing::Proven);
-    Ok(GateReport { gate: verdict, sentence, because: cells })
+    cells.retain(|cell| cell.verdict != Standing::Proven || lost(cell));
+    let verification = verify::states(workspace, Timestamp::now())?;
+    Ok(GateReport { gate: verdict, sentence, because: cells, unread: listed.unread, verification })
+}
+
+/// Whether no point is left that would survive and was proven, and damage is known of the service's
+/// copies.
+fn is_lost_to_damage(cell: &Cell, points: &[RecoveryPoint]) -> bool {
+    let mut copies =
+        points.iter().filter(|point| point.service == cell.service).flat_map(|point| &point.copies);
+    cell.now.rpo_s.is_none() && copies.any(|copy| copy.damaged)
 }
 
 /// The drills that ended, in the order in which they did. Each that judges is compared with

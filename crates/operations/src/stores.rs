@@ -10,7 +10,7 @@ use muster_repository::{
     repository::{InitOptions, OpenError, Repository},
     storage::{File, Storage},
 };
-use muster_stores::{Options, Settings, StoreError, Variables};
+use muster_stores::{Limits, Options, Settings, StoreError, Variables};
 
 use crate::{
     error::OperationError,
@@ -103,6 +103,7 @@ fn storage(
         options: options(plan, planned)?,
         variables: variables(plan, planned)?,
         cancel: Some(plan.stop.clone()),
+        limits: Limits { up: planned.limits.upload, down: planned.limits.download },
         ..Settings::default()
     };
     muster_stores::open(&location, &settings).map_err(OperationError::below)

@@ -62,6 +62,12 @@ pub(crate) fn findings(workspace: &Workspace, run: &str) -> Result<Vec<Finding>,
     Ok(findings)
 }
 
+/// What could not be read just now, as findings.
+pub(crate) fn of_list(workspace: &Workspace, unread: &[Unread]) -> Vec<Finding> {
+    let all = unread.iter().map(|unread| CopyUnread::of("", unread));
+    all.map(|unread| finding(workspace, &unread)).collect()
+}
+
 fn finding(workspace: &Workspace, unread: &CopyUnread) -> Finding {
     let path = format!("repositories.{}", unread.repository);
     let position = workspace.positions.of(&path);

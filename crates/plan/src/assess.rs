@@ -5,12 +5,14 @@
 //! always give the same findings. What was not measured is said to be so, and never counted as
 //! nothing lost or no time taken.
 
+mod classes;
 mod copies;
 mod loss;
 mod objectives;
 mod people;
 mod proof;
 mod recovery;
+mod verification;
 mod version;
 mod waive;
 
@@ -26,6 +28,7 @@ use crate::{
 pub(crate) use copies::{protections_of, repositories_of, survives};
 pub(crate) use loss::{Loss, longest_interval};
 pub(crate) use objectives::percent;
+pub use verification::BUDGET_DEFAULT;
 
 /// All that a check looks at.
 pub(crate) struct Context<'a> {
@@ -42,6 +45,7 @@ pub fn assess(plan: &Plan, positions: &Positions, facts: &Facts, now: Timestamp)
     let mut report = Report::new(positions);
     objectives::check_tiers(&context, &mut report);
     version::check_repositories(&context, &mut report);
+    verification::check(&context, &mut report);
     people::check_contacts(&context, &mut report);
     for service in &plan.services {
         check_service(&context, service, &mut report);
@@ -58,6 +62,7 @@ fn check_service(context: &Context<'_>, service: &Service, report: &mut Report<'
     objectives::check(context, service, &path, report);
     version::check_service(context, service, &path, report);
     people::check_service(service, &path, report);
+    classes::check(context, service, &path, report);
     copies::check(context, service, &path, report);
     loss::check(context, service, &path, report);
     recovery::check(context, service, &path, report);

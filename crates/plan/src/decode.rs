@@ -12,9 +12,9 @@ use muster_model::{BackupKind, Cadence, Disruption, Place};
 
 use crate::{
     document::{
-        Assumptions, Contact, DataItem, DataSource, Dependency, Exception, Hook, Hooks, Keep,
-        Markers, Objective, Plan, Protection, Region, Repository, ScheduledDrill, Service,
-        Strategy, Tier,
+        Assumptions, Contact, DataClass, DataItem, DataSource, Dependency, Exception, Hook, Hooks,
+        Keep, Limits, Markers, Objective, Plan, Protection, Region, Repository, ScheduledDrill,
+        Service, Strategy, Tier, Verify,
     },
     position::Positions,
     tiers,
@@ -28,17 +28,20 @@ pub(crate) fn plan(root: &Node, revision: String, positions: &mut Positions) -> 
     let services = named(root, "services");
     let services = services.map(|(key, node)| service(key, node, &tiers, positions)).collect();
     let repositories = named(root, "repositories");
-    Plan {
+    let mut plan = Plan {
         name: string(root, "name").unwrap_or_default(),
         revision,
         regions: regions(root),
         contacts: named(root, "contacts").map(|(key, node)| contact(key, node)).collect(),
         repositories: repositories.filter_map(|(key, node)| repository(key, node)).collect(),
+        classes: named(root, "classes").map(|(key, node)| class(key, node)).collect(),
         services,
         drills: kept(root, "drills", "drills", positions, drill),
         exceptions: kept(root, "exceptions", "exceptions", positions, exception),
         tiers,
-    }
+    };
+    plan.bring_copies_of_classes();
+    plan
 }
 
 /// The entries of a field's mapping, each name once.
@@ -150,7 +153,29 @@ fn repository(key: &Key, node: &Node) -> Option<Repository> {
         credentials: pairs(node, "credentials", |node| value::secret(node).ok()),
         options: pairs(node, "options", |node| value::word(node).ok().map(str::to_owned)),
         immutable: duration(node, "immutable"),
+        verify: node.get("verify").and_then(verify),
+        limits: node.get("limits").map(limits).unwrap_or_default(),
     })
+}
+
+fn verify(node: &Node) -> Option<Verify> {
+    Some(Verify { within: duration(node, "within")?, budget: duration(node, "budget") })
+}
+
+fn limits(node: &Node) -> Limits {
+    let rate = |field: &str| node.get(field).and_then(|node| value::rate(node).ok());
+    Limits { upload: rate("upload"), download: rate("download") }
+}
+
+fn class(key: &Key, node: &Node) -> DataClass {
+    DataClass {
+        name: key.text.clone(),
+        keep: node.get("keep").map(keep).unwrap_or_default(),
+        copy: strings(node, "copy"),
+        immutable: duration(node, "immutable"),
+        verify: node.get("verify").and_then(verify),
+        residency: strings(node, "residency"),
+    }
 }
 
 /// The entries of a mapping that can be read.
@@ -240,7 +265,8 @@ fn dependency(node: &Node) -> Option<Dependency> {
 }
 
 fn data_item(key: &Key, node: &Node) -> Option<DataItem> {
-    Some(DataItem { name: key.text.clone(), source: data_source(node)? })
+    let class = string(node, "class");
+    Some(DataItem { name: key.text.clone(), class, source: data_source(node)? })
 }
 
 /// In the order of the variants in the table of fields.
@@ -274,6 +300,7 @@ fn protection(node: &Node) -> Option<Protection> {
         cadence,
         to: string(node, "to")?,
         copy: strings(node, "copy"),
+        copy_of_class: Vec::new(),
         keep: node.get("keep").map(keep).unwrap_or_default(),
         kind: kind.unwrap_or_default(),
         hooks: Hooks {
@@ -292,6 +319,8 @@ fn hook(node: &Node) -> Option<Hook> {
 
 fn keep(node: &Node) -> Keep {
     let count = |field: &str| node.get(field).and_then(|node| value::count(node).ok());
+    let within =
+        |field: &str| node.get(field).and_then(|node| value::within(node).ok()).unwrap_or_default();
     Keep {
         last: count("last"),
         hourly: count("hourly"),
@@ -299,6 +328,13 @@ fn keep(node: &Node) -> Keep {
         weekly: count("weekly"),
         monthly: count("monthly"),
         yearly: count("yearly"),
+        within: within("within"),
+        within_hourly: within("within_hourly"),
+        within_daily: within("within_daily"),
+        within_weekly: within("within_weekly"),
+        within_monthly: within("within_monthly"),
+        within_yearly: within("within_yearly"),
+        tags: strings(node, "tags"),
     }
 }
 

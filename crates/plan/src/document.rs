@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{Timestamp, civil::Date};
-use muster_model::{BackupKind, Cadence, Disruption, Place, Probe, SecretRef, Step};
+use muster_model::{BackupKind, Cadence, Disruption, Place, Probe, SecretRef, Step, Within};
 use serde::Serialize;
 
 /// A whole plan.
@@ -24,6 +24,8 @@ pub struct Plan {
     pub tiers: Vec<Tier>,
     /// Where copies are kept.
     pub repositories: Vec<Repository>,
+    /// What some data asks for, wherever it is.
+    pub classes: Vec<DataClass>,
     /// What must survive.
     pub services: Vec<Service>,
     /// What is rehearsed, and when.
@@ -91,6 +93,55 @@ pub struct Repository {
     pub options: Vec<(String, String)>,
     /// How long a copy cannot be changed by anybody.
     pub immutable: Option<Duration>,
+    /// How often all of it is read back.
+    pub verify: Option<Verify>,
+    /// How fast bytes may flow.
+    pub limits: Limits,
+}
+
+/// Reading all data of a repository back, in turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verify {
+    /// Everything is read at least this often.
+    pub within: Duration,
+    /// No more packs are begun after so long at a time.
+    pub budget: Option<Duration>,
+}
+
+impl Verify {
+    /// How long after one reading the next one comes: thirty of them within the period, but at
+    /// most one a minute and at least one a day.
+    #[must_use]
+    pub fn pause(&self) -> Duration {
+        const DAY: Duration = Duration::from_secs(86_400);
+        (self.within / 30).clamp(Duration::from_secs(60), DAY).min(self.within)
+    }
+}
+
+/// Limits of a store, in bytes per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// To it.
+    pub upload: Option<u64>,
+    /// From it.
+    pub download: Option<u64>,
+}
+
+/// What data of a kind asks for: a floor, which lines of `protect` may only raise.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DataClass {
+    /// Its name.
+    pub name: String,
+    /// What is kept at least.
+    pub keep: Keep,
+    /// Repositories that receive copies at least.
+    pub copy: Vec<String>,
+    /// A copy must be unchangeable for so long.
+    pub immutable: Option<Duration>,
+    /// How often every repository with such data is read back.
+    pub verify: Option<Verify>,
+    /// The only regions where such data may be; empty allows all.
+    pub residency: Vec<String>,
 }
 
 /// What users depend on: the unit of objectives and of recovery.
@@ -168,6 +219,8 @@ pub struct Objective {
 pub struct DataItem {
     /// Its name.
     pub name: String,
+    /// The class that it is of.
+    pub class: Option<String>,
     /// What it is.
     pub source: DataSource,
 }
@@ -227,8 +280,11 @@ pub struct Protection {
     pub cadence: Cadence,
     /// The repository that is written.
     pub to: String,
-    /// The repositories that receive copies.
+    /// The repositories that receive copies: the line's own, then those that classes of its data
+    /// ask for.
     pub copy: Vec<String>,
+    /// The repositories among `copy` that only a class asks for, and which one.
+    pub copy_of_class: Vec<(String, String)>,
     /// What is kept; empty keeps everything.
     pub keep: Keep,
     /// How much is read again.
@@ -258,7 +314,7 @@ pub struct Hook {
 }
 
 /// What is kept, in restic's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Keep {
     /// The newest.
     pub last: Option<u32>,
@@ -272,6 +328,70 @@ pub struct Keep {
     pub monthly: Option<u32>,
     /// One a year.
     pub yearly: Option<u32>,
+    /// All that are so much newer than the newest.
+    pub within: Within,
+    /// One an hour within this.
+    pub within_hourly: Within,
+    /// One a day within this.
+    pub within_daily: Within,
+    /// One a week within this.
+    pub within_weekly: Within,
+    /// One a month within this.
+    pub within_monthly: Within,
+    /// One a year within this.
+    pub within_yearly: Within,
+    /// Those with all tags of one of these comma lists.
+    pub tags: Vec<String>,
+}
+
+impl Keep {
+    /// The counts, by the plan's names.
+    #[must_use]
+    pub fn counts(&self) -> [(&'static str, Option<u32>); 6] {
+        [
+            ("last", self.last),
+            ("hourly", self.hourly),
+            ("daily", self.daily),
+            ("weekly", self.weekly),
+            ("monthly", self.monthly),
+            ("yearly", self.yearly),
+        ]
+    }
+
+    /// The durations, by the plan's names.
+    #[must_use]
+    pub fn durations(&self) -> [(&'static str, Within); 6] {
+        [
+            ("within", self.within),
+            ("within_hourly", self.within_hourly),
+            ("within_daily", self.within_daily),
+            ("within_weekly", self.within_weekly),
+            ("within_monthly", self.within_monthly),
+            ("within_yearly", self.within_yearly),
+        ]
+    }
+
+    /// Whether it has no rule, and keeps everything.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// As a plan says it; `everything` when there is no rule.
+impl std::fmt::Display for Keep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let counts = self.counts().into_iter();
+        let counts = counts.filter_map(|(name, count)| Some(format!("{name} {}", count?)));
+        let durations = self.durations().into_iter().filter(|(_, within)| !within.is_zero());
+        let durations = durations.map(|(name, within)| format!("{name} {within}"));
+        let tags = self.tags.iter().map(|tags| format!("tags {tags}"));
+        let rules: Vec<String> = counts.chain(durations).chain(tags).collect();
+        match rules.is_empty() {
+            true => f.write_str("everything"),
+            false => f.write_str(&rules.join(", ")),
+        }
+    }
 }
 
 /// Numbered, timestamped rows in the data, by which loss is measured.
@@ -344,6 +464,22 @@ pub struct Facts {
     pub restores: Vec<RestoreFact>,
     /// The last proof by service and disruption.
     pub proofs: Vec<ProofFact>,
+    /// The last reading back of each repository.
+    pub verifications: Vec<VerifyFact>,
+}
+
+/// What is known of the reading back of a repository.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VerifyFact {
+    /// The repository.
+    pub repository: String,
+    /// Since when something in it waits for being read back: the oldest reading, or the time
+    /// since which there has always been something that was never read.
+    pub waiting_since: Option<Timestamp>,
+    /// The size of all packs.
+    pub bytes: u64,
+    /// How fast they were read last, in bytes per second; unknown when nothing was.
+    pub bytes_per_s: Option<f64>,
 }
 
 /// A backup that ended.

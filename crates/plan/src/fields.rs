@@ -7,8 +7,8 @@ use crate::shape::{
     Field, Keys, Object,
     Shape::{
         Address, Any, Argv, Bool, Count, Date, Duration, ExitCode, List, Map, NoneOr, Object as Of,
-        OneOf, OneOrMore, Percentage, Place, PostgresUrl, Scalar, Schedule, Secret, Status, Text,
-        TextOr, TimeZone, Variant, Version, Word,
+        OneOf, OneOrMore, Percentage, Place, PostgresUrl, Rate, Scalar, Schedule, Secret, Status,
+        Text, TextOr, TimeZone, Variant, Version, Within, Word,
     },
 };
 
@@ -45,24 +45,28 @@ pub(crate) static PLAN: Object = Object::new(&[
         "classes of criticality; a built-in one may be adjusted",
     ),
     Field::new("repositories", Map(Keys::Names, &Of(&REPOSITORY)), "where copies are kept"),
+    Field::new("classes", Map(Keys::Names, &Of(&CLASS)), "what some data asks for, wherever it is"),
     Field::new("services", Map(Keys::Names, &Of(&SERVICE)), "what users depend on"),
     Field::new("drills", List(&Of(&DRILL)), "what is rehearsed, and when"),
     Field::new("exceptions", List(&Of(&EXCEPTION)), "rules that are waived for a while"),
 ]);
 
 /// Each named object with the path under which the reference lists it.
-pub(crate) static SECTIONS: [(&str, &Object); 20] = [
+pub(crate) static SECTIONS: [(&str, &Object); 23] = [
     ("the plan", &PLAN),
     ("regions[]", &REGION),
     ("tiers.NAME", &TIER),
     ("repositories.NAME", &REPOSITORY),
     ("repositories.NAME.credentials", &CREDENTIALS),
     ("repositories.NAME.options", &STORE_OPTIONS),
+    ("repositories.NAME.limits", &LIMITS),
+    ("verify of a repository or class", &VERIFY),
+    ("classes.NAME", &CLASS),
     ("services.NAME", &SERVICE),
     ("services.NAME.depends_on[]", &DEPENDENCY),
     ("services.NAME.objectives.DISRUPTION", &OBJECTIVE),
     ("services.NAME.protect[]", &PROTECTION),
-    ("services.NAME.protect[].keep", &KEEP),
+    ("keep of protect[] or a class", &KEEP),
     ("before, after and on_failure of protect[]", &HOOK),
     ("services.NAME.markers", &MARKERS),
     ("services.NAME.assume", &ASSUME),
@@ -117,6 +121,34 @@ static REPOSITORY: Object = Object::new(&[
     ),
     Field::new("options", Of(&STORE_OPTIONS), "how a store is reached"),
     Field::new("immutable", Duration, "how long nobody can change a copy"),
+    Field::new("verify", Of(&VERIFY), "how often all of it is read back"),
+    Field::new("limits", Of(&LIMITS), "how fast bytes may flow"),
+]);
+
+static VERIFY: Object = Object::new(&[
+    Field::required("within", Duration, "everything is read back at least this often"),
+    Field::new(
+        "budget",
+        Duration,
+        "no more packs are begun after so long at a time; 10m in backup --loop, else no end",
+    ),
+]);
+
+static LIMITS: Object = Object::new(&[
+    Field::new("upload", Rate, "to the store: 20MiB/s"),
+    Field::new("download", Rate, "from the store; also bounds how fast a restore can be"),
+]);
+
+static CLASS: Object = Object::new(&[
+    Field::new("keep", Of(&KEEP), "what is kept at least; lines may keep more"),
+    Field::new(
+        "copy",
+        OneOrMore(&Text),
+        "repositories that receive copies, besides the line's own",
+    ),
+    Field::new("immutable", Duration, "some copy must be in a repository that holds it so long"),
+    Field::new("verify", Of(&VERIFY), "how often each repository with such data is read back"),
+    Field::new("residency", OneOrMore(&Text), "the only regions where such data may be"),
 ]);
 
 /// By the names of the variables that stores read.
@@ -203,8 +235,9 @@ static DATA: [Object; 4] = [
     Object::new(&[
         Field::required("files", OneOrMore(&Text), "files and folders, relative to the plan"),
         Field::new("exclude", List(&Text), "patterns of what is left out, as restic has them"),
+        CLASS_OF,
     ]),
-    Object::new(&[Field::required("sqlite", Text, "the file of an SQLite database")]),
+    Object::new(&[Field::required("sqlite", Text, "the file of an SQLite database"), CLASS_OF]),
     Object::new(&[
         Field::required(
             "postgres",
@@ -213,6 +246,7 @@ static DATA: [Object; 4] = [
         ),
         Field::new("password", Secret, "where its password is found"),
         Field::new("user", Text, "the system's user that a restored server runs as"),
+        CLASS_OF,
     ]),
     Object::new(&[
         Field::required(
@@ -221,6 +255,7 @@ static DATA: [Object; 4] = [
             "program and arguments whose output is kept; no shell; \"|\" parts the stages of a pipe",
         ),
         Field::required("file", Text, "the name of the file that the output becomes"),
+        CLASS_OF,
     ]),
 ];
 
@@ -256,6 +291,13 @@ static KEEP: Object = Object::new(&[
     Field::new("weekly", Count, "one a week"),
     Field::new("monthly", Count, "one a month"),
     Field::new("yearly", Count, "one a year"),
+    Field::new("within", Within, "all so much newer than the newest: 1y5m7d2h, m is months"),
+    Field::new("within_hourly", Within, "one an hour within this"),
+    Field::new("within_daily", Within, "one a day within this"),
+    Field::new("within_weekly", Within, "one a week within this"),
+    Field::new("within_monthly", Within, "one a month within this"),
+    Field::new("within_yearly", Within, "one a year within this"),
+    Field::new("tags", OneOrMore(&Text), "those with a tag, or with all of `one,two`"),
 ]);
 
 static MARKERS: Object = Object::new(&[
@@ -309,6 +351,7 @@ static COMPLETENESS: Object = Object::new(&[
     ),
 ]);
 
+const CLASS_OF: Field = Field::new("class", Text, "its class, which brings a policy");
 const ON: Field = Field::new("on", Text, "the part of the data that it questions");
 const INTERVAL: Field =
     Field::new("interval", Duration, "from one sample to the next; 1s by default");

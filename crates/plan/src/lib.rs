@@ -59,6 +59,7 @@ pub mod template;
 pub mod tiers;
 
 mod assess;
+mod classes;
 mod decode;
 mod diff;
 mod fields;
@@ -73,7 +74,7 @@ mod starter;
 mod tree;
 mod value;
 
-pub use assess::assess;
+pub use assess::{BUDGET_DEFAULT, assess};
 pub use diff::{Change, diff};
 pub use document::{Facts, Plan};
 pub use fields::store_names;
@@ -81,8 +82,8 @@ pub use position::Positions;
 pub use read::{Parsed, parse, to_json};
 pub use schema::schema;
 pub use show::{
-    Origin, Shown, ShownCopy, ShownObjective, ShownSchedule, ShownService, Term, TermSource, show,
-    show_for,
+    Origin, Said, Shown, ShownCopy, ShownObjective, ShownPolicy, ShownSchedule, ShownService, Term,
+    TermSource, show, show_for,
 };
 pub use starter::{Detected, starter, without_password};
 pub use tree::Position;

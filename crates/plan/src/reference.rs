@@ -61,8 +61,9 @@ pub fn fields() -> String {
          muster-plan` writes this page anew. `muster plan schema` prints the same as a JSON Schema, \
          for editors.\n\n\
          Any other field is an error. Paths are relative to the plan. Durations are a number and \
-         one of `ms s m h d w`, also several of them (`2h30m`); a day has 24 hours. Percentages \
-         need their sign. Secrets are named, never written: `env:NAME`, `file:PATH`, \
+         one of `ms s m h d w`, also several of them (`2h30m`); a day has 24 hours. In `keep` they are \
+         restic's: `y m d h`, m is months. Rates are a size and `/s`: `20MiB/s`. Percentages need their \
+         sign. Secrets are named, never written: `env:NAME`, `file:PATH`, \
          `command:[ARGV]`. Templates are strict: `{{ target.dir }}`, `{{ target.port }}`, \
          `{{ target.url }}`, `{{ target.data.NAME.path }}` and, for PostgreSQL, \
          `{{ target.data.NAME.url }}` may stand in the words of `start`, `run` and command probes, in \
@@ -111,6 +112,8 @@ fn kind(shape: &Shape) -> String {
         Shape::Text => "text".to_owned(),
         Shape::Word | Shape::Scalar => "text, number, true or false".to_owned(),
         Shape::Duration => "duration".to_owned(),
+        Shape::Within => "years, months, days, hours".to_owned(),
+        Shape::Rate => "size per second".to_owned(),
         Shape::Percentage => "percentage".to_owned(),
         Shape::Count => "whole number".to_owned(),
         Shape::ExitCode => "0 to 255".to_owned(),

@@ -23,6 +23,7 @@ use crate::{
 pub(crate) fn check(plan: &Plan, root: &Node, report: &mut Report<'_>) {
     check_regions(root, report);
     check_repositories(plan, report);
+    check_classes(plan, report);
     for service in &plan.services {
         let path = format!("services.{}", service.name);
         check_service(plan, service, &path, report);
@@ -112,6 +113,24 @@ fn check_repositories(plan: &Plan, report: &mut Report<'_>) {
     }
 }
 
+/// Names of repositories and regions in classes.
+fn check_classes(plan: &Plan, report: &mut Report<'_>) {
+    let repositories = plan.repositories.iter().map(|repository| repository.name.as_str());
+    let regions = plan.regions.iter().map(|region| region.name.as_str());
+    for class in &plan.classes {
+        let path = format!("classes.{}", class.name);
+        let (copy, residency) = (join(&path, "copy"), join(&path, "residency"));
+        each(report, &copy, &class.copy, &mut |report, path, name| {
+            known(report, path, ("repository", name), repositories.clone());
+        });
+        once(report, &copy, &class.copy);
+        each(report, &residency, &class.residency, &mut |report, path, name| {
+            known(report, path, ("region", name), regions.clone());
+        });
+        once(report, &residency, &class.residency);
+    }
+}
+
 fn check_service(plan: &Plan, service: &Service, path: &str, report: &mut Report<'_>) {
     check_place(plan, &service.place, path, report);
     if let Some(tier) = &service.tier {
@@ -124,6 +143,12 @@ fn check_service(plan: &Plan, service: &Service, path: &str, report: &mut Report
         known(report, &path, ("contact", contact), contacts.clone());
     }
     once(report, &join(path, "contacts"), &service.contacts);
+    let classes = plan.classes.iter().map(|class| class.name.as_str());
+    for item in &service.data {
+        let Some(class) = &item.class else { continue };
+        let path = format!("{path}.data.{}.class", item.name);
+        known(report, &path, ("class", class), classes.clone());
+    }
     let services = plan.services.iter().map(|service| service.name.as_str());
     for (index, dependency) in service.depends_on.iter().enumerate() {
         let path = report.positions().item(&join(path, "depends_on"), index);
@@ -205,14 +230,17 @@ fn check_protection(plan: &Plan, service: &Service, path: &str, report: &mut Rep
         once(report, &data, &protection.data);
         let to = ("repository", protection.to.as_str());
         known(report, &join(&path, "to"), to, repositories.clone());
-        each(report, &copy, &protection.copy, &mut |report, path, name| {
+        // What a class adds stands elsewhere in the text, and was checked there.
+        let own = protection.copy.len() - protection.copy_of_class.len();
+        let own = &protection.copy[..own];
+        each(report, &copy, own, &mut |report, path, name| {
             known(report, path, ("repository", name), repositories.clone());
             if name == protection.to {
                 let message = format!("'{name}' receives a copy of itself");
                 report.add("duplicate-name", path, message, "name another repository");
             }
         });
-        once(report, &copy, &protection.copy);
+        once(report, &copy, own);
     }
 }
 

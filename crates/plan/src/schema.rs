@@ -23,6 +23,8 @@ pub fn schema() -> Value {
 }
 
 const DURATION: &str = "^(?=.*[1-9])([0-9]+(ms|s|m|h|d|w))+$";
+const WITHIN: &str = "^(?=.*[1-9])([0-9]+[ymdh])+$";
+const RATE: &str = "^(?=.*[1-9])[0-9]+(\\.[0-9]+)?\\s*([bB]|[kKmMgGtT]([iI]?[bB])?)?/s$";
 const PERCENTAGE: &str = "^(?!0*\\.?0*\\s*%$)[0-9]{1,2}(\\.[0-9]+)?\\s*%$";
 const NAME: &str = "^[\\p{L}\\p{N}][\\p{L}\\p{N}_.-]*$";
 const SCHEDULE: &str = "^(@[a-z]+|[^\\s/]\\S*(\\s+[^\\s/]\\S*){4})$";
@@ -39,6 +41,8 @@ fn shape(shape: &Shape) -> Value {
         Shape::Text => json!({"type": "string", "pattern": "\\S"}),
         Shape::Word | Shape::Scalar => json!({"type": ["string", "number", "boolean"]}),
         Shape::Duration => text(DURATION),
+        Shape::Within => text(WITHIN),
+        Shape::Rate => text(RATE),
         Shape::Percentage => text(PERCENTAGE),
         Shape::Count => json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}),
         Shape::ExitCode => json!({"type": "integer", "minimum": 0, "maximum": 255}),

@@ -20,6 +20,10 @@ pub(crate) enum Shape {
     Text,
     Word,
     Duration,
+    /// A duration of the calendar, in restic's words.
+    Within,
+    /// Bytes per second.
+    Rate,
     Percentage,
     Count,
     ExitCode,
@@ -144,6 +148,8 @@ impl Checker {
             Shape::Text => self.scalar(path, node, value::text(node)),
             Shape::Word => self.scalar(path, node, value::word(node)),
             Shape::Duration => self.scalar(path, node, value::duration(node)),
+            Shape::Within => self.scalar(path, node, value::within(node)),
+            Shape::Rate => self.scalar(path, node, value::rate(node)),
             Shape::Percentage => self.scalar(path, node, value::percentage(node)),
             Shape::Count => self.scalar(path, node, value::count(node)),
             Shape::ExitCode => self.scalar(path, node, value::exit_code(node)),

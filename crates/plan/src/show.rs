@@ -55,6 +55,8 @@ pub struct ShownService {
     pub schedules: Vec<ShownSchedule>,
     /// Where copies stand, and what they survive.
     pub copies: Vec<ShownCopy>,
+    /// The policy that holds for each part of the data, with where it comes from.
+    pub policies: Vec<ShownPolicy>,
 }
 
 /// An objective.
@@ -142,6 +144,37 @@ pub struct ShownCopy {
     pub survives: Vec<Disruption>,
 }
 
+/// What holds for one part of the data in one repository, and who says so.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ShownPolicy {
+    /// The part of the data.
+    pub data: String,
+    /// Its class.
+    pub class: Option<String>,
+    /// The repository.
+    pub repository: String,
+    /// `line`, or `class NAME` when only a class sends it there.
+    pub copy_from: String,
+    /// What is kept, in the plan's words; what any of them keeps stays. `everything` when a line
+    /// has no `keep`.
+    pub keep: Vec<Said>,
+    /// Everything is read back at least this often.
+    pub verify_within_s: Option<f64>,
+    /// `repository`, or `class NAME`.
+    pub verify_from: Option<String>,
+    /// The only regions where it may be; empty allows all.
+    pub residency: Vec<String>,
+}
+
+/// A rule, and who says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Said {
+    /// The rule, in the plan's words.
+    pub rule: String,
+    /// `line`, or `class NAME`.
+    pub from: String,
+}
+
 /// Spells a plan out, with what was measured.
 #[must_use]
 pub fn show(plan: &Plan, facts: &Facts, now: Timestamp) -> Shown {
@@ -183,6 +216,7 @@ fn show_service(
         taken_out: service.no_objective.clone(),
         schedules: items().flat_map(|item| schedules(service, item, measured)).collect(),
         copies: items().flat_map(|item| copies(plan, service, item)).collect(),
+        policies: items().flat_map(|item| policies(plan, service, item)).collect(),
     }
 }
 
@@ -260,4 +294,50 @@ fn copies(plan: &Plan, service: &Service, item: &DataItem) -> Vec<ShownCopy> {
         });
     }
     shown
+}
+
+fn policies(plan: &Plan, service: &Service, item: &DataItem) -> Vec<ShownPolicy> {
+    let class = plan.class_of(item);
+    let mut shown: Vec<ShownPolicy> = Vec::new();
+    for (_, line) in protections_of(service, &item.name) {
+        for (_, repository) in repositories_of(plan, line) {
+            if shown.iter().any(|policy| policy.repository == repository.name) {
+                continue;
+            }
+            let by_class = line.copy_of_class.iter().find(|(copy, _)| *copy == repository.name);
+            let verify = plan.verify_of(&repository.name);
+            shown.push(ShownPolicy {
+                data: item.name.clone(),
+                class: item.class.clone(),
+                repository: repository.name.clone(),
+                copy_from: by_class.map_or("line".to_owned(), |(_, class)| of_class(class)),
+                keep: said(plan, service, item, &repository.name),
+                verify_within_s: verify.as_ref().map(|(verify, _)| verify.within.as_secs_f64()),
+                verify_from: verify.map(|(_, classes)| match classes.first() {
+                    Some(class) => of_class(class),
+                    None => "repository".to_owned(),
+                }),
+                residency: class.map(|class| class.residency.clone()).unwrap_or_default(),
+            });
+        }
+    }
+    shown
+}
+
+fn of_class(name: &str) -> String {
+    format!("class {name}")
+}
+
+fn said(plan: &Plan, service: &Service, item: &DataItem, repository: &str) -> Vec<Said> {
+    let class = plan.class_of(item);
+    let Some(keeps) = plan.keeps(service, item, repository) else {
+        return vec![Said { rule: "everything".to_owned(), from: "line".to_owned() }];
+    };
+    let is_of_class = |keep| class.is_some_and(|class| std::ptr::eq(keep, &raw const class.keep));
+    let from = |keep| match (is_of_class(keep), class) {
+        (true, Some(class)) => of_class(&class.name),
+        _ => "line".to_owned(),
+    };
+    let said = keeps.into_iter().map(|keep| Said { rule: keep.to_string(), from: from(keep) });
+    said.collect()
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone, tz::TimeZoneDatabase};
-use muster_model::{CronSchedule, Location, SecretRef, units};
+use muster_model::{CronSchedule, Location, SecretRef, Within, units};
 use serde_json::Value;
 
 use crate::tree::{Node, Scalar, parse};
@@ -97,6 +97,37 @@ pub(crate) fn duration(node: &Node) -> Result<Duration, Wrong> {
                 false => HELP.to_owned(),
             };
             Err(Wrong::new("bad-duration", message, help))
+        }
+    }
+}
+
+/// A duration of the calendar, above zero, in restic's words.
+pub(crate) fn within(node: &Node) -> Result<Within, Wrong> {
+    const HELP: &str = "write years, months, days, hours: 30d, 12h, 1y6m (m is months here)";
+    let Some(scalar) = node.scalar().filter(|scalar| !scalar.to_json().is_null()) else {
+        return Err(Wrong::kind(node, "a duration", HELP));
+    };
+    match scalar.text.parse::<Within>() {
+        Ok(within) if !within.is_zero() => Ok(within),
+        _ => {
+            let message = format!("'{}' is no duration of the calendar", shorten(&scalar.text));
+            Err(Wrong::new("bad-duration", message, HELP))
+        }
+    }
+}
+
+/// Bytes per second, above zero: `20MiB/s`.
+pub(crate) fn rate(node: &Node) -> Result<u64, Wrong> {
+    const HELP: &str = "write a size and '/s': 500kB/s, 20MiB/s";
+    let Some(scalar) = node.scalar().filter(|scalar| !scalar.to_json().is_null()) else {
+        return Err(Wrong::kind(node, "a rate", HELP));
+    };
+    let size = scalar.text.trim().strip_suffix("/s").map(units::parse_size);
+    match size {
+        Some(Ok(bytes)) if bytes > 0 => Ok(bytes),
+        _ => {
+            let message = format!("'{}' is no rate", shorten(&scalar.text));
+            Err(Wrong::new("bad-size", message, HELP))
         }
     }
 }

@@ -14,10 +14,11 @@ use crate::{
     backup::{PARTIAL_TAG, SUSPECT_TAG},
     format::snapshot::Snapshot,
     id::SnapshotId,
+    immutable::{self, HeldError},
     lock::Lock,
     repository::Repository,
     run::{Cancelled, Run},
-    storage::{File, FileKind, StorageError},
+    storage::{File, FileKind, Retention, StorageError},
 };
 
 /// Snapshots that are removed between two looks at the own lock.
@@ -52,6 +53,8 @@ pub fn has_tag(snapshot: &Snapshot, tag: &str) -> bool {
 pub struct ForgetReport {
     /// Snapshots that are gone now.
     pub removed: Vec<SnapshotId>,
+    /// Those that the store holds, and until when: deleting them would hide them and free nothing.
+    pub held: Vec<(SnapshotId, Retention)>,
     /// Those that could not be deleted, and why.
     pub failed: Vec<(SnapshotId, StorageError)>,
 }
@@ -76,7 +79,17 @@ pub fn forget(
     let mut report = ForgetReport::default();
     run.progress.add_total(remove.len() as u64, 0);
     run.progress.total_is_known();
-    for some in remove.chunks(DELETIONS_UNLOOKED) {
+    let files = remove.iter().map(|id| File::Snapshot(*id)).collect();
+    let held = immutable::held(repository, files, immutable::now(), run)?;
+    let mut free = Vec::new();
+    for id in remove {
+        match held.get(&File::Snapshot(*id)) {
+            Some(retention) => report.held.push((*id, *retention)),
+            None => free.push(*id),
+        }
+    }
+    run.progress.add_done(report.held.len() as u64, 0);
+    for some in free.chunks(DELETIONS_UNLOOKED) {
         run.cancel.check_condition()?;
         let files: Vec<File> = some.iter().map(|id| File::Snapshot(*id)).collect();
         for (id, deleted) in some.iter().zip(repository.storage().delete_all(&files)) {
@@ -106,6 +119,15 @@ pub enum ForgetError {
     /// The run was asked to stop, or the lock is lost.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
+}
+
+impl From<HeldError> for ForgetError {
+    fn from(error: HeldError) -> Self {
+        match error {
+            HeldError::Storage(error) => error.into(),
+            HeldError::Cancelled(error) => error.into(),
+        }
+    }
 }
 
 impl Fault for ForgetError {

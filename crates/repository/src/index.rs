@@ -220,6 +220,11 @@ impl Index {
         Some(*number as usize)
     }
 
+    /// The entry with a number that [`Index::number`] gave.
+    pub(crate) fn at(&self, number: u32) -> Location {
+        self.location(entry_at(&self.segments, number))
+    }
+
     /// Packs that wait for their deletion.
     pub fn packs_to_delete(&self) -> impl Iterator<Item = PackId> + '_ {
         self.to_delete.keys().copied()

@@ -109,6 +109,7 @@ pub mod find;
 pub mod forget;
 pub mod format;
 pub mod id;
+pub mod immutable;
 pub mod index;
 pub mod keys;
 pub mod lock;

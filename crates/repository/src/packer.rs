@@ -13,13 +13,16 @@
 //! could recognise it by the sequence of chunk sizes. Random placement breaks the sequence.
 //! See eprint.iacr.org 2025/532 and restic's issue 5291.
 //!
-//! **Memory.** Packs of data are assembled in `DATA_BUFFERS` buffers that are reused; who
-//! needs another waits until one was stored.
+//! **Memory.** Packs of data are assembled in buffers that are reused, two for the open ones and
+//! one for each that is being stored; who needs another waits until one was stored.
 
 use std::{
     collections::HashSet,
     num::NonZeroU32,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -55,9 +58,6 @@ pub const PACK_BYTES_MAX: u32 = 128 << 20;
 
 /// Open packs of each kind. See the module's page.
 const OPEN_PACKS: usize = 2;
-
-/// Buffers for packs of data: the open ones and one that is being stored.
-const DATA_BUFFERS: usize = OPEN_PACKS + 1;
 
 /// How much a pack may grow beyond its target: by its last blob and its header. Reserved at
 /// once, because a vector that doubles when it is full would take twice the memory.
@@ -478,48 +478,81 @@ impl<'a> PackWriter<'a> {
     }
 }
 
-/// Completes and stores full packs, and writes the index files; one thread.
+/// Completes and stores full packs, and writes the index files; shared by the storing threads.
 struct Storer<'a> {
     repository: &'a Repository,
     run: &'a Run,
     dry_run: bool,
-    packs: Receiver<OpenPack>,
-    buffers: Sender<Vec<u8>>,
-    index: IndexFile,
-    index_blobs: usize,
-    index_since: Instant,
-    packs_stored: u64,
+    pending: Mutex<PendingIndex>,
+    packs_stored: AtomicU64,
+    failed: AtomicBool,
+}
+
+/// The index file to come: what it names is durable.
+struct PendingIndex {
+    file: IndexFile,
+    blobs: usize,
+    since: Instant,
+}
+
+impl PendingIndex {
+    fn new(packs: Vec<IndexPack>) -> Self {
+        Self {
+            blobs: packs.iter().map(|pack| pack.blobs.len()).sum(),
+            file: IndexFile { packs, packs_to_delete: Vec::new() },
+            since: Instant::now(),
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.blobs >= INDEX_BLOBS_MAX || self.since.elapsed() > INDEX_AGE_MAX
+    }
 }
 
 impl Storer<'_> {
-    fn work(mut self) -> Result<u64, WriteError> {
-        while let Ok(pack) = self.packs.recv() {
-            self.run.cancel.check()?;
-            self.store(pack)?;
-            let old = self.index_since.elapsed() > INDEX_AGE_MAX;
-            if self.index_blobs >= INDEX_BLOBS_MAX || old {
-                self.save_index()?;
+    /// One thread's part: stores packs until no more come or another thread failed.
+    fn work(&self, packs: Receiver<OpenPack>, buffers: Sender<Vec<u8>>) -> Result<(), WriteError> {
+        while let Ok(pack) = packs.recv() {
+            if self.failed.load(Ordering::Relaxed) {
+                return Ok(());
             }
+            let stored = self.run.cancel.check().map_err(WriteError::from);
+            let stored = stored.and_then(|()| self.store(pack, &buffers));
+            self.failed.fetch_or(stored.is_err(), Ordering::Relaxed);
+            stored?;
         }
-        self.run.cancel.check()?;
-        self.save_index()?;
-        Ok(self.packs_stored)
+        Ok(())
     }
 
-    fn store(&mut self, mut pack: OpenPack) -> Result<(), WriteError> {
+    /// Writes what is left of the index; gives how many packs were stored.
+    fn finish(&self) -> Result<u64, WriteError> {
+        self.run.cancel.check()?;
+        let pending = std::mem::replace(&mut *lock(&self.pending), PendingIndex::new(Vec::new()));
+        self.save_index(pending)?;
+        Ok(self.packs_stored.load(Ordering::Relaxed))
+    }
+
+    fn store(&self, mut pack: OpenPack, buffers: &Sender<Vec<u8>>) -> Result<(), WriteError> {
         pack::append_header(self.repository.key(), &pack.blobs, &mut pack.bytes)?;
         if !self.dry_run {
             self.verify_header(&pack)?;
             let id = PackId::of(&pack.bytes);
             self.repository.storage().put(File::Pack(id), &pack.bytes)?;
-            self.index_blobs += pack.blobs.len();
             let blobs = pack.blobs.iter().map(|&blob| blob.into()).collect();
-            self.index.packs.push(IndexPack { id, blobs });
+            let due = {
+                let mut pending = lock(&self.pending);
+                pending.blobs += pack.blobs.len();
+                pending.file.packs.push(IndexPack { id, blobs });
+                pending
+                    .is_due()
+                    .then(|| std::mem::replace(&mut *pending, PendingIndex::new(vec![])))
+            };
+            due.map_or(Ok(()), |due| self.save_index(due))?;
         }
-        self.packs_stored += 1;
+        self.packs_stored.fetch_add(1, Ordering::Relaxed);
         pack.bytes.clear();
         // The pool has room for its own buffers and takes no others (trees, oversized packs).
-        drop(self.buffers.try_send(pack.bytes));
+        drop(buffers.try_send(pack.bytes));
         Ok(())
     }
 
@@ -539,14 +572,11 @@ impl Storer<'_> {
         if sound { Ok(()) } else { Err(WriteError::NotVerified { id: last }) }
     }
 
-    fn save_index(&mut self) -> Result<(), WriteError> {
-        let index = std::mem::take(&mut self.index);
-        self.index_since = Instant::now();
-        self.index_blobs = 0;
-        if !index.packs.is_empty() {
+    fn save_index(&self, pending: PendingIndex) -> Result<(), WriteError> {
+        if !pending.file.packs.is_empty() {
             // Without the lock, the packs may have been deleted meanwhile.
             self.run.cancel.check_condition()?;
-            self.repository.save_unpacked(File::Index, &index)?;
+            self.repository.save_unpacked(File::Index, &pending.file)?;
         }
         Ok(())
     }
@@ -567,11 +597,26 @@ pub fn write_packs<T, E: From<WriteError>>(
     run: &Run,
     work: impl FnOnce(&PackWriter<'_>) -> Result<T, E>,
 ) -> Result<(T, PackStats), E> {
-    // No queue: who fills a pack waits until the storing thread takes it, and meanwhile the
+    write_packs_over(repository, known, options, adopted, 1, run, work)
+}
+
+/// As [`write_packs`], with so many packs at most being stored at once. Each takes a buffer.
+pub(crate) fn write_packs_over<T, E: From<WriteError>>(
+    repository: &Repository,
+    known: &Index,
+    options: PackOptions,
+    adopted: Vec<IndexPack>,
+    stored_at_once: usize,
+    run: &Run,
+    work: impl FnOnce(&PackWriter<'_>) -> Result<T, E>,
+) -> Result<(T, PackStats), E> {
+    // No queue: who fills a pack waits until a storing thread takes it, and meanwhile the
     // buffer counts as in use.
     let (to_store, packs) = bounded(0);
-    let (to_pool, buffers) = bounded(DATA_BUFFERS);
-    for _ in 0..DATA_BUFFERS {
+    // For packs of data: the open ones and those that are being stored.
+    let n_buffers = OPEN_PACKS + stored_at_once;
+    let (to_pool, buffers) = bounded(n_buffers);
+    for _ in 0..n_buffers {
         to_pool.send(Vec::new()).expect("the pool has room for its buffers");
     }
     let writer = PackWriter {
@@ -589,20 +634,29 @@ pub fn write_packs<T, E: From<WriteError>>(
         repository,
         run,
         dry_run: options.dry_run,
-        packs,
-        buffers: to_pool,
-        index_blobs: adopted.iter().map(|pack| pack.blobs.len()).sum(),
-        index: IndexFile { packs: adopted, packs_to_delete: Vec::new() },
-        index_since: Instant::now(),
-        packs_stored: 0,
+        pending: Mutex::new(PendingIndex::new(adopted)),
+        packs_stored: AtomicU64::new(0),
+        failed: AtomicBool::new(false),
     };
     thread::scope(|scope| {
-        let storing = scope.spawn(|| storer.work());
+        let storing: Vec<_> = (0..stored_at_once)
+            .map(|_| {
+                let (storer, packs, to_pool) = (&storer, packs.clone(), to_pool.clone());
+                scope.spawn(move || storer.work(packs, to_pool))
+            })
+            .collect();
+        // Only the threads hold them: when these are gone, who waits for one notices.
+        drop((packs, to_pool));
         let worked = work(&writer).and_then(|value| Ok((value, writer.flush()?)));
         let mut stats = *lock(&writer.stats);
-        // Closes the channel: the storing thread finishes what it has and its index.
+        // Closes the channel: the storing threads finish what they have.
         drop(writer);
-        let stored = storing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let join = |thread: thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        // All are waited for, also when one failed.
+        let stored: Vec<Result<(), WriteError>> = storing.into_iter().map(join).collect();
+        let stored = stored.into_iter().collect::<Result<(), _>>().and_then(|()| storer.finish());
         match (worked, stored) {
             (Ok((value, ())), Ok(packs)) => {
                 stats.packs = packs;

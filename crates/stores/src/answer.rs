@@ -95,6 +95,8 @@ fn problem_of(status: StatusCode, code: &str, body: &str) -> StorageProblem {
         // Two conditional requests at once: neither was done, or the other one was.
         "ConditionalRequestConflict" | "OperationAborted" => return StorageProblem::Other,
         "QuotaExceeded" => return StorageProblem::Full,
+        "ObjectLockConfigurationNotFoundError" => return StorageProblem::CannotHold,
+        "InvalidRequest" if speaks_of_locks(body) => return StorageProblem::CannotHold,
         _ => {}
     }
     match status {
@@ -112,9 +114,14 @@ fn problem_of(status: StatusCode, code: &str, body: &str) -> StorageProblem {
     }
 }
 
+/// S3 has no code of its own for a bucket without Object Lock.
+fn speaks_of_locks(body: &str) -> bool {
+    ["ObjectLockConfiguration", "Object Lock Configuration"].iter().any(|it| body.contains(it))
+}
+
 /// The text of the first element of this name. The answers of S3, Azure and Google are XML, as
 /// flat as it gets.
-fn element<'a>(body: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn element<'a>(body: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = body.split_once(&format!("<{name}>"))?;
     Some(rest.split_once(&format!("</{name}>"))?.0)
 }
@@ -146,6 +153,14 @@ mod tests {
         );
         check(403, "", StorageProblem::Denied, "403 Forbidden");
         check(412, "", StorageProblem::AlreadyExists, "412 Precondition Failed");
+        let bare = "<Code>InvalidRequest</Code>\
+                    <Message>Bucket is missing Object Lock Configuration</Message>";
+        check(
+            400,
+            bare,
+            StorageProblem::CannotHold,
+            "400 Bad Request: InvalidRequest: Bucket is missing Object Lock Configuration",
+        );
         check(503, "", StorageProblem::Other, "503 Service Unavailable");
         check(429, "", StorageProblem::Other, "429 Too Many Requests");
         check(401, "", StorageProblem::Credentials, "401 Unauthorized");

@@ -5,7 +5,7 @@ use std::{str::FromStr, sync::Arc};
 use muster_model::{Location, location::is_amazon};
 use object_store::{
     BackoffConfig, ClientOptions, ObjectStore, RetryConfig,
-    aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut},
+    aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut},
     azure::{AzureConfigKey, MicrosoftAzureBuilder},
     gcp::GoogleCloudStorageBuilder,
 };
@@ -26,6 +26,14 @@ fn unusable(location: &Location) -> impl Fn(object_store::Error) -> StoreError +
     |error| StoreError::Credentials { location: location.to_string(), why: error.to_string() }
 }
 
+/// Where the requests go that `object_store` does not know.
+#[derive(Debug, Clone)]
+pub(crate) struct Address {
+    /// The URL of the bucket, without a slash at its end.
+    pub(crate) bucket: String,
+    pub(crate) region: String,
+}
+
 /// A bucket of S3.
 pub(crate) fn s3(
     location: &Location,
@@ -33,7 +41,7 @@ pub(crate) fn s3(
     options: &Options,
     variables: &Variables,
     client: Client,
-) -> Result<Arc<dyn ObjectStore>, StoreError> {
+) -> Result<(Arc<AmazonS3>, Address), StoreError> {
     let region = options.get("s3.region").map(str::to_owned);
     let region = region
         .or_else(|| region_of(endpoint).map(str::to_owned))
@@ -46,9 +54,14 @@ pub(crate) fn s3(
         // A dot in the bucket's name would not match the host's certificate.
         _ => is_amazon(endpoint) && !bucket.contains('.'),
     };
+    let url = endpoint_for(endpoint, bucket, &region, is_virtual);
+    let address = Address {
+        bucket: if is_virtual { url.clone() } else { format!("{url}/{bucket}") },
+        region: region.clone(),
+    };
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
-        .with_endpoint(endpoint_for(endpoint, bucket, &region, is_virtual))
+        .with_endpoint(url)
         .with_virtual_hosted_style_request(is_virtual)
         .with_region(region)
         .with_client_options(ClientOptions::new().with_allow_http(true))
@@ -75,7 +88,7 @@ pub(crate) fn s3(
             builder = builder.with_config(key, value.as_str());
         }
     }
-    Ok(Arc::new(builder.build().map_err(unusable(location))?))
+    Ok((Arc::new(builder.build().map_err(unusable(location))?), address))
 }
 
 /// The region that a host of Amazon's names: `s3.REGION.amazonaws.com`, `s3-REGION.…`.

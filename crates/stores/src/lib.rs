@@ -23,6 +23,7 @@ mod options;
 mod pace;
 mod patient;
 mod rest;
+mod s3;
 mod sftp;
 mod stop;
 mod variables;

@@ -15,13 +15,18 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use muster_repository::storage::{File, FileKind, Listed, Storage, StorageError, StorageProblem};
+use muster_repository::{
+    format::time::Timestamp,
+    storage::{File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem},
+};
 use object_store::{
     Error, GetOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
     path::Path,
 };
 
-use crate::{answer::Trouble, bridge, error::StoreError, http::observed, pace::Pace, stop};
+use crate::{
+    answer::Trouble, bridge, error::StoreError, http::observed, pace::Pace, s3::Locks, stop,
+};
 
 /// What a store may take besides the time for the bytes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -38,6 +43,8 @@ pub(crate) struct ObjectStorage {
     pace: Arc<Pace>,
     /// One request deletes many objects, as far as is known.
     deletes_many: AtomicBool,
+    /// What S3 can do besides.
+    locks: Option<Locks>,
 }
 
 impl ObjectStorage {
@@ -50,7 +57,7 @@ impl ObjectStorage {
         Path::parse(prefix)
             .map_err(|error| StoreError::setup("the folder in the bucket", error))?;
         let deletes_many = AtomicBool::new(false);
-        Ok(Self { store, prefix: prefix.to_owned(), location, pace, deletes_many })
+        Ok(Self { store, prefix: prefix.to_owned(), location, pace, deletes_many, locks: None })
     }
 
     /// A store that deletes many objects with one request: S3.
@@ -94,6 +101,17 @@ impl ObjectStorage {
         Ok(files.iter().zip(results).map(told).collect())
     }
 
+    pub(crate) fn with_locks(mut self, locks: Locks) -> Self {
+        self.locks = Some(locks);
+        self
+    }
+
+    /// What holds files here.
+    fn locks(&self, operation: &'static str, file: File) -> Result<&Locks, StorageError> {
+        let cannot = || StorageError::new(operation, file, StorageProblem::CannotHold);
+        self.locks.as_ref().ok_or_else(cannot)
+    }
+
     fn path(&self, name: impl fmt::Display) -> Path {
         let name = match self.prefix.as_str() {
             "" => name.to_string(),
@@ -133,6 +151,11 @@ impl ObjectStorage {
 
     fn write(&self, file: File, content: &[u8], mode: PutMode) -> Result<(), StorageError> {
         let path = self.path(file);
+        if let Some(locks) = self.locks.as_ref().filter(|locks| locks.concern(file)) {
+            let what = format!("{file} in {}", self.location);
+            let is_new = matches!(mode, PutMode::Create);
+            return locks.put(what, path.as_ref(), content, is_new);
+        }
         let payload = PutPayload::from(Bytes::copy_from_slice(content));
         self.run("write", file, content.len(), |store| async move {
             store.put_opts(&path, payload, PutOptions::from(mode)).await.map(drop)
@@ -311,6 +334,20 @@ impl Storage for ObjectStorage {
             true => DELETED_AT_ONCE,
             false => 1,
         }
+    }
+
+    fn holding(&self) -> Result<Holding, StorageError> {
+        self.locks.as_ref().map_or(Ok(Holding::Never), |locks| locks.holding(&self.location))
+    }
+
+    fn retention(&self, file: File) -> Result<Retention, StorageError> {
+        let what = format!("{file} in {}", self.location);
+        self.locks("read how long is held", file)?.retention(what, self.path(file).as_ref())
+    }
+
+    fn retain(&self, file: File, until: Timestamp) -> Result<(), StorageError> {
+        let what = format!("{file} in {}", self.location);
+        self.locks("hold", file)?.retain(what, self.path(file).as_ref(), until)
     }
 
     /// S3 does not tell whether there was anything to delete, so it is asked before.

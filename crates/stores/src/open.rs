@@ -18,6 +18,7 @@ use crate::{
     pace::{Limits, Pace},
     patient::Patient,
     rest::RestStorage,
+    s3::{Bucket, Locks, Past},
     sftp::SftpStorage,
     stop::Stop,
     variables::Variables,
@@ -58,8 +59,22 @@ pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Storage>
             }
         }
         Location::S3 { endpoint, bucket, prefix } => {
-            let store = clouds::s3(location, (endpoint, bucket), options, variables, client()?)?;
-            Arc::new(patient(object(store, prefix)?.deleting_many()))
+            let (near, far) = (client()?, client()?);
+            let (store, address) =
+                clouds::s3(location, (endpoint, bucket), options, variables, near)?;
+            let anonymous = options.is_true("s3.unsafe-anonymous-auth");
+            let credentials = (!anonymous).then(|| Arc::clone(&store));
+            let bucket = Bucket::new(address, credentials, far, Arc::clone(&pace));
+            match options.as_of() {
+                Some(moment) => {
+                    let past = Past::new(bucket, prefix, location.to_string(), moment);
+                    Arc::new(Patient::around(past, connections, Arc::clone(&pace)))
+                }
+                None => {
+                    let locks = Locks::new(bucket, options.hold());
+                    Arc::new(patient(object(store, prefix)?.with_locks(locks).deleting_many()))
+                }
+            }
         }
         Location::Azure { container, prefix } => {
             let store = clouds::azure(location, container, options, variables, client()?)?;

@@ -3,9 +3,21 @@
 //! One table holds them all; a name that it does not have is refused, so that a typing error
 //! does not pass for a setting.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use muster_model::units::parse_duration;
+use muster_repository::{format::time::Timestamp, storage::Mode};
 
 use crate::error::StoreError;
+
+/// How files are held that are written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hold {
+    /// From the writing on; `None` for not at all.
+    pub(crate) time: Option<Duration>,
+    /// Also of holds that are asked for later.
+    pub(crate) mode: Mode,
+}
 
 /// Names and what they set.
 pub const OPTIONS: &[(&str, &str)] = &[
@@ -13,6 +25,9 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ("s3.region", "the bucket's region (from the host, AWS_REGION, or us-east-1)"),
     ("s3.bucket-lookup", "auto, dns or path: where the bucket's name stands (auto)"),
     ("s3.unsafe-anonymous-auth", "true: send no credentials (false)"),
+    ("s3.object-lock", "hold each new file for so long, for example 30d (not at all)"),
+    ("s3.object-lock-mode", "compliance or governance: who may end a hold early (compliance)"),
+    ("s3.as-of", "read a bucket with versions as it was at a moment, as 2026-11-01T00:00:00Z"),
     ("azure.connections", "how many requests at once (5)"),
     ("azure.endpoint", "the account's URL, when it is not Azure's own"),
     ("gs.connections", "how many requests at once (5)"),
@@ -83,6 +98,21 @@ impl Options {
         value.and_then(|value| value.parse().ok()).unwrap_or(CONNECTIONS)
     }
 
+    /// How long new files are held, and how.
+    pub(crate) fn hold(&self) -> Hold {
+        let time = self.get("s3.object-lock").and_then(|text| parse_duration(text).ok());
+        let mode = match self.get("s3.object-lock-mode") {
+            Some("governance") => Mode::Governance,
+            _ => Mode::Compliance,
+        };
+        Hold { time, mode }
+    }
+
+    /// The moment as of which a bucket is read.
+    pub(crate) fn as_of(&self) -> Option<Timestamp> {
+        self.get("s3.as-of").and_then(|text| Timestamp::parse(text).ok())
+    }
+
     pub(crate) fn authorities(&self) -> Option<PathBuf> {
         self.get("tls.cacert").map(PathBuf::from)
     }
@@ -94,6 +124,9 @@ fn wrong(name: &str, value: &str) -> Option<&'static str> {
         "connections" => value.parse().is_ok_and(|n: u32| (1..=CONNECTIONS_MAX).contains(&n)),
         "bucket-lookup" => ["auto", "dns", "path"].contains(&value),
         "unsafe-anonymous-auth" => ["true", "false"].contains(&value),
+        "object-lock" => parse_duration(value).is_ok_and(|time| time.as_secs() > 0),
+        "object-lock-mode" => ["compliance", "governance"].contains(&value),
+        "as-of" => Timestamp::parse(value).is_ok(),
         _ => !value.is_empty(),
     };
     match name.split_once('.').map_or(name, |(_, what)| what) {
@@ -101,6 +134,9 @@ fn wrong(name: &str, value: &str) -> Option<&'static str> {
         "connections" => Some("it is a number from 1 to 64"),
         "bucket-lookup" => Some("it is auto, dns or path"),
         "unsafe-anonymous-auth" => Some("it is true or false"),
+        "object-lock" => Some("it is a duration, such as 30d"),
+        "object-lock-mode" => Some("it is compliance or governance"),
+        "as-of" => Some("it is a moment as 2026-11-01T00:00:00Z"),
         _ => Some("it needs a value"),
     }
 }
@@ -126,6 +162,9 @@ mod tests {
             "s3.region=",
             "s3.bucket-lookup=both",
             "s3.unsafe-anonymous-auth=yes",
+            "s3.object-lock=soon",
+            "s3.object-lock-mode=strict",
+            "s3.as-of=yesterday",
         ] {
             assert!(Options::parse([text]).is_err(), "{text}");
         }

@@ -17,7 +17,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use muster_repository::storage::{File, FileKind, Listed, Storage, StorageError, StorageProblem};
+use muster_repository::{
+    format::time::Timestamp,
+    storage::{File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem},
+};
 
 use crate::{
     backoff::Patience,
@@ -378,6 +381,18 @@ impl<S: Storage> Storage for Patient<S> {
 
     fn settle(&self, kind: FileKind) -> Result<(), StorageError> {
         self.persist(|_| self.inner.settle(kind))
+    }
+
+    fn holding(&self) -> Result<Holding, StorageError> {
+        self.persist(|_| self.inner.holding())
+    }
+
+    fn retention(&self, file: File) -> Result<Retention, StorageError> {
+        self.persist(|_| self.inner.retention(file))
+    }
+
+    fn retain(&self, file: File, until: Timestamp) -> Result<(), StorageError> {
+        self.persist(|_| self.inner.retain(file, until))
     }
 
     fn listing_lag(&self) -> Duration {

@@ -122,9 +122,22 @@ fn require(what: &str, program: &str) -> Option<PathBuf> {
 ///
 /// It does not start; or it is missing and `MUSTER_TEST_REQUIRE` asks for it.
 pub fn s3(buckets: &[&str]) -> Option<Server> {
+    s3_with(buckets, &[])
+}
+
+/// The same with Object Lock (and versions) in all buckets.
+///
+/// # Panics
+///
+/// As [`s3`].
+pub fn s3_with_locks(buckets: &[&str]) -> Option<Server> {
+    s3_with(buckets, &["x-amz-bucket-object-lock-enabled: true".to_owned()])
+}
+
+fn s3_with(buckets: &[&str], headers: &[String]) -> Option<Server> {
     let server = moto(&[])?;
     for bucket in buckets {
-        let answer = request(server.address(), &format!("PUT /{bucket} HTTP/1.1"), &[], b"");
+        let answer = request(server.address(), &format!("PUT /{bucket} HTTP/1.1"), headers, b"");
         let answer = answer.expect("moto answers");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }

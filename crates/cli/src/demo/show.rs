@@ -21,7 +21,7 @@ use muster_model::{Disruption, DrillResult, units::parse_duration};
 use muster_operations::{
     drill::{self, DrillRequest},
     evidence,
-    looping::{self, Turn},
+    looping::{self, LoopOptions, Turn},
     protect::Selection,
     recover::{self, RecoverRequest, RecoveryProposal},
     report, reporting,
@@ -208,7 +208,7 @@ impl Demo<'_> {
         };
         let (at, points, rehearsal) = thread::scope(|scope| {
             let ends = EndOfHost(&host);
-            let looper = scope.spawn(|| looping::run(workspace, &selection, &host, &tell));
+            let looper = scope.spawn(|| looping::run(workspace, &selection, QUIET, &host, &tell));
             let mut watch = Watch { deeds: &deeds, points: 0, begun: Instant::now() };
             let has_ended = || looper.is_finished();
             self.watch_points(&mut watch, Duration::ZERO, has_ended)?;
@@ -447,6 +447,9 @@ fn late(what: &'static str, trouble: Option<String>) -> DemoError {
     DemoError::Late { what, waited_s: PATIENCE.as_secs(), source: std::io::Error::other(why) }
 }
 
+/// A minute's backups all stay.
+const QUIET: LoopOptions = LoopOptions { no_keep: true };
+
 /// What there is to tell of a turn of the loop.
 fn deed(turn: &Turn<'_>) -> Option<Deed> {
     match turn {
@@ -461,7 +464,10 @@ fn deed(turn: &Turn<'_>) -> Option<Deed> {
         Turn::Failed { error, .. } | Turn::Markers { error: Some(error), .. } => {
             Some(Deed::Trouble(error.one_line()))
         }
-        Turn::Missed { .. } | Turn::Markers { error: None, .. } => None,
+        Turn::Missed { .. }
+        | Turn::Kept { .. }
+        | Turn::Verified { .. }
+        | Turn::Markers { error: None, .. } => None,
     }
 }
 

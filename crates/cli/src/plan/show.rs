@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use muster_model::{Disruption, Place, units::parse_duration};
 use muster_operations::{error::OperationError, state::State, workspace};
 use muster_plan::{
-    Origin, Plan, ShownCopy, ShownObjective, ShownSchedule, ShownService, Term, TermSource,
+    Origin, Plan, ShownCopy, ShownObjective, ShownPolicy, ShownSchedule, ShownService, Term,
+    TermSource,
     document::{Service, Strategy},
     show_for,
 };
@@ -97,6 +98,7 @@ impl Page<'_> {
         self.objectives(shown)?;
         self.schedules(shown)?;
         self.copies(shown)?;
+        self.policies(shown)?;
         self.list("Runbook", runbook::steps(service))?;
         let recovered = format!("Recovered when {}", runbook::acceptance(&service.acceptance));
         self.pairs(&recovered, &runbook::questions(&service.acceptance))?;
@@ -184,6 +186,12 @@ impl Page<'_> {
             })
             .collect();
         self.pairs("Copies", &copies)
+    }
+
+    /// The policy that holds, with who says so.
+    fn policies(&mut self, shown: &ShownService) -> Result<(), Failure> {
+        let lines: Vec<(String, String)> = shown.policies.iter().map(policy).collect();
+        self.pairs("Policy", &lines)
     }
 
     fn list(&mut self, title: &str, lines: Vec<String>) -> Result<(), Failure> {
@@ -382,6 +390,27 @@ fn tightest_rpo(shown: &ShownService, schedule: &ShownSchedule, left: Left) -> O
     };
     let rpos = shown.objectives.iter().filter(counts).filter_map(|objective| objective.rpo_s);
     rpos.min_by(f64::total_cmp)
+}
+
+fn policy(policy: &ShownPolicy) -> (String, String) {
+    let name = format!("{} in {}", policy.data, policy.repository);
+    let by = |from: &str| if from == "line" { String::new() } else { format!(" (by {from})") };
+    let keep: Vec<String> =
+        policy.keep.iter().map(|said| format!("{}{}", said.rule, by(&said.from))).collect();
+    let mut text = format!("keeps {}", keep.join("; and "));
+    if let (Some(within), Some(from)) = (policy.verify_within_s, &policy.verify_from) {
+        text.push_str(&format!("; read back within {} (by {from})", seconds(within)));
+    }
+    if let Some(class) = &policy.class {
+        text.push_str(&format!("; of class {class}"));
+    }
+    if policy.copy_from != "line" {
+        text.push_str(&format!("; copied there by {}", policy.copy_from));
+    }
+    if !policy.residency.is_empty() {
+        text.push_str(&format!("; only in {}", policy.residency.join(", ")));
+    }
+    (name, text)
 }
 
 fn copy(copy: &ShownCopy) -> (String, String) {

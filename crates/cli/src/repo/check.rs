@@ -10,11 +10,14 @@ use muster_model::units::{format_size, parse_duration};
 use muster_repository::{
     check::{CheckOptions, CheckReport, Damage, ReadData, Rota, Verified, check_in_turn},
     id::{PackId, SnapshotId},
+    immutable::Held,
     lock::{Lock, LockError, LockKind},
     repository::Repository,
 };
 
-use super::{counted, release};
+use serde_json::Value;
+
+use super::{counted, immutable, release};
 use crate::{
     app::App,
     cache,
@@ -41,6 +44,10 @@ pub(crate) struct Args {
     /// Read back in turn, and begin no more packs after so long (10m)
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     budget: Option<Duration>,
+    /// Tell of each snapshot, too, whether all that it needs is immutable, and until when: every
+    /// file is asked for; the exit code is 5 when something is not held
+    #[arg(long)]
+    immutable: bool,
     /// Accepted for restic's sake: there is no cache
     #[arg(long, hide_short_help = true)]
     with_cache: bool,
@@ -83,15 +90,44 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let options = CheckOptions { read_data };
     let report =
         app.with_progress(shape, || check_in_turn(&repository, &options, rota.as_ref(), &app.run))?;
+    let held = match args.immutable {
+        true => Some(held(app, &repository)?),
+        false => None,
+    };
     release(lock)?;
     if let Some(record) = &record {
         note(app, record, &report);
     }
     match app.output.is_json() {
-        true => app.output.json(&report)?,
-        false => print(app, &report)?,
+        true => app.output.json(&json(&report, held.as_deref()))?,
+        false => {
+            print(app, &report)?;
+            held.iter().flatten().try_for_each(|held| immutable::print(app, held))?;
+        }
     }
-    Ok(if report.is_clean() { Exit::Done } else { Exit::Damaged })
+    let is_held = held.iter().flatten().all(|held| held.until.is_some());
+    Ok(match (report.is_clean(), is_held) {
+        (true, true) => Exit::Done,
+        (true, false) => Exit::Partial,
+        (false, _) => Exit::Damaged,
+    })
+}
+
+/// How all snapshots are held.
+fn held(app: &App<'_>, repository: &Repository) -> Result<Vec<Held>, Failure> {
+    let ids = repository.snapshot_ids()?;
+    app.with_progress(Shape::Plain { items: "files" }, || {
+        immutable::look(app, repository, &ids, app.environment.now())
+    })
+}
+
+fn json(report: &CheckReport, held: Option<&[Held]>) -> Value {
+    let mut value = serde_json::to_value(report).unwrap_or_default();
+    if let (Some(held), Some(fields)) = (held, value.as_object_mut()) {
+        let held = held.iter().map(immutable::as_json).collect();
+        fields.insert("immutable".to_owned(), Value::Array(held));
+    }
+    value
 }
 
 /// The file that tells what was verified when.

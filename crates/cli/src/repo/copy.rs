@@ -2,7 +2,7 @@
 
 use muster_model::units::format_size;
 use muster_repository::{
-    copy::{CopyEvent, CopyReport, copy},
+    copy::{CopyEvent, CopyReport, Target, copy},
     id::SnapshotId,
     lock::LockKind,
     select,
@@ -33,7 +33,8 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "Content that the target has already is not copied. The two share it only \
 when the target
-was made with 'init --from-repo SOURCE --copy-chunker-params'.
+was made with 'init --from-repo SOURCE --copy-chunker-params'. An interrupted copy continues with \
+what is stored.
 
 Examples:
   muster repo -r /mnt/second copy --from-repo /backup/repo
@@ -49,11 +50,11 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let selection = select::select(&source, &args.snapshots, &snapshot_filter(&args.filter))?;
     warn_of_unused_filter(app, &selection);
     let source = app.load_index(&source)?;
-    let target = app.load_index(&target)?;
+    let target = Target::open(&target, &target_lock, &app.run)?;
     let options = app.pack_options(false);
-    let report = app.with_progress(Shape::Plain { items: "blobs" }, || {
+    let report = app.with_progress(Shape::Copy, || {
         let mut tell = |event: CopyEvent| tell(app, &event);
-        copy(&source, &target, &selection.snapshots, options, &app.run, &mut tell)
+        copy(&source, target, &selection.snapshots, options, &app.run, &mut tell)
     })?;
     release(source_lock)?;
     release(Some(target_lock))?;
@@ -103,6 +104,7 @@ fn print_json(app: &App<'_>, report: &CopyReport) -> Result<(), Failure> {
         "copied": pairs(&report.copied),
         "skipped": pairs(&report.skipped),
         "failed": report.failed.iter().map(|(id, _)| id.to_hex()).collect::<Vec<_>>(),
+        "packs_adopted": report.adopted,
         "data_added": report.stats.plaintext_bytes,
         "data_added_packed": report.stats.sealed_bytes,
     }))

@@ -204,6 +204,7 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     if !app.output.is_json() {
         groups.iter().try_for_each(|group| print_group(app, group, args.compact))?;
     }
+    let mut held = 0;
     let exit = match &lock {
         Some(lock) if !args.dry_run => {
             let report = app.with_progress(Shape::Plain { items: "snapshots" }, || {
@@ -212,13 +213,23 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
             for id in &report.removed {
                 app.output.verbose(format_args!("removed {}", id.short()));
             }
+            held = report.held.len();
+            for (id, retention) in &report.held {
+                let until = retention
+                    .until
+                    .map_or_else(|| "somebody releases it".to_owned(), |until| until.to_string());
+                app.output.warning(format_args!(
+                    "{} stays: it is immutable in the store until {until}",
+                    id.short()
+                ));
+            }
             let failures = report.failed.iter().map(|(_, error)| Failure::of(error));
             failures.fold(None, |_, failure| Some(app.output.failure(&failure)))
         }
         _ => None,
     };
     release(lock)?;
-    tell(app, args, &groups, remove.len())?;
+    tell(app, args, &groups, remove.len() - held)?;
     prune_after(app, args, &repository, remove, exit)
 }
 

@@ -11,6 +11,7 @@ mod dump;
 mod filter;
 mod find;
 mod forget;
+mod immutable;
 mod init;
 mod key;
 mod ls;
@@ -97,6 +98,8 @@ enum Verb {
     Forget(Box<forget::Args>),
     /// Free the space of what no snapshot needs
     Prune(prune::Args),
+    /// Hold snapshots so that nobody can destroy them, or tell how they are held
+    Immutable(immutable::Args),
     /// Count what snapshots hold
     Stats(stats::Args),
     /// Change the tags of snapshots
@@ -132,6 +135,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Outcome {
         Verb::Copy(args) => copy::run(&args, app),
         Verb::Forget(args) => forget::run(&args, app),
         Verb::Prune(args) => prune::run(&args, app),
+        Verb::Immutable(args) => immutable::run(&args, app),
         Verb::Stats(args) => stats::run(&args, app),
         Verb::Tag(args) => tag::run(&args, app),
         Verb::Rewrite(args) => rewrite::run(&args, app),

@@ -161,6 +161,12 @@ fn print(app: &App<'_>, report: &PruneReport, options: &PruneOptions) -> Result<
         packs(report.deleted),
         packs(report.waiting)
     ))?;
+    if report.held.packs > 0 {
+        app.output.summary(format_args!(
+            "{} of those are immutable in the store for now, and stay",
+            packs(report.held)
+        ))?;
+    }
     if report.waste_left_bytes > 0 {
         app.output.summary(format_args!(
             "{} not needed stay in packs that are",
@@ -185,6 +191,7 @@ fn as_json(report: &PruneReport, dry_run: bool) -> Value {
         "recovered": amount(report.recovered),
         "deleted": amount(report.deleted),
         "waiting": amount(report.waiting),
+        "held": amount(report.held),
         "damaged": report.damaged.iter().map(|(pack, _)| pack.to_hex()).collect::<Vec<_>>(),
     })
 }

@@ -6,15 +6,17 @@ use jiff::{Timestamp, tz::TimeZone};
 use muster_model::{BackupKind, Fault, units::format_size};
 use muster_operations::{
     error::OperationError,
-    looping::{self, Turn},
+    housekeeping::Kept,
+    looping::{self, LoopOptions, Turn},
     protect::{self, Job, JobFailure, JobReport, Selection, Tools},
     records::{BackupEnded, BackupOutcome, CopyEnded},
     report::format::seconds,
     workspace::Workspace,
 };
+use muster_repository::run::Run;
 use serde::Serialize;
 
-use super::{heeding_signals, open};
+use super::{forget, heeding_signals, open};
 use crate::{
     error::{Failure, Outcome},
     exit::Exit,
@@ -36,6 +38,9 @@ pub(crate) struct Args {
     /// Run the plan's schedules, copies and markers until Ctrl-C
     #[arg(long = "loop")]
     looping: bool,
+    /// Remove nothing afterwards, whatever the plan's `keep` says
+    #[arg(long)]
+    no_keep: bool,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -45,6 +50,9 @@ const EXAMPLES: &str = "Examples:
   muster backup --loop            as the plan schedules it, with markers, until Ctrl-C
 
 A repository that does not exist yet is made. A job that still runs elsewhere is not run twice.
+After jobs that went well the plan's `keep` is applied to what they back up (see `muster forget`), and
+space is freed, at most once in 23 hours; in the loop `keep` is applied at most once an hour, and
+repositories with a `verify` are read back in turn, all in the pauses between backups.
 
 Exit code 0 when everything was done. When something was not, each is named and the worst decides: 3
 for damaged data, 4 for a refusal (a wrong password, a lock), else 5 when a part was done and 1 when
@@ -68,7 +76,7 @@ pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
     let workspace = open(plan, output)?;
     let selection = Selection { names: args.names.clone(), kind: args.kind };
     if args.looping {
-        return run_loop(&workspace, &selection, output);
+        return run_loop(&workspace, &selection, args.no_keep, output);
     }
     let jobs = protect::jobs(&workspace, &selection)?;
     if jobs.is_empty() {
@@ -96,10 +104,14 @@ pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
             break;
         }
     }
+    if !args.no_keep && !run.cancel.is_requested() {
+        ran.keep(&workspace, &run, output)?;
+    }
     if output.is_json() {
         let results: Vec<Result<'_>> =
             ran.reports.iter().map(|(job, report)| result(job, report)).collect();
-        output.json(&serde_json::json!({ "jobs": results }))?;
+        let kept: Vec<_> = ran.kept.iter().map(forget::kept_json).collect();
+        output.json(&serde_json::json!({ "jobs": results, "kept": kept }))?;
         for failure in ran.failures() {
             output.failure(&failure);
         }
@@ -121,11 +133,44 @@ struct Ran<'j, 'w> {
     reports: Vec<(&'j Job<'w>, JobReport)>,
     /// Why jobs could not even be written down.
     broken: Vec<(&'j String, OperationError)>,
+    /// What was done in repositories afterwards.
+    kept: Vec<Kept>,
 }
 
 impl Ran<'_, '_> {
     fn failures(&self) -> impl Iterator<Item = Failure> {
         self.reports.iter().flat_map(|(_, report)| &report.failures).map(failure)
+    }
+
+    /// Applies `keep` to what was backed up well, and tells what that did.
+    fn keep(
+        &mut self,
+        workspace: &Workspace,
+        run: &Run,
+        output: &Output,
+    ) -> std::result::Result<(), Failure> {
+        let good = self.reports.iter().filter(|(_, report)| report.is_complete());
+        let good: Vec<&Job<'_>> = good.map(|(job, _)| *job).collect();
+        let shape = Shape::Plain { items: "files" };
+        self.kept = progress::shown(output, &run.progress, shape, || {
+            protect::keep_after(workspace, &good, run)
+        });
+        for kept in &self.kept {
+            if !output.is_json() {
+                for line in forget::kept_lines(kept) {
+                    output.line(visible(line.as_bytes()))?;
+                }
+            }
+            for (what, error) in kept.failures() {
+                match is_in_use(error) {
+                    true => output.warning(format_args!("{what} later: somebody works in it")),
+                    false => {
+                        output.failure(&forget::named(&what, error));
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The worst decides; what may pass by itself counts less when something was done.
@@ -145,8 +190,19 @@ impl Ran<'_, '_> {
             true => Exit::beside(class),
             false => class.into(),
         });
-        exits.fold(unfinished, Exit::and)
+        let exit = exits.fold(unfinished, Exit::and);
+        // The data is safe: what could not be tidied up leaves it at that.
+        let untidy = self.kept.iter().flat_map(Kept::failures);
+        match untidy.filter(|(_, error)| !is_in_use(error)).count() {
+            0 => exit,
+            _ => exit.and(Exit::Partial),
+        }
     }
+}
+
+/// Whether somebody works in a repository: it is tidied up the next time.
+fn is_in_use(error: &OperationError) -> bool {
+    error.code() == "locked"
 }
 
 /// A part of a job that could not be done, as a failure of its own.
@@ -231,7 +287,12 @@ fn copy_line(ended: &CopyEnded) -> String {
 }
 
 /// Runs until a signal comes.
-fn run_loop(workspace: &Workspace, selection: &Selection, output: &Output) -> Outcome {
+fn run_loop(
+    workspace: &Workspace,
+    selection: &Selection,
+    no_keep: bool,
+    output: &Output,
+) -> Outcome {
     for job in protect::jobs(workspace, selection)? {
         let data = job.data.join(", ");
         let (to, cadence) = (&job.protection.to, &job.protection.cadence);
@@ -239,7 +300,7 @@ fn run_loop(workspace: &Workspace, selection: &Selection, output: &Output) -> Ou
     }
     let run = heeding_signals(workspace)?;
     let failed = Mutex::new(None);
-    looping::run(workspace, selection, &run, &|turn| {
+    looping::run(workspace, selection, LoopOptions { no_keep }, &run, &|turn| {
         if let Err(failure) = tell_turn(turn, output) {
             run.cancel.request("its output cannot be written");
             failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(failure);
@@ -276,6 +337,40 @@ fn tell_turn(turn: &Turn<'_>, output: &Output) -> std::result::Result<(), Failur
             let why = error.one_line();
             output.warning(format_args!("{now} {job}: cannot {}", visible(why.as_bytes())));
         }
+        Turn::Kept { kept } => {
+            if output.is_json() {
+                let mut object = forget::kept_json(kept);
+                object["turn"] = "kept".into();
+                return output.json(&object);
+            }
+            for line in forget::kept_lines(kept) {
+                output.line(format_args!("{now} {}", visible(line.as_bytes())))?;
+            }
+            for (what, error) in kept.failures() {
+                let why = format!("{what}: cannot {}", error.one_line());
+                output.warning(format_args!("{now} {}", visible(why.as_bytes())));
+            }
+        }
+        Turn::Verified { repository, outcome } => match outcome {
+            Ok(ended) if output.is_json() => {
+                return output.json(&serde_json::json!({ "turn": "verified", "result": ended }));
+            }
+            Ok(ended) => {
+                for line in super::verify::lines(ended) {
+                    output.line(format_args!("{now} {}", visible(line.as_bytes())))?;
+                }
+                if !ended.is_clean() {
+                    let lost = ended.affected.len();
+                    output.warning(format_args!(
+                        "{now} {repository} is damaged: {lost} snapshots lose something"
+                    ));
+                }
+            }
+            Err(error) => {
+                let why = format!("{repository} not read back: cannot {}", error.one_line());
+                output.warning(format_args!("{now} {}", visible(why.as_bytes())));
+            }
+        },
         Turn::Markers { service, error: Some(error) } => {
             let why = error.one_line();
             output.warning(format_args!(

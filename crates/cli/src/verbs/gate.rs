@@ -6,7 +6,10 @@ use muster_control::matrix::Gate;
 use muster_model::units::parse_duration;
 use muster_operations::status;
 
-use super::{open, status::print};
+use super::{
+    open,
+    status::{print, warn_of_verification},
+};
 use crate::{error::Outcome, exit::Exit, output::Output, workspace::PlanArgs};
 
 /// Arguments of `gate`.
@@ -26,12 +29,17 @@ const EXAMPLES: &str = "Examples:
   muster gate orders --max-age 30d
 
 Exit code 0 when every objective is proven, 1 when one is failing, 6 when a proof is stale or
-was never made, 7 when it could not be told.";
+was never made, 7 when it could not be told. An objective is failing, too, when reading back found
+damage in all points that would survive. Repositories that cannot be read are named.";
 
 /// Decides.
 pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
     let workspace = open(plan, output)?;
     let report = status::gate_report(&workspace, &args.services, args.max_age)?;
+    for unread in &report.unread {
+        output.warning(unread);
+    }
+    warn_of_verification(&report.verification, output);
     match output.is_json() {
         true => output.json(&report)?,
         false => {

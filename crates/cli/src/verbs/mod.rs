@@ -6,6 +6,7 @@
 pub(crate) mod backup;
 pub(crate) mod drill;
 pub(crate) mod evidence;
+pub(crate) mod forget;
 pub(crate) mod gate;
 pub(crate) mod points;
 pub(crate) mod recover;
@@ -13,6 +14,7 @@ pub(crate) mod report;
 pub(crate) mod restore;
 pub(crate) mod status;
 mod story;
+pub(crate) mod verify;
 
 use jiff::{Timestamp, tz::TimeZone};
 use muster_control::choice::Blocker;

@@ -50,6 +50,7 @@ struct Copy<'a> {
     repository: &'a str,
     region: Option<&'a str>,
     snapshot: &'a str,
+    damaged: bool,
 }
 
 /// Lists recovery points.
@@ -100,10 +101,18 @@ fn listed(point: &RecoveryPoint) -> Listed<'_> {
                 repository: &copy.repository,
                 region: copy.place.region.as_deref(),
                 snapshot: &copy.snapshot,
+                damaged: copy.damaged,
             })
             .collect(),
         proven_at: point.proof.as_ref().map(|proof| proof.at),
         proof: point.proof.as_ref(),
+    }
+}
+
+fn copy_name(copy: &muster_model::PointCopy) -> String {
+    match copy.damaged {
+        true => format!("{} (DAMAGED)", copy.repository),
+        false => copy.repository.clone(),
     }
 }
 
@@ -114,10 +123,11 @@ fn print(points: &[RecoveryPoint], proofs_known: bool, output: &Output) -> Resul
     let (now, moments) = (Timestamp::now(), moments());
     let mut table = table(&["Point", "Data time", "Age", "Data", "Size", "Copies", "Proof"]);
     for point in points {
-        let copies: Vec<&str> = point.copies.iter().map(|copy| copy.repository.as_str()).collect();
+        let copies: Vec<String> = point.copies.iter().map(copy_name).collect();
         let proof = match &point.proof {
             _ if point.partial => "in part: never proves".to_owned(),
             _ if point.suspect => "looks wrong: not used".to_owned(),
+            _ if !point.is_good() => "damaged: not used".to_owned(),
             Some(proof) => format!("{}, {} ago", proof.how, age(seconds_since(proof.at, now))),
             None if !proofs_known => "not known".to_owned(),
             None => "not proven".to_owned(),

@@ -4,6 +4,7 @@ use muster_control::matrix::Cell;
 use muster_operations::{
     report::format::{against, age, maybe_seconds},
     status,
+    verify::VerificationState,
 };
 
 use super::open;
@@ -27,7 +28,8 @@ const EXAMPLES: &str = "Examples:
 restorable. Without such a drill it is not known.
 
 Exit code 0 whatever the verdicts (`muster gate` decides by them). When a repository or a snapshot
-cannot be read it is named: 3 when it is damaged, 4 when it was refused, else 5.";
+cannot be read it is named: 3 when it is damaged, 4 when it was refused, else 5. Also 3 when reading
+back (`muster verify`) found damage.";
 
 /// Shows the matrix.
 pub(crate) fn run(_args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
@@ -41,6 +43,7 @@ pub(crate) fn run(_args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
             "a recovery of {service} was cut off: `muster recover {service}` goes on with it"
         ));
     }
+    warn_of_verification(&status.verification, output);
     let exit = status.worst().map_or(Exit::Done, Exit::beside);
     if output.is_json() {
         output.json(&status)?;
@@ -52,6 +55,26 @@ pub(crate) fn run(_args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
         print(&status.matrix, output)?;
     }
     Ok(exit)
+}
+
+/// Tells of damage, and of what was not read back in time.
+pub(super) fn warn_of_verification(states: &[VerificationState], output: &Output) {
+    for state in states {
+        let name = visible(state.repository.as_bytes());
+        if !state.affected.is_empty() {
+            let lost = state.affected.len();
+            output.warning(format_args!(
+                "{name} is damaged: {lost} snapshots lose something, and are no good points; `muster \
+                 repo check` and `muster repo repair` say what can be saved"
+            ));
+        }
+        if state.overdue {
+            let within = state.within_s.map(age).unwrap_or_default();
+            output.warning(format_args!(
+                "{name} was not read back whole within {within}: `muster verify {name}`"
+            ));
+        }
+    }
 }
 
 /// Prints cells as a table.

@@ -11,6 +11,7 @@ mod clock;
 mod demo;
 mod demo_service;
 mod full_disk;
+mod immutable;
 mod init;
 mod interrupt;
 mod kill;

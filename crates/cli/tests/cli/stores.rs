@@ -13,26 +13,26 @@ use muster_testkit::{
 use crate::sandbox::{PASSWORD, Ran, Sandbox, run};
 
 /// A place for a repository, and what it takes to get there.
-struct Place {
-    url: String,
-    options: Vec<String>,
+pub(crate) struct Place {
+    pub(crate) url: String,
+    pub(crate) options: Vec<String>,
     variables: Vec<(&'static str, String)>,
     /// What restic needs in place of `options`.
     restic: Option<Vec<String>>,
 }
 
 impl Place {
-    fn new(url: String) -> Self {
+    pub(crate) fn new(url: String) -> Self {
         Self { url, options: Vec::new(), variables: Vec::new(), restic: Some(Vec::new()) }
     }
 
-    fn login(mut self, variables: &[(&'static str, &str)]) -> Self {
+    pub(crate) fn login(mut self, variables: &[(&'static str, &str)]) -> Self {
         self.variables =
             variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         self
     }
 
-    fn muster(&self, sandbox: &Sandbox, arguments: &[&str]) -> Ran {
+    pub(crate) fn muster(&self, sandbox: &Sandbox, arguments: &[&str]) -> Ran {
         let mut all = vec!["-r", &self.url];
         all.extend(self.options.iter().flat_map(|option| ["-o", option]));
         all.extend(arguments);

@@ -60,6 +60,7 @@ fn point(day: i64, repositories: &[(&str, &str)]) -> RecoveryPoint {
         place: Place::parse(place),
         immutable: false,
         snapshot: String::new(),
+        damaged: false,
     };
     RecoveryPoint {
         id: "p".to_owned(),

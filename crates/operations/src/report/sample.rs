@@ -376,6 +376,7 @@ fn points() -> Vec<RecoveryPoint> {
         place: Place::parse(&format!("{region}/-/-")),
         immutable: false,
         snapshot: "4f6d3a90c1b2".to_owned() + &"0".repeat(52),
+        damaged: false,
     };
     let mut points = Vec::new();
     for (service, data, n) in [

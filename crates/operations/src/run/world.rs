@@ -178,6 +178,7 @@ impl<'w> World<'w> {
             place: muster_model::Place::default(),
             immutable: false,
             snapshot: used.snapshot.clone(),
+            damaged: false,
         })
     }
 }

@@ -169,7 +169,15 @@ fn loop_until(workspace: &Workspace, backups: usize) {
     let run = Run::new();
     let markers = records(workspace, &["marker"]).len() + 6;
     thread::scope(|scope| {
-        let looped = scope.spawn(|| looping::run(workspace, &Selection::default(), &run, &|_| {}));
+        let looped = scope.spawn(|| {
+            looping::run(
+                workspace,
+                &Selection::default(),
+                looping::LoopOptions::default(),
+                &run,
+                &|_| {},
+            )
+        });
         let done = || {
             let copied = records(workspace, &["copy-ended"]).len() >= backups;
             (copied && records(workspace, &["marker"]).len() >= markers).then_some(())

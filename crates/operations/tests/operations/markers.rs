@@ -142,7 +142,15 @@ fn looping_writes_markers_at_their_rate() {
     let workspace = shop.workspace();
     let run = Run::new();
     thread::scope(|scope| {
-        let looped = scope.spawn(|| looping::run(&workspace, &Selection::default(), &run, &|_| {}));
+        let looped = scope.spawn(|| {
+            looping::run(
+                &workspace,
+                &Selection::default(),
+                looping::LoopOptions::default(),
+                &run,
+                &|_| {},
+            )
+        });
         let enough = || (written(&workspace).len() >= MARKERS).then_some(());
         wait_for("a dozen markers", PATIENCE, enough).unwrap();
         run.cancel.request("enough");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use muster_model::Verdict;
-use muster_operations::{points, retention::apply_keep};
+use muster_operations::{keeping, points, workspace::Workspace};
 use muster_repository::run::Run;
 
 use crate::common::{Shop, records};
@@ -12,7 +12,7 @@ use crate::common::{Shop, records};
 const LINE: &str = "every: 2m, to: near, copy: [far]}";
 
 /// The times of the points of the database that are in a repository.
-fn there(workspace: &muster_operations::workspace::Workspace, name: &str) -> BTreeSet<String> {
+fn there(workspace: &Workspace, name: &str) -> BTreeSet<String> {
     let points = points::list(workspace, Some("orders")).unwrap().points;
     let of_database = points.into_iter().filter(|point| point.data == "db");
     of_database
@@ -39,8 +39,11 @@ fn after_sixty_days_without_backups_the_last_proven_point_is_still_there() {
 
     let later = Timestamp::now() + SignedDuration::from_hours(60 * 24);
     for _ in 0..2 {
-        let applied = apply_keep(&workspace, "far", later, &Run::new()).unwrap();
-        assert_eq!(applied.len(), 2, "{applied:#?}");
+        let shown = keeping::propose(&workspace, "far", &[], later).unwrap();
+        assert_eq!(shown.items.len(), 2, "{shown:#?}");
+        if !shown.is_empty() {
+            keeping::apply(&workspace, &shown, &[], later, &Run::new()).unwrap();
+        }
         let kept = there(&workspace, "far");
         assert!(kept.len() == 2 && kept.is_superset(&proven), "{kept:?} of {all:?}");
     }
@@ -58,6 +61,6 @@ fn a_line_without_keep_keeps_everything() {
         assert!(report.is_complete(), "{report:#?}");
     }
     let all = there(&workspace, "near");
-    let applied = apply_keep(&workspace, "near", Timestamp::now(), &Run::new()).unwrap();
-    assert!(applied.is_empty() && there(&workspace, "near") == all, "{all:?}");
+    let shown = keeping::propose(&workspace, "near", &[], Timestamp::now()).unwrap();
+    assert!(shown.items.is_empty() && there(&workspace, "near") == all, "{all:?}");
 }

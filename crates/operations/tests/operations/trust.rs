@@ -45,12 +45,17 @@ fn a_line_has_one_loop() {
     let run = Run::new();
     let selection = Selection::default();
     thread::scope(|scope| {
-        let first = scope.spawn(|| looping::run(&workspace, &selection, &run, &|_| {}));
+        let first = scope.spawn(|| {
+            looping::run(&workspace, &selection, looping::LoopOptions::default(), &run, &|_| {})
+        });
         let lock = shop.path(".muster/locks/loop_orders_0");
         wait_for("the first loop", PATIENCE, || lock.exists().then_some(())).unwrap();
         let again = Run::new();
         let refused = wait_for("the second loop to be refused", PATIENCE, || {
-            looping::run(&workspace, &selection, &again, &|_| again.cancel.request("enough")).err()
+            looping::run(&workspace, &selection, looping::LoopOptions::default(), &again, &|_| {
+                again.cancel.request("enough")
+            })
+            .err()
         });
         let refused = refused.unwrap();
         let OperationError::Refused { blockers, .. } = &refused else { panic!("{refused}") };

@@ -1,5 +1,7 @@
 //! Recovery times: whether what drills measured, at today's size, fits the objective.
 
+mod limits;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use muster_model::{
@@ -30,6 +32,7 @@ pub(super) fn check(context: &Context<'_>, service: &Service, path: &str, report
     }
     check_runbook(service, path, report);
     check_assumed(service, &by_time, path, report);
+    limits::check(context, service, path, report);
     let forecast = Forecast::of(context, service);
     for item in &forecast.unknown {
         let message = format!("how long a restore of '{item}' takes was never measured");

@@ -5,7 +5,7 @@ use muster_model::{Disruption, Severity, disruption::Survivors};
 
 use super::Context;
 use crate::{
-    document::{Keep, Repository, Service, Strategy},
+    document::{Repository, Service, Strategy},
     position::join,
     report::Report,
 };
@@ -60,14 +60,5 @@ pub(super) fn check_service(
         let message = "this version recovers from backups only";
         let help = "write strategy: backup-restore, or leave it out";
         report.add_as(severity, CODE, &join(path, "strategy"), message, help);
-    }
-    for (index, line) in service.protect.iter().enumerate() {
-        if line.keep != Keep::default() {
-            let line = report.positions().item(&join(path, "protect"), index);
-            let message = "keep is read and not applied by this version: all copies are kept";
-            let help =
-                "watch the space, and remove copies with `muster repo forget --prune` until then";
-            report.add_as(Severity::Note, CODE, &join(&line, "keep"), message, help);
-        }
     }
 }

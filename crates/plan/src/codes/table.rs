@@ -86,10 +86,9 @@ pub const ALL: &[Code] = &[
     ),
     of_text(
         "bad-size",
-        "Sizes are a number and a unit, such as `500kB` or `16MiB`. No field of this version takes a size; the code is kept for those that will.",
-        None,
-    )
-    .beyond_schema(),
+        "Rates are a size and `/s`, such as `500kB/s` or `20MiB/s`, and above zero.",
+        examples!("bad-size", 4: 42),
+    ),
     of_text(
         "bad-percentage",
         "Percentages need their sign: `0.999` may mean 99.9 % or 0.999 %, and the difference is two hours a day.",
@@ -237,6 +236,34 @@ pub const ALL: &[Code] = &[
         examples!("drill-overdue", 8: 3),
     )
     .given("drills of `orders` passed for all disruptions 40 days ago"),
+    of_plan(
+        "outside-residency",
+        Error,
+        "The data's class names the regions where it may be, and a line, or the class itself, sends it elsewhere; or to a repository that does not say where it is.",
+        examples!("outside-residency", 13: 31),
+    ),
+    of_plan(
+        "class-not-met",
+        Error,
+        "The data's class asks for a copy that nobody can change for so long, and no repository that receives it promises that. What a class can bring itself (copies, what is kept, reading back) it brings, and no line can weaken it.",
+        examples!("class-not-met", 13: 31),
+    ),
+    of_plan(
+        "verify-unreachable",
+        Error,
+        "Not everything in the repository can be read back within the period: at the speed that was measured last (or that `limits` allows), all readings that fit into the period, each as long as its budget, do not add up to its size.",
+        examples!("verify-unreachable", 4: 45),
+    )
+    .given("`near` holds 1 TiB, was read back at 50 MB/s, and something in it waits for 40 days")
+    .firm(),
+    of_plan(
+        "verify-overdue",
+        Warning,
+        "Something in the repository was not read back within the declared period.",
+        examples!("verify-overdue", 4: 45),
+    )
+    .given("`near` holds 1 TiB, was read back at 50 MB/s, and something in it waits for 40 days")
+    .firm(),
     of_plan("owner-missing", Warning, "Nobody answers for the service.", examples!("owner-missing", 4: 3)),
     of_plan(
         "contact-missing",

@@ -3,13 +3,16 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
-use muster_model::{Cadence, Probe, SecretRef, Step, units::format_duration};
+use muster_model::{
+    Cadence, Probe, SecretRef, Step, Within,
+    units::{format_duration, format_size},
+};
 
 use crate::{
     assess::{longest_interval, percent},
     document::{
-        Contact, DataItem, DataSource, Exception, Keep, Plan, Protection, Region, Repository,
-        ScheduledDrill, Service, Strategy, Tier,
+        Contact, DataClass, DataItem, DataSource, Exception, Keep, Plan, Protection, Region,
+        Repository, ScheduledDrill, Service, Strategy, Tier, Verify,
     },
 };
 
@@ -45,6 +48,7 @@ pub(super) fn leaves(plan: &Plan) -> BTreeMap<String, Leaf> {
     plan.contacts.iter().for_each(|contact| leaves.contact(contact));
     plan.tiers.iter().for_each(|tier| leaves.tier(tier));
     plan.repositories.iter().for_each(|repository| leaves.repository(repository));
+    plan.classes.iter().for_each(|class| leaves.class(class));
     plan.services.iter().for_each(|service| leaves.service(service));
     plan.drills.iter().for_each(|drill| leaves.drill(drill));
     plan.exceptions.iter().for_each(|exception| leaves.exception(exception));
@@ -134,6 +138,13 @@ impl Leaves {
             self.text(format!("{path}.options.{name}"), Sense::Neutral, value);
         }
         self.time(format!("{path}.immutable"), Sense::LessIsLoss, repository.immutable);
+        self.verify(repository.verify.as_ref(), &path);
+        let limits =
+            [("upload", repository.limits.upload), ("download", repository.limits.download)];
+        for (name, limit) in limits {
+            let limit = limit.map(|limit| format!("{}/s", format_size(limit)));
+            self.optional(format!("{path}.limits.{name}"), Sense::Neutral, limit.as_ref());
+        }
     }
 
     fn service(&mut self, service: &Service) {
@@ -179,6 +190,7 @@ impl Leaves {
 
     fn data(&mut self, item: &DataItem, path: &str) {
         let path = format!("{path}.data.{}", item.name);
+        self.optional(format!("{path}.class"), Sense::AbsenceIsLoss, item.class.as_ref());
         match &item.source {
             DataSource::Files { paths, exclude } => {
                 for folder in paths {
@@ -234,23 +246,49 @@ impl Leaves {
 
     /// With no rule everything is kept; with one, each further rule keeps more.
     fn keep(&mut self, keep: &Keep, path: &str) {
-        let counts = [
-            ("last", keep.last),
-            ("hourly", keep.hourly),
-            ("daily", keep.daily),
-            ("weekly", keep.weekly),
-            ("monthly", keep.monthly),
-            ("yearly", keep.yearly),
-        ];
-        let has_rules = *keep != Keep::default();
-        let size = |count: Option<u32>| match has_rules {
-            true => f64::from(count.unwrap_or(0)),
-            false => f64::INFINITY,
+        let size = |count: Option<u32>| match keep.is_everything() {
+            true => f64::INFINITY,
+            false => f64::from(count.unwrap_or(0)),
         };
-        let rules = counts.iter().filter_map(|(name, count)| Some(format!("{name} {}", (*count)?)));
-        let text = if has_rules { rules.collect::<Vec<_>>().join(", ") } else { "all".to_owned() };
-        let sizes = counts.iter().map(|(_, count)| size(*count)).collect();
+        let hours = |within: Within| {
+            let months = f64::from(within.years) * 12.0 + f64::from(within.months);
+            let days = months * 30.5 + f64::from(within.days);
+            days * 24.0 + f64::from(within.hours)
+        };
+        let within = keep.durations().map(|(_, within)| match keep.is_everything() {
+            true => f64::INFINITY,
+            false => hours(within),
+        });
+        let counts = keep.counts().map(|(_, count)| size(count));
+        let sizes = counts.into_iter().chain(within).collect();
+        let text = if keep.is_everything() { "all".to_owned() } else { keep.to_string() };
         self.add(format!("{path}.keep"), Leaf { text, sizes, sense: Sense::LessIsLoss });
+        for tags in &keep.tags {
+            self.text(format!("{path}.keep.tags.{tags}"), Sense::AbsenceIsLoss, tags);
+        }
+    }
+
+    fn verify(&mut self, verify: Option<&Verify>, path: &str) {
+        if let Some(verify) = verify {
+            self.time(format!("{path}.verify.within"), Sense::MoreIsLoss, Some(verify.within));
+            self.time(format!("{path}.verify.budget"), Sense::LessIsLoss, verify.budget);
+        }
+    }
+
+    fn class(&mut self, class: &DataClass) {
+        let path = format!("classes.{}", class.name);
+        self.text(path.clone(), Sense::AbsenceIsLoss, "class");
+        if !class.keep.is_everything() {
+            self.keep(&class.keep, &path);
+        }
+        for copy in &class.copy {
+            self.text(format!("{path}.copy.{copy}"), Sense::AbsenceIsLoss, copy);
+        }
+        self.time(format!("{path}.immutable"), Sense::LessIsLoss, class.immutable);
+        self.verify(class.verify.as_ref(), &path);
+        for region in &class.residency {
+            self.text(format!("{path}.residency.{region}"), Sense::PresenceIsLoss, region);
+        }
     }
 
     /// Something that is done now and then: the longest pause says how seldom. From a fixed

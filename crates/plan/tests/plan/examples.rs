@@ -1,10 +1,10 @@
 //! Every example of the table of findings is run, and the pages written from it are its own.
 
 use muster_model::Finding;
-use muster_plan::{Facts, codes, reference, schema};
+use muster_plan::{Facts, codes, document::VerifyFact, reference, schema};
 use muster_testkit::golden::assert_golden;
 
-use crate::common::{backup, check, proofs, restore};
+use crate::common::{backup, check, now, proofs, restore};
 
 /// What the table says was measured.
 fn given(code: &codes::Code) -> Facts {
@@ -14,6 +14,12 @@ fn given(code: &codes::Code) -> Facts {
             facts.backups.push(backup(10, 0, 2 << 30));
             facts.restores.push(restore(300, 60, 1 << 30));
         }
+        "verify-unreachable" | "verify-overdue" => facts.verifications.push(VerifyFact {
+            repository: "near".to_owned(),
+            waiting_since: Some(now() - jiff::SignedDuration::from_hours(40 * 24)),
+            bytes: 1 << 40,
+            bytes_per_s: Some(50e6),
+        }),
         "restore-speed-unknown" => facts.restores.push(restore(1, 1, 1000)),
         "never-proven" | "drill-overdue" | "copies-3-2-1-1-0" => facts.proofs = proofs(40),
         _ => assert_eq!(code.given, None, "{}: nothing is given", code.code),

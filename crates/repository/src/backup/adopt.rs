@@ -1,4 +1,4 @@
-//! Packs that an interrupted backup stored and no index names.
+//! Packs that an interrupted backup or copy stored and no index names.
 //!
 //! They are sound (a stored pack is whole) and would otherwise be stored again. They may only be
 //! adopted while nobody else is at work: the packs of a running backup look the same. Each is
@@ -28,7 +28,7 @@ const PACK_BYTES_MAX: u64 = 140 << 20;
 ///
 /// # Errors
 /// Fails when the store cannot be listed.
-pub(super) fn list(repository: &Repository) -> Result<Vec<Listed>, WriteError> {
+pub(crate) fn list(repository: &Repository) -> Result<Vec<Listed>, WriteError> {
     Ok(repository.storage().list(FileKind::Pack)?)
 }
 
@@ -36,7 +36,7 @@ pub(super) fn list(repository: &Repository) -> Result<Vec<Listed>, WriteError> {
 ///
 /// # Errors
 /// Fails when the run is cancelled. Packs that cannot be read are passed over.
-pub(super) fn adopt(
+pub(crate) fn adopt(
     repository: &Repository,
     lock: &Lock,
     listed: &[Listed],

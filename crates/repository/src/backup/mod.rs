@@ -8,7 +8,7 @@
 //! What cannot be read is left out, told in the [`BackupReport`], and marks the snapshot with
 //! the tag [`PARTIAL_TAG`]: such a snapshot proves nothing.
 
-mod adopt;
+pub(crate) mod adopt;
 mod assemble;
 mod errors;
 mod feed;

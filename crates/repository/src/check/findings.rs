@@ -241,7 +241,7 @@ impl Findings {
         self.settle_recoverable(index);
         self.damages.sort_by_key(|damage| damage.subject);
         let Self { damages, hints, counts, sound, .. } = self;
-        CheckReport { damages, hints, counts, sound_packs: sound }
+        CheckReport { damages, hints, counts, sound_packs: sound, in_turn: None }
     }
 }
 

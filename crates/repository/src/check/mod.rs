@@ -53,7 +53,7 @@
 mod affected;
 mod files;
 mod findings;
-mod parallel;
+pub(crate) mod parallel;
 mod read_data;
 mod report;
 mod rota;
@@ -67,7 +67,7 @@ use muster_model::{Class, Fault};
 use thiserror::Error;
 
 pub(crate) use parallel::{each_on_threads, thread_count};
-pub use report::{CheckReport, Counts, Damage, Hint, Problem, Subject};
+pub use report::{CheckReport, Counts, Damage, Hint, InTurn, Problem, Subject};
 pub use rota::{Rota, Verified};
 pub(crate) use structure::{fit, read_header_of};
 pub use subset::{ReadData, UnknownSubset};
@@ -128,7 +128,8 @@ pub fn check_in_turn(
     let count_trees = options.read_data == ReadData::No;
     trees::walk(&indexed, &roots, count_trees, run, &mut findings)?;
     structure::hint_at_unindexed(indexed.index(), &sizes, &mut findings);
-    let packs = unread.into_iter().map(|wanted| (wanted.pack, wanted.bytes)).collect();
+    let packs: Vec<_> = unread.into_iter().map(|wanted| (wanted.pack, wanted.bytes)).collect();
+    let all = rota.map(|_| packs.clone());
     let mut wanted = options.read_data.select(packs);
     let mut order = Order::LargestFirst;
     if let Some(rota) = rota {
@@ -144,7 +145,9 @@ pub fn check_in_turn(
         File::Pack(pack) => sizes.contains_key(pack),
         other => repository.storage().size(*other).is_ok(),
     };
-    Ok(findings.into_report(indexed.index(), has))
+    let mut report = findings.into_report(indexed.index(), has);
+    report.in_turn = rota.zip(all).map(|(rota, all)| rota.sum_up(&all, &report));
+    Ok(report)
 }
 
 /// Reads packs whole.

@@ -24,6 +24,21 @@ pub struct CheckReport {
     pub counts: Counts,
     /// The packs that were read back whole and are sound.
     pub sound_packs: Vec<PackId>,
+    /// What reading in turn has come to; `None` when data was not read in turn.
+    pub in_turn: Option<InTurn>,
+}
+
+/// What reading in turn has come to, damaged packs aside.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct InTurn {
+    /// All packs that snapshots may need.
+    pub packs: Vec<PackId>,
+    /// Their size.
+    pub bytes: u64,
+    /// How many of them were never found sound.
+    pub never_read: u64,
+    /// When the one was found sound whose turn is the longest ago, in Unix seconds.
+    pub oldest: Option<i64>,
 }
 
 impl CheckReport {

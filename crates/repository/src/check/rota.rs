@@ -9,7 +9,7 @@
 //! not evidence for anybody else, and when it is lost everything is due again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs::{self, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -17,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::{CheckReport, InTurn};
 use crate::id::PackId;
 
 /// When packs were last read back whole and found sound, in Unix seconds.
@@ -99,6 +100,26 @@ pub struct Rota {
 }
 
 impl Rota {
+    /// What the record and this check together say of `packs`.
+    pub(super) fn sum_up(&self, packs: &[(PackId, u64)], report: &CheckReport) -> InTurn {
+        let sound: HashSet<&PackId> = report.sound_packs.iter().collect();
+        let broken: HashSet<PackId> = report.broken_packs().collect();
+        let mut sum = InTurn::default();
+        for (pack, bytes) in packs.iter().filter(|(pack, _)| !broken.contains(pack)) {
+            sum.packs.push(*pack);
+            sum.bytes += bytes;
+            let at = match sound.contains(pack) {
+                true => Some(self.now),
+                false => self.verified.at(pack).filter(|at| *at <= self.now),
+            };
+            match at {
+                Some(at) => sum.oldest = Some(sum.oldest.map_or(at, |oldest| oldest.min(at))),
+                None => sum.never_read += 1,
+            }
+        }
+        sum
+    }
+
     /// The packs that are due, in the order of their turn.
     #[must_use]
     pub(super) fn due(&self, packs: Vec<(PackId, u64)>) -> Vec<(PackId, u64)> {

@@ -15,6 +15,7 @@ use crate::{
         time::Timestamp,
     },
     id::{IndexId, PackId},
+    immutable,
     index::Index,
     packer::INDEX_BLOBS_MAX,
     repository::Repository,
@@ -45,11 +46,28 @@ pub(super) struct Commit {
     due: Vec<(PackId, u64)>,
     /// Marked packs that go on waiting.
     waiting: Vec<(PackId, u64)>,
+    /// Among them, those that the store holds.
+    held: Vec<(PackId, u64)>,
 }
 
 impl Commit {
     pub(super) fn is_empty(&self) -> bool {
         self.replaced.is_empty() && self.marks.is_empty() && self.due.is_empty()
+    }
+
+    /// Lets packs wait on that the store holds: their marks stay, and a later prune looks again.
+    pub(super) fn keep_held(
+        &mut self,
+        repository: &Repository,
+        now: Timestamp,
+        run: &Run,
+    ) -> Result<(), PruneError> {
+        let files = self.due.iter().map(|(pack, _)| File::Pack(*pack)).collect();
+        let held = immutable::held(repository, files, now, run)?;
+        let is_held = |(pack, _): &(PackId, u64)| held.contains_key(&File::Pack(*pack));
+        self.held.extend(self.due.extract_if(.., |pack| is_held(pack)));
+        self.waiting.extend(&self.held);
+        Ok(())
     }
 
     pub(super) fn tell(&self, report: &mut PruneReport, written: bool) {
@@ -59,6 +77,7 @@ impl Commit {
             (&self.recovered, &mut report.recovered),
             (&self.due, &mut report.deleted),
             (&self.waiting, &mut report.waiting),
+            (&self.held, &mut report.held),
         ];
         for (packs, amount) in lists {
             packs.iter().for_each(|(_, bytes)| amount.add(*bytes));
@@ -123,6 +142,7 @@ pub(super) fn plan(
         recovered: sorted(&catalogue.recovered).into_iter().map(size).collect(),
         due: Vec::new(),
         waiting: Vec::new(),
+        held: Vec::new(),
     };
     let listed_elsewhere: Packs = staying.iter().flat_map(|file| &file.packs).copied().collect();
     let mut to_list: Packs = replaced.iter().flat_map(|file| &file.packs).copied().collect();

@@ -109,3 +109,12 @@ impl Fault for PruneError {
         }
     }
 }
+
+impl From<crate::immutable::HeldError> for PruneError {
+    fn from(error: crate::immutable::HeldError) -> Self {
+        match error {
+            crate::immutable::HeldError::Storage(error) => error.into(),
+            crate::immutable::HeldError::Cancelled(error) => error.into(),
+        }
+    }
+}

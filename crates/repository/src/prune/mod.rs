@@ -35,7 +35,7 @@ mod commit;
 mod decide;
 mod errors;
 mod repack;
-mod usage;
+pub(crate) mod usage;
 
 use std::{collections::HashSet, time::Duration};
 
@@ -55,11 +55,12 @@ use crate::{
     environment::Environment,
     format::time::Timestamp,
     id::{PackId, SnapshotId},
+    immutable,
     lock::{Lock, LockKind},
     packer::PackOptions,
     repository::{IndexedRepository, ReadError, Repository},
     run::Run,
-    storage::FileKind,
+    storage::{File, FileKind},
 };
 
 /// How long a pack stays marked before it is deleted: as rustic's, an hour less than a day, so
@@ -152,6 +153,9 @@ pub struct PruneReport {
     pub deleted: Amount,
     /// Packs that are marked and wait for their deletion.
     pub waiting: Amount,
+    /// Among them, packs whose time has come and that the store holds: deleting them would hide
+    /// them and free nothing.
+    pub held: Amount,
     /// Bytes that no snapshot needs and that stay, in packs that are needed.
     pub waste_left_bytes: u64,
     /// Index files that were written, and old ones that were deleted.
@@ -177,7 +181,8 @@ pub fn prune(
     if options.dry_run {
         let lock = if options.no_lock { None } else { Some(acquire(LockKind::Shared)?) };
         let work = Work::prepare(repository, options, run)?;
-        let commit = work.commit(now());
+        let mut commit = work.commit(now());
+        commit.keep_held(repository, now(), run)?;
         lock.map_or(Ok(()), Lock::release)?;
         return Ok(work.finish(&commit));
     }
@@ -199,6 +204,8 @@ pub fn prune(
     work.catch_up()?;
     let commit = work.commit(now());
     commit::write(repository, &commit, run)?;
+    let mut commit = commit;
+    commit.keep_held(repository, now(), run)?;
     if !options.instant {
         lock.share()?;
     }
@@ -249,9 +256,24 @@ impl<'a> Work<'a> {
         work.catalogue.list_packs(repository)?;
         let packs = decide::survey(work.indexed.index(), &work.catalogue.sizes, &work.used)?;
         work.decision = decide(packs, options);
+        work.leave_held_packs_alone(options.now.unwrap_or_else(immutable::now))?;
         work.report.used_bytes = work.decision.used_bytes;
         work.report.unused_bytes = work.decision.unused_bytes;
         Ok(work)
+    }
+
+    /// What the store holds is not repacked: the space would not be freed.
+    fn leave_held_packs_alone(&mut self, now: Timestamp) -> Result<(), PruneError> {
+        let repack = std::mem::take(&mut self.decision.repack);
+        let files: Vec<File> = repack.iter().map(|pack| File::Pack(pack.id)).collect();
+        let held = immutable::held(self.repository, files, now, self.run)?;
+        for pack in repack {
+            match held.contains_key(&File::Pack(pack.id)) {
+                true => self.decision.waste_left_bytes += pack.unused_bytes,
+                false => self.decision.repack.push(pack),
+            }
+        }
+        Ok(())
     }
 
     /// Follows the trees of snapshots that were not followed yet, and notes what they use.
@@ -348,7 +370,7 @@ pub(crate) fn pack_sizes(
 ) -> Result<std::collections::HashMap<PackId, u64, RandomState>, PruneError> {
     let mut sizes = std::collections::HashMap::default();
     for listed in repository.storage().list(FileKind::Pack)? {
-        if let crate::storage::File::Pack(id) = listed.file {
+        if let File::Pack(id) = listed.file {
             sizes.insert(id, listed.bytes);
         }
     }

@@ -18,27 +18,27 @@ use crate::{
 };
 
 /// A blob that the index does not know.
-pub(super) type Missing = (BlobKind, BlobId);
+pub(crate) type Missing = (BlobKind, BlobId);
 
 /// The used blobs, by their numbers in the index.
 #[derive(Default)]
-pub(super) struct Used {
+pub(crate) struct Used {
     bits: Vec<AtomicU64>,
 }
 
 impl Used {
     /// Makes room for what was added to the index.
-    pub(super) fn grow(&mut self, index: &Index) {
+    pub(crate) fn grow(&mut self, index: &Index) {
         let words = index.len().div_ceil(64);
         self.bits.resize_with(words.max(self.bits.len()), AtomicU64::default);
     }
 
-    pub(super) fn contains(&self, number: usize) -> bool {
+    pub(crate) fn contains(&self, number: usize) -> bool {
         self.bits[number / 64].load(Ordering::Relaxed) & 1 << (number % 64) != 0
     }
 
     /// Whether the blob is needed.
-    pub(super) fn needs(&self, index: &Index, kind: BlobKind, id: BlobId) -> bool {
+    pub(crate) fn needs(&self, index: &Index, kind: BlobKind, id: BlobId) -> bool {
         index.number(kind, id).is_some_and(|number| self.contains(number))
     }
 
@@ -50,7 +50,7 @@ impl Used {
 
     /// Notes everything that the trees `roots` need. Gives the blobs that the index does not know;
     /// below such trees nothing was noted.
-    pub(super) fn follow(
+    pub(crate) fn follow(
         &self,
         repository: &IndexedRepository,
         roots: Vec<BlobId>,
@@ -74,7 +74,7 @@ impl Used {
     }
 
     /// Notes blobs that were missing and are in the index now; gives the trees among them.
-    pub(super) fn note_found(&self, found: &[Missing], index: &Index) -> Vec<BlobId> {
+    pub(crate) fn note_found(&self, found: &[Missing], index: &Index) -> Vec<BlobId> {
         let mut trees = Vec::new();
         for &(kind, id) in found {
             match kind {

@@ -20,6 +20,7 @@ mod disk;
 mod local;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
+mod retention;
 #[cfg(any(test, feature = "testing"))]
 pub mod unreliable;
 
@@ -30,7 +31,9 @@ use thiserror::Error;
 
 pub use disk::{Disk, RealDisk};
 pub use local::LocalStorage;
+pub use retention::{Holding, Mode, Retention};
 
+use crate::format::time::Timestamp;
 use crate::id::{IndexId, KeyId, LockId, PackId, SnapshotId};
 
 /// The kinds of file in a repository, each in a folder of its own (`config` apart).
@@ -255,6 +258,32 @@ pub trait Storage: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether this store can hold files: keep them from being changed and removed until a moment,
+    /// whoever asks. Whoever wraps a store passes this and the next two on.
+    ///
+    /// # Errors
+    /// Fails when the store cannot tell.
+    fn holding(&self) -> Result<Holding, StorageError> {
+        Ok(Holding::Never)
+    }
+
+    /// How a file is held, as the store itself tells it now.
+    ///
+    /// # Errors
+    /// Fails with [`StorageProblem::CannotHold`] where files cannot be held, and with
+    /// [`StorageProblem::NotFound`] when there is no such file.
+    fn retention(&self, file: File) -> Result<Retention, StorageError> {
+        Err(StorageError::new("read how long is held", file, StorageProblem::CannotHold))
+    }
+
+    /// Holds a file until `until` at least. Never shortens. Whoever relies on it reads it back.
+    ///
+    /// # Errors
+    /// As [`Storage::retention`], and when the store refuses.
+    fn retain(&self, file: File, _until: Timestamp) -> Result<(), StorageError> {
+        Err(StorageError::new("hold", file, StorageProblem::CannotHold))
+    }
+
     /// Removes what interrupted `put`s left behind and returns how many files that were. Only
     /// called while no other process works in the repository.
     ///
@@ -292,6 +321,10 @@ pub enum StorageProblem {
     Untrusted,
     /// The store did not answer in time.
     TimedOut,
+    /// The store cannot keep files from being changed: it has no such lock, or it is off.
+    CannotHold,
+    /// The store is opened as it was at a moment in the past.
+    InThePast,
     /// Nobody waits for the answer any more: the operation was asked to stop.
     Interrupted,
     /// Anything else; trying again may help.
@@ -326,6 +359,10 @@ impl StorageError {
             StorageProblem::AlreadyExists => Some("the file exists already".into()),
             StorageProblem::TooShort => Some("the file is shorter than it should be".into()),
             StorageProblem::TooLarge => Some("the file is larger than such a file can be".into()),
+            StorageProblem::CannotHold => Some("this store cannot make files immutable".into()),
+            StorageProblem::InThePast => {
+                Some("the store is opened as it was in the past: nothing can be changed".into())
+            }
             _ => None,
         };
         Self { operation, what: what.to_string(), problem, source }
@@ -378,9 +415,11 @@ impl Fault for StorageError {
             StorageProblem::AlreadyExists => Class::Conflict,
             StorageProblem::Interrupted => Class::Interrupted,
             StorageProblem::TooShort | StorageProblem::TooLarge => Class::Corrupt,
-            StorageProblem::Denied | StorageProblem::Credentials | StorageProblem::Untrusted => {
-                Class::Denied
-            }
+            StorageProblem::Denied
+            | StorageProblem::Credentials
+            | StorageProblem::Untrusted
+            | StorageProblem::CannotHold
+            | StorageProblem::InThePast => Class::Denied,
             StorageProblem::Full
             | StorageProblem::HostUnknown
             | StorageProblem::Unreachable
@@ -403,6 +442,8 @@ impl Fault for StorageError {
             StorageProblem::Unreachable => "store-unreachable",
             StorageProblem::Untrusted => "store-untrusted",
             StorageProblem::TimedOut => "store-timed-out",
+            StorageProblem::CannotHold => "store-cannot-hold",
+            StorageProblem::InThePast => "store-in-the-past",
             StorageProblem::Interrupted => "interrupted",
             StorageProblem::Other => "storage-failed",
         }
@@ -441,6 +482,14 @@ impl Fault for StorageError {
             StorageProblem::TimedOut => {
                 "run the command again: what is stored already is kept; fewer connections or a \
                  --limit-upload may help on a slow line"
+            }
+            StorageProblem::CannotHold => {
+                "use a bucket of S3 that was made with Object Lock (and versioning); an \
+                 append-only server or a folder proves nothing, whoever runs it can change it"
+            }
+            StorageProblem::InThePast => {
+                "leave out the option s3.as-of to work with the repository as it is, or copy from \
+                 it into another one"
             }
             StorageProblem::Interrupted => {
                 "run the command again: what is stored already is not stored twice"

@@ -10,7 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{File, FileKind, Listed, Storage, StorageError, StorageProblem};
+use super::{File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem};
+use crate::format::time::Timestamp;
 
 /// What an [`Unreliable`] store does wrong. The default does nothing wrong.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +43,9 @@ pub struct Unreliable<S> {
     writes: AtomicU64,
     answers: AtomicU64,
     repeats: AtomicU64,
+    reading: AtomicU64,
+    reading_max: AtomicU64,
+    pack_bytes: AtomicU64,
 }
 
 impl<S: Storage> Unreliable<S> {
@@ -50,7 +54,32 @@ impl<S: Storage> Unreliable<S> {
     pub fn new(inner: Arc<S>, faults: Faults) -> Self {
         let zero = AtomicU64::default;
         let (operations, reads, writes) = (zero(), zero(), zero());
-        Self { inner, faults, operations, reads, writes, answers: zero(), repeats: zero() }
+        let (answers, repeats, pack_bytes) = (zero(), zero(), zero());
+        let (reading, reading_max) = (zero(), zero());
+        Self {
+            inner,
+            faults,
+            operations,
+            reads,
+            writes,
+            answers,
+            repeats,
+            reading,
+            reading_max,
+            pack_bytes,
+        }
+    }
+
+    /// How many ranges were being read at once, at most.
+    #[must_use]
+    pub fn reads_at_once(&self) -> u64 {
+        self.reading_max.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes of packs were stored.
+    #[must_use]
+    pub fn pack_bytes(&self) -> u64 {
+        self.pack_bytes.load(Ordering::SeqCst)
     }
 
     /// How many writes and deletes were asked for so far.
@@ -137,7 +166,11 @@ impl<S: Storage> Storage for Unreliable<S> {
     }
 
     fn read_range(&self, file: File, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
-        self.misbehave("read", &file.to_string())?;
+        let reading = self.reading.fetch_add(1, Ordering::SeqCst) + 1;
+        self.reading_max.fetch_max(reading, Ordering::SeqCst);
+        let misbehaved = self.misbehave("read", &file.to_string());
+        self.reading.fetch_sub(1, Ordering::SeqCst);
+        misbehaved?;
         if due(&self.reads, self.faults.truncate_every) {
             let half = buffer.len() / 2;
             self.inner.read_range(file, offset, &mut buffer[..half])?;
@@ -147,7 +180,11 @@ impl<S: Storage> Storage for Unreliable<S> {
     }
 
     fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
-        self.change("write", file, || self.inner.put(file, content))
+        self.change("write", file, || self.inner.put(file, content))?;
+        if file.kind() == FileKind::Pack {
+            self.pack_bytes.fetch_add(content.len() as u64, Ordering::SeqCst);
+        }
+        Ok(())
     }
 
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
@@ -161,6 +198,20 @@ impl<S: Storage> Storage for Unreliable<S> {
     fn settle(&self, kind: FileKind) -> Result<(), StorageError> {
         self.misbehave("settle", kind.folder())?;
         self.inner.settle(kind)
+    }
+
+    fn holding(&self) -> Result<Holding, StorageError> {
+        self.misbehave("look at", &self.location())?;
+        self.inner.holding()
+    }
+
+    fn retention(&self, file: File) -> Result<Retention, StorageError> {
+        self.misbehave("look at", &file.to_string())?;
+        self.inner.retention(file)
+    }
+
+    fn retain(&self, file: File, until: Timestamp) -> Result<(), StorageError> {
+        self.change("hold", file, || self.inner.retain(file, until))
     }
 
     fn local_folder(&self) -> Option<&Path> {

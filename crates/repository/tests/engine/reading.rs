@@ -291,12 +291,18 @@ fn copies_are_sound_to_restic() -> Result<()> {
     let target = open(&path, "other")?;
     let (options, run) = (PackOptions::default(), Run::new());
     let mut saved = BTreeMap::new();
-    let report =
-        copy(&subject.repository, &target, &subject.snapshots, options, &run, &mut |event| {
+    let report = copy(
+        &subject.repository,
+        target.clone().into(),
+        &subject.snapshots,
+        options,
+        &run,
+        &mut |event| {
             if let CopyEvent::Saved { source, target } = event {
                 saved.insert(source, target);
             }
-        })?;
+        },
+    )?;
     assert_eq!((report.copied.len(), saved.len()), (2, 2));
     restic.succeed(["check", "--read-data"])?;
     // restic's own copy finds that everything is there.
@@ -309,7 +315,7 @@ fn copies_are_sound_to_restic() -> Result<()> {
     assert_eq!(target.snapshots()?.len(), 2);
     let again = copy(
         &subject.repository,
-        &open(&path, "other")?,
+        open(&path, "other")?.into(),
         &subject.snapshots,
         options,
         &run,

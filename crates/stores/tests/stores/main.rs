@@ -4,6 +4,7 @@
 
 mod clouds;
 mod dialects;
+mod locks;
 mod patience;
 mod rest;
 mod sftp;

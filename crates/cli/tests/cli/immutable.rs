@@ -1,0 +1,129 @@
+//! A repository in a bucket with Object Lock: held, attacked with its own credentials, brought back.
+
+use std::{
+    fs,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use muster_testkit::{
+    stores::{self, Server},
+    wait_for,
+};
+
+use crate::{sandbox::Sandbox, stores::Place};
+
+fn place(server: &Server, name: &str) -> Place {
+    Place::new(format!("s3:http://{}/muster/{name}", server.address()))
+        .login(&[("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "hush")])
+}
+
+fn ask(server: &Server, line: &str, body: &[u8]) -> String {
+    stores::request(server.address(), &format!("{line} HTTP/1.1"), &[], body).unwrap()
+}
+
+/// The texts of all elements of a name.
+fn elements(text: &str, name: &str) -> Vec<String> {
+    let start = format!("<{name}>");
+    let parts = text.split(start.as_str()).skip(1);
+    parts.filter_map(|part| Some(part.split_once("</")?.0.to_owned())).collect()
+}
+
+fn keys(server: &Server) -> Vec<String> {
+    elements(&ask(server, "GET /muster?list-type=2", b""), "Key")
+}
+
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// A moment after which nothing has happened yet, as the store counts: in seconds.
+fn moment() -> String {
+    let began = seconds();
+    let passed = || (seconds() > began + 1).then_some(());
+    wait_for("the next second", Duration::from_secs(30), passed).unwrap();
+    jiff::Timestamp::from_second(i64::try_from(began + 1).unwrap()).unwrap().to_string()
+}
+
+#[test]
+fn what_is_held_outlives_an_attacker_with_the_same_credentials() {
+    let Some(server) = stores::s3_with_locks(&["muster"]) else { return };
+    let sandbox = Sandbox::without_repository("immutable");
+    let place = place(&server, "one");
+    place.muster(&sandbox, &["init"]).expect(0);
+    place.muster(&sandbox, &["backup", "source"]).expect(0);
+    place.muster(&sandbox, &["immutable"]).expect(5).shows("not immutable");
+    place.muster(&sandbox, &["check", "--immutable"]).expect(5).shows("are not held");
+    let dry = place.muster(&sandbox, &["--json", "immutable", "--for", "30d", "-n"]).expect(0);
+    assert!(dry.json()["would_extend"].as_u64().unwrap() >= 6, "{}", dry.json());
+    place.muster(&sandbox, &["immutable"]).expect(5);
+    let set = place.muster(&sandbox, &["--json", "immutable", "--for", "30d"]).expect(0).json();
+    let held = &set["snapshots"][0];
+    assert_eq!((&held["immutable_until"], &held["mode"]), (&set["until"], &"compliance".into()));
+    assert_eq!(held["lacking"], serde_json::json!([]));
+    let checked = place.muster(&sandbox, &["--json", "check", "--immutable"]).expect(0).json();
+    assert_eq!(checked["immutable"][0]["immutable_until"], set["until"]);
+    // Neither a policy nor a prune of ours hides what is held.
+    place.muster(&sandbox, &["forget", "latest"]).expect(0).shows("removed 0 snapshots");
+    place.muster(&sandbox, &["prune", "--instant-delete"]).expect(0);
+    place.muster(&sandbox, &["check", "--immutable"]).expect(0);
+
+    let before = moment();
+    for key in keys(&server) {
+        let versions = ask(&server, &format!("GET /muster?versions&prefix={key}"), b"");
+        for version in elements(&versions, "VersionId") {
+            let line = format!("DELETE /muster/{key}?versionId={version}");
+            assert!(ask(&server, &line, b"").contains("AccessDenied"), "{key} is held");
+        }
+        if key.contains("/data/") || key.ends_with("/config") {
+            ask(&server, &format!("PUT /muster/{key}"), b"rubbish");
+        }
+        if !key.ends_with("/config") {
+            ask(&server, &format!("DELETE /muster/{key}"), b"");
+        }
+    }
+    place.muster(&sandbox, &["snapshots"]).expect(3);
+
+    let mut past = place;
+    past.options.push(format!("s3.as-of={before}"));
+    past.muster(&sandbox, &["snapshots"]).expect(0).shows("source");
+    past.muster(&sandbox, &["check", "--read-data", "--immutable"]).expect(0);
+    past.muster(&sandbox, &["restore", "latest", "--target", "back"]).expect(0);
+    let name = "source/a.txt";
+    let back = sandbox.path("back").join(sandbox.path(name).strip_prefix("/").unwrap());
+    assert_eq!(fs::read(back).unwrap(), fs::read(sandbox.path(name)).unwrap());
+    let refused = past.muster(&sandbox, &["--json", "backup", "source"]).expect(4).error();
+    assert_eq!(refused["code"], "store-in-the-past");
+    let refused = past.muster(&sandbox, &["--json", "immutable", "--for", "60d"]).expect(5);
+    assert!(refused.stdout.contains("compliance"), "{}", refused.stdout);
+    // A new repository takes over what the old one was.
+    let mut command = sandbox.bare_command(&["-r", "new", "init"]);
+    crate::sandbox::run(command.env("MUSTER_PASSWORD", crate::sandbox::PASSWORD)).expect(0);
+    let as_of = past.options.last().unwrap();
+    let arguments = ["-r", "new", "copy", "--from-repo", &past.url, "-o", as_of];
+    let mut command = sandbox.bare_command(&arguments);
+    command.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "hush");
+    command.env("MUSTER_FROM_PASSWORD", crate::sandbox::PASSWORD);
+    let command = command.env("MUSTER_PASSWORD", crate::sandbox::PASSWORD);
+    crate::sandbox::run(command).expect(0).shows("copied");
+}
+
+#[test]
+fn new_files_are_held_at_once_where_the_store_is_told_so() {
+    let Some(server) = stores::s3_with_locks(&["muster"]) else { return };
+    let sandbox = Sandbox::without_repository("immutable-at-once");
+    let mut place = place(&server, "two");
+    place.options.push("s3.object-lock=30d".to_owned());
+    place.muster(&sandbox, &["init"]).expect(0);
+    place.muster(&sandbox, &["backup", "source"]).expect(0);
+    let found = place.muster(&sandbox, &["--json", "immutable"]).expect(5).json();
+    let lacking = found["snapshots"][0]["lacking"].as_array().unwrap();
+    assert_eq!(lacking.len(), 1, "the seal is missing: {lacking:?}");
+    assert!(lacking[0]["file"].as_str().unwrap().starts_with("snapshots/"));
+}
+
+#[test]
+fn a_place_that_cannot_hold_is_refused() {
+    let sandbox = Sandbox::new("immutable-folder");
+    let ran = sandbox.run(&["--json", "immutable", "--for", "30d"]).expect(4);
+    assert_eq!(ran.error()["code"], "store-cannot-hold");
+}

@@ -1,0 +1,328 @@
+//! What snapshots need that the target lacks.
+//!
+//! Trees are followed level by level, those of a level read over several connections. So that a
+//! slow store is not asked level by level for each of a thousand small snapshots, snapshots are
+//! followed in groups. When something in a group cannot be read, each of its snapshots is
+//! followed by itself, so that the damage concerns those only that need what is damaged.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::{
+    CopyError,
+    transfer::{CONNECTIONS, Range, into_ranges, read_range},
+};
+use crate::{
+    check::each_on_threads,
+    format::{FormatError, pack::BlobKind, snapshot::Snapshot, tree::Tree},
+    id::{BlobId, SnapshotId},
+    index::Index,
+    repository::{BlobOpener, BlobReader, IndexedRepository, ReadError},
+    run::Run,
+};
+
+/// Snapshots that are followed together. The first goes alone: it brings the bulk, and its copy
+/// is there the earlier.
+const GROUP_SNAPSHOTS: usize = 32;
+
+/// Trees that are read in one go: what is found of them waits in memory.
+const TREES_AT_ONCE: usize = 1 << 14;
+
+/// A snapshot to be copied.
+pub(super) type Entry = (SnapshotId, Snapshot);
+
+/// Snapshots whose copies are written together.
+pub(super) struct Group<'s> {
+    pub(super) snapshots: Vec<&'s Entry>,
+    /// What they need that neither the target has nor an earlier group brings, as numbers of the
+    /// source's index.
+    pub(super) missing: Vec<u32>,
+}
+
+/// Finds out what is missing.
+pub(super) struct Need<'n> {
+    source: &'n IndexedRepository,
+    target: &'n Index,
+    run: &'n Run,
+    readers: Vec<TreeReader<'n>>,
+    /// Blobs that some group needs and, of trees, that were followed.
+    seen: Bits,
+    /// Blobs that earlier batches stored: the target's index does not know them.
+    copied: Bits,
+    /// Blobs that could not be read, and why if that was not told yet.
+    lost: HashMap<u32, Option<ReadError>>,
+}
+
+impl<'n> Need<'n> {
+    pub(super) fn new(
+        source: &'n IndexedRepository,
+        target: &'n Index,
+        run: &'n Run,
+    ) -> Result<Self, CopyError> {
+        let reader = |_| TreeReader::new(source).map_err(CopyError::Source);
+        let readers = (0..CONNECTIONS).map(reader).collect::<Result<_, _>>()?;
+        let bits = || Bits::of(source.index().len());
+        let (seen, copied) = (bits(), bits());
+        Ok(Self { source, target, run, readers, seen, copied, lost: HashMap::new() })
+    }
+
+    /// Groups snapshots, in their order, with what each group needs. Those that cannot be read
+    /// are added to `failed`.
+    pub(super) fn of<'s>(
+        &mut self,
+        snapshots: Vec<&'s Entry>,
+        failed: &mut Vec<(SnapshotId, ReadError)>,
+    ) -> Result<VecDeque<Group<'s>>, CopyError> {
+        self.seen.clear();
+        self.run.progress.set_current(|text| text.push_str("reading trees"));
+        let mut groups = VecDeque::new();
+        let alone = snapshots.len().min(1);
+        let (first, others) = snapshots.split_at(alone);
+        for together in [first].into_iter().chain(others.chunks(GROUP_SNAPSHOTS)) {
+            if together.is_empty() {
+                continue;
+            }
+            match self.follow(together) {
+                Ok(missing) => groups.push_back(Group { snapshots: together.to_vec(), missing }),
+                Err(ReadError::Cancelled(error)) => return Err(error.into()),
+                Err(error) if together.len() == 1 => failed.push((together[0].0, error)),
+                Err(_) => self.follow_each(together, &mut groups, failed)?,
+            }
+        }
+        self.run.progress.set_current(|_| {});
+        Ok(groups)
+    }
+
+    fn follow_each<'s>(
+        &mut self,
+        snapshots: &[&'s Entry],
+        groups: &mut VecDeque<Group<'s>>,
+        failed: &mut Vec<(SnapshotId, ReadError)>,
+    ) -> Result<(), CopyError> {
+        for &entry in snapshots {
+            match self.follow(&[entry]) {
+                Ok(missing) => groups.push_back(Group { snapshots: vec![entry], missing }),
+                Err(ReadError::Cancelled(error)) => return Err(error.into()),
+                Err(error) => failed.push((entry.0, error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what snapshots need; forgets it again when something of it cannot be read.
+    fn follow(&mut self, snapshots: &[&Entry]) -> Result<Vec<u32>, ReadError> {
+        let mut noted = Vec::new();
+        let roots = snapshots.iter().map(|(_, snapshot)| snapshot.tree);
+        if let Err(error) = self.follow_trees(roots.collect(), &mut noted) {
+            noted.iter().for_each(|&number| self.seen.remove(number));
+            return Err(error);
+        }
+        let index = self.source.index();
+        noted.retain(|&number| {
+            let blob = index.at(number).blob;
+            !self.copied.contains(number) && !self.target.contains(blob.kind, blob.id)
+        });
+        noted.sort_unstable();
+        noted.shrink_to_fit();
+        Ok(noted)
+    }
+
+    fn follow_trees(&mut self, roots: Vec<BlobId>, noted: &mut Vec<u32>) -> Result<(), ReadError> {
+        let mut level = Vec::new();
+        for root in roots {
+            self.see_tree(root, &mut level, noted)?;
+        }
+        while !level.is_empty() {
+            let mut below = Vec::new();
+            for part in level.chunks(TREES_AT_ONCE) {
+                self.read_trees(part, &mut below, noted)?;
+            }
+            level = below;
+        }
+        Ok(())
+    }
+
+    /// Notes a tree, and that it is to be read if it was not.
+    fn see_tree(
+        &mut self,
+        id: BlobId,
+        level: &mut Vec<u32>,
+        noted: &mut Vec<u32>,
+    ) -> Result<(), ReadError> {
+        if let Some(number) = self.note(BlobKind::Tree, id, noted)? {
+            level.push(number);
+        }
+        Ok(())
+    }
+
+    /// Notes a blob; gives its number when it is new.
+    fn note(
+        &mut self,
+        kind: BlobKind,
+        id: BlobId,
+        noted: &mut Vec<u32>,
+    ) -> Result<Option<u32>, ReadError> {
+        let number = self.source.index().number(kind, id).and_then(|n| u32::try_from(n).ok());
+        let number = number.ok_or(ReadError::MissingBlob { kind, id })?;
+        if let Some(told) = self.lost.get_mut(&number) {
+            return Err(told.take().unwrap_or_else(|| lost_before(kind, id)));
+        }
+        if !self.seen.insert(number) {
+            return Ok(None);
+        }
+        noted.push(number);
+        Ok(Some(number))
+    }
+
+    /// Reads trees over several connections, and notes what they refer to.
+    fn read_trees(
+        &mut self,
+        numbers: &[u32],
+        level: &mut Vec<u32>,
+        noted: &mut Vec<u32>,
+    ) -> Result<(), ReadError> {
+        let mut locations: Vec<_> =
+            numbers.iter().map(|&number| self.source.index().at(number)).collect();
+        let ranges = into_ranges(&mut locations);
+        let readers = std::mem::take(&mut self.readers);
+        let (mut found, mut failure) = (Vec::new(), None);
+        let mut states: Vec<TreeReader<'n>> = readers;
+        let used = states.len().min(ranges.len());
+        let cancel = &self.run.cancel;
+        let work = |reader: &mut &mut TreeReader<'n>, range: Range| match failed(cancel) {
+            Some(error) => Err(error),
+            None => reader.read(&range),
+        };
+        let stopped = each_on_threads(
+            states.iter_mut().take(used).collect(),
+            ranges,
+            cancel,
+            work,
+            |result| match result {
+                Ok(mut references) if failure.is_none() => found.append(&mut references),
+                Ok(_) => {}
+                Err(error) => drop(failure.get_or_insert(error)),
+            },
+        );
+        self.readers = states;
+        stopped?;
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        for (kind, id) in found {
+            match kind {
+                BlobKind::Tree => self.see_tree(id, level, noted)?,
+                BlobKind::Data => drop(self.note(kind, id, noted)?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers what a batch stored, and what of it could not be read.
+    pub(super) fn note_copied(&mut self, numbers: &[u32], lost: Vec<(u32, ReadError)>) {
+        for &number in numbers {
+            self.copied.insert(number);
+        }
+        for (number, error) in lost {
+            self.copied.remove(number);
+            self.lost.insert(number, Some(error));
+        }
+    }
+
+    /// How many blobs groups need, and their bytes before they are compressed.
+    pub(super) fn size_of(&self, groups: &VecDeque<Group<'_>>) -> (u64, u64) {
+        let numbers = groups.iter().flat_map(|group| &group.missing);
+        numbers.fold((0, 0), |(blobs, bytes), &number| {
+            let length = self.source.index().at(number).blob.plaintext_length();
+            (blobs + 1, bytes + u64::from(length))
+        })
+    }
+
+    /// How many bytes a group's blobs take in the source.
+    pub(super) fn stored_bytes(&self, group: &Group<'_>) -> u64 {
+        let length = |&number: &u32| u64::from(self.source.index().at(number).blob.length);
+        group.missing.iter().map(length).sum()
+    }
+}
+
+fn failed(cancel: &crate::run::Cancel) -> Option<ReadError> {
+    cancel.check().err().map(ReadError::from)
+}
+
+fn lost_before(kind: BlobKind, id: BlobId) -> ReadError {
+    let source = FormatError::invalid("it could not be read a moment ago");
+    ReadError::DamagedBlob { kind, id, pack: None, source }
+}
+
+/// Reads the trees of a range and gives what they refer to; one thread.
+struct TreeReader<'n> {
+    source: &'n IndexedRepository,
+    opener: BlobOpener<'n>,
+    reader: BlobReader<'n>,
+    sealed: Vec<u8>,
+    plaintext: Vec<u8>,
+}
+
+impl<'n> TreeReader<'n> {
+    fn new(source: &'n IndexedRepository) -> Result<Self, ReadError> {
+        Ok(Self {
+            source,
+            opener: BlobOpener::new(source.key())?,
+            reader: source.blob_reader()?,
+            sealed: Vec::new(),
+            plaintext: Vec::new(),
+        })
+    }
+
+    fn read(&mut self, range: &Range) -> Result<Vec<(BlobKind, BlobId)>, ReadError> {
+        let read = read_range(self.source, range, &mut self.sealed);
+        let mut references = Vec::new();
+        for location in &range.blobs {
+            let sealed = read.is_ok().then(|| range.part(location, &mut self.sealed));
+            let opened = sealed.and_then(|sealed| {
+                self.opener.open(location, sealed, &mut self.plaintext).ok()?;
+                Tree::parse(&self.plaintext).ok()
+            });
+            // Another pack may hold the tree too; else this tells what is wrong.
+            let tree = match opened {
+                Some(tree) => tree,
+                None => self.reader.tree(location.blob.id)?,
+            };
+            for node in tree.nodes {
+                references
+                    .extend(node.content.into_iter().flatten().map(|id| (BlobKind::Data, id)));
+                references.extend(node.subtree.map(|id| (BlobKind::Tree, id)));
+            }
+        }
+        references.sort_unstable();
+        references.dedup();
+        Ok(references)
+    }
+}
+
+/// One bit for each number.
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn of(count: usize) -> Self {
+        Self(vec![0; count.div_ceil(64)])
+    }
+
+    fn contains(&self, number: u32) -> bool {
+        self.0[number as usize / 64] & 1 << (number % 64) != 0
+    }
+
+    /// Adds a number; gives whether it is new.
+    fn insert(&mut self, number: u32) -> bool {
+        let is_new = !self.contains(number);
+        self.0[number as usize / 64] |= 1 << (number % 64);
+        is_new
+    }
+
+    fn remove(&mut self, number: u32) {
+        self.0[number as usize / 64] &= !(1 << (number % 64));
+    }
+
+    fn clear(&mut self) {
+        self.0.fill(0);
+    }
+}

@@ -1,0 +1,192 @@
+//! What S3 can do besides, and `object_store` does not ask for: Object Lock and versions.
+//!
+//! `Bucket` sends one signed request and gives its answer; `locks.rs` holds files, `past.rs` reads
+//! a bucket as it was. Signatures are made by `object_store`, requests go through the one HTTP
+//! client.
+
+mod locks;
+mod past;
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use muster_repository::storage::{StorageError, StorageProblem};
+use object_store::{
+    aws::{AmazonS3, AwsAuthorizer},
+    client::HttpRequestBody,
+};
+
+pub(crate) use self::{locks::Locks, past::Past};
+use crate::{
+    answer::Trouble,
+    bridge,
+    clouds::Address,
+    http::{Client, observed},
+    pace::Pace,
+    stop,
+};
+
+/// What a store may take besides the time for the bytes.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A bucket, asked directly.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    address: Address,
+    /// Who signs; nobody where credentials are not to be sent.
+    credentials: Option<Arc<AmazonS3>>,
+    client: Client,
+    pace: Arc<Pace>,
+}
+
+/// One request.
+#[derive(Debug)]
+struct Ask {
+    method: Method,
+    /// The object; empty for the bucket itself.
+    key: String,
+    /// Names and values.
+    query: Vec<(&'static str, String)>,
+    headers: Vec<(&'static str, String)>,
+    body: Bytes,
+    /// How long the answer may be.
+    bytes_max: usize,
+}
+
+impl Ask {
+    fn new(method: Method, key: &str) -> Self {
+        let (query, headers, body) = (Vec::new(), Vec::new(), Bytes::new());
+        Self { method, key: key.to_owned(), query, headers, body, bytes_max: 1 << 20 }
+    }
+
+    fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+
+    fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+/// A good answer.
+#[derive(Debug)]
+struct Answer {
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+impl Bucket {
+    pub(crate) fn new(
+        address: Address,
+        credentials: Option<Arc<AmazonS3>>,
+        client: Client,
+        pace: Arc<Pace>,
+    ) -> Arc<Self> {
+        Arc::new(Self { address, credentials, client, pace })
+    }
+
+    /// Asks, and waits for the answer, in time.
+    fn ask(
+        self: &Arc<Self>,
+        operation: &'static str,
+        what: impl Into<String>,
+        ask: Ask,
+    ) -> Result<Answer, StorageError> {
+        let what = what.into();
+        let limit = PATIENCE + self.pace.longest(ask.body.len().max(ask.bytes_max));
+        let this = Arc::clone(self);
+        let sent = async move { tokio::time::timeout(limit, this.send(ask)).await };
+        let trouble = match bridge::wait_for(sent, &self.pace.stop.watch()) {
+            Err(error) => return Err(StorageError::io(operation, what, error)),
+            Ok(None) => return Err(stop::given_up(operation, what)),
+            Ok(Some(Ok(Ok(answer)))) => return Ok(answer),
+            Ok(Some(Ok(Err(trouble)))) => trouble,
+            Ok(Some(Err(_))) => Trouble::new(
+                StorageProblem::TimedOut,
+                io::Error::from(io::ErrorKind::TimedOut).to_string(),
+            ),
+        };
+        Err(StorageError::because(operation, what, trouble.problem, Box::new(trouble)))
+    }
+
+    async fn send(&self, ask: Ask) -> Result<Answer, Trouble> {
+        let bytes_max = ask.bytes_max;
+        let mut request = self.request(ask)?;
+        if let Some(store) = &self.credentials {
+            self.sign(store, &mut request).await?;
+        }
+        let (parts, body) = self.client.send(request).await?.into_parts();
+        let body =
+            Limited::new(body, bytes_max).collect().await.map_err(|error| match error
+                .downcast_ref::<LengthLimitError>(
+            ) {
+                Some(_) => Trouble::new(StorageProblem::TooLarge, "the answer is too long"),
+                None => Trouble::of_transport(error.as_ref()),
+            })?;
+        Ok(Answer { headers: parts.headers, body: body.to_bytes() })
+    }
+
+    fn request(&self, ask: Ask) -> Result<Request<HttpRequestBody>, Trouble> {
+        let mut url = format!("{}/{}", self.address.bucket, encoded(&ask.key, true));
+        for (number, (name, value)) in ask.query.iter().enumerate() {
+            let mark = if number == 0 { '?' } else { '&' };
+            url.push_str(&format!("{mark}{name}={}", encoded(value, false)));
+        }
+        let mut request = Request::builder().method(ask.method).uri(url);
+        for (name, value) in ask.headers {
+            request = request.header(name, value);
+        }
+        let malformed =
+            |error: http::Error| Trouble::new(StorageProblem::Denied, error.to_string());
+        request.body(HttpRequestBody::from(ask.body)).map_err(malformed)
+    }
+
+    async fn sign(
+        &self,
+        store: &AmazonS3,
+        request: &mut Request<HttpRequestBody>,
+    ) -> Result<(), Trouble> {
+        let refused = |why: String| Trouble::new(StorageProblem::Credentials, why);
+        let (credential, last) = observed(store.credentials().get_credential()).await;
+        let credential =
+            credential.map_err(|error| last.unwrap_or_else(|| refused(error.to_string())))?;
+        let authorizer = AwsAuthorizer::new(&credential, "s3", &self.address.region);
+        authorizer.try_authorize(request, None).map_err(|error| refused(error.to_string()))
+    }
+}
+
+/// Percent-encodes what AWS wants encoded; in keys slashes stay.
+fn encoded(text: &str, is_key: bool) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            b'/' if is_key => encoded.push('/'),
+            other => encoded.push_str(&format!("%{other:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_keep_their_slashes() {
+        assert_eq!(encoded("a b/ü", true), "a%20b/%C3%BC");
+        assert_eq!(encoded("a/b+c", false), "a%2Fb%2Bc");
+    }
+}
