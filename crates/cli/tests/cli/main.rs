@@ -15,6 +15,7 @@ mod immutable;
 mod init;
 mod interrupt;
 mod kill;
+mod lifetime;
 mod mend;
 mod metadata;
 mod mount;
