@@ -27,6 +27,7 @@ mod reading;
 mod repository;
 mod restore;
 mod retention;
+mod rotation;
 mod sandbox;
 mod stalled;
 mod state;
