@@ -64,7 +64,7 @@ fn what_is_held_outlives_an_attacker_with_the_same_credentials() {
     assert_eq!(checked["immutable"][0]["immutable_until"], set["until"]);
     // Neither a policy nor a prune of ours hides what is held.
     place.muster(&sandbox, &["forget", "latest"]).expect(0).shows("removed 0 snapshots");
-    place.muster(&sandbox, &["prune", "--instant-delete"]).expect(0);
+    place.muster(&sandbox, &["prune", "--instant"]).expect(0);
     place.muster(&sandbox, &["check", "--immutable"]).expect(0);
 
     let before = moment();
