@@ -75,6 +75,16 @@ impl<'a> App<'a> {
         password: password::Sources<'_>,
         key_hint: Option<&str>,
     ) -> Result<Repository, Failure> {
+        self.open_found(named, password, key_hint).map(|(repository, _)| repository)
+    }
+
+    /// Opens a repository, and gives the password that did.
+    pub(crate) fn open_found(
+        &self,
+        named: location::Named<'_>,
+        password: password::Sources<'_>,
+        key_hint: Option<&str>,
+    ) -> Result<(Repository, password::Password), Failure> {
         let storage = self.storage(named)?;
         let mut tries_left = TYPED_TRIES;
         loop {
@@ -84,7 +94,7 @@ impl<'a> App<'a> {
                     self.output.warning(format_args!("cannot {error}; try again"));
                     tries_left -= 1;
                 }
-                result => return Ok(result?),
+                result => return Ok((result?, found.password)),
             }
         }
     }

@@ -74,7 +74,8 @@ impl Sources<'_> {
         }
     }
 
-    fn without_asking(&self) -> Result<Option<Password>, Failure> {
+    /// Finds a password without a prompt; `None` when none was given.
+    pub(crate) fn without_asking(&self) -> Result<Option<Password>, Failure> {
         if self.empty {
             return Ok(Some(Password::default()));
         }

@@ -70,6 +70,17 @@ pub fn protected_by_tags(all: &[Found], holds: bool) -> Protected {
     protected
 }
 
+/// The recovery points of a plan among snapshots. Which of them were proven stands in the ledger
+/// beside the plan, so whoever does not look there may remove none.
+#[must_use]
+pub fn protected_as_points(all: &[Found]) -> Protected {
+    let points = all.iter().filter(|(_, snapshot)| points::tag(snapshot, "point").is_some());
+    points.map(|(id, _)| (*id, vec![OF_A_PLAN.to_owned()])).collect()
+}
+
+/// Why the points of a plan stay.
+const OF_A_PLAN: &str = "point of a plan: `muster forget`";
+
 /// The data item that a snapshot is of.
 fn item_of(snapshot: &Snapshot) -> String {
     match (points::tag(snapshot, "service"), points::tag(snapshot, "data")) {

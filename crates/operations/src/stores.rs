@@ -104,7 +104,6 @@ fn storage(
         variables: variables(plan, planned)?,
         cancel: Some(plan.stop.clone()),
         limits: Limits { up: planned.limits.upload, down: planned.limits.download },
-        ..Settings::default()
     };
     muster_stores::open(&location, &settings).map_err(OperationError::below)
 }

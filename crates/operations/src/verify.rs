@@ -26,6 +26,9 @@ use crate::{error::OperationError, records::Record, state::State, stores, worksp
 /// How long a reading waits for a repository that somebody has locked.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 
+/// A reading that failed is tried again at least so often.
+const RETRY: SignedDuration = SignedDuration::from_hours(1);
+
 /// Damages that are written down one by one; the rest is a count.
 const DAMAGES_TOLD: usize = 20;
 
@@ -408,6 +411,9 @@ pub(crate) fn is_due(
 ) -> Result<bool, OperationError> {
     let pause = SignedDuration::try_from(verify.pause()).unwrap_or(SignedDuration::MAX);
     match last(&workspace.state, repository)? {
+        Some((at, ended)) if ended.error.is_some() => {
+            Ok(now.duration_since(at) >= pause.min(RETRY))
+        }
         Some((at, _)) => Ok(now.duration_since(at) >= pause),
         None => Ok(first_write(&workspace.state, repository)?.is_some()),
     }

@@ -143,7 +143,7 @@ pub fn copy(
 ) -> Result<CopyReport, CopyError> {
     let Target { repository: target, adopted } = target;
     let mut adopted = if options.dry_run { Vec::new() } else { adopted };
-    let present = Present::load(&target)?;
+    let present = Present::of(target.snapshots().map_err(CopyError::Target)?);
     let mut report = CopyReport::default();
     let mut to_copy = Vec::new();
     for entry in snapshots {
@@ -234,14 +234,13 @@ fn save(
 }
 
 /// The target's snapshots, by their own id and by that of their original.
-struct Present {
+pub(crate) struct Present {
     snapshots: Vec<(SnapshotId, Snapshot)>,
     by_id: HashMap<SnapshotId, Vec<usize>>,
 }
 
 impl Present {
-    fn load(target: &IndexedRepository) -> Result<Self, CopyError> {
-        let snapshots = target.snapshots().map_err(CopyError::Target)?;
+    pub(crate) fn of(snapshots: Vec<(SnapshotId, Snapshot)>) -> Self {
         let mut by_id: HashMap<SnapshotId, Vec<usize>> = HashMap::new();
         for (position, (id, snapshot)) in snapshots.iter().enumerate() {
             by_id.entry(*id).or_default().push(position);
@@ -249,12 +248,17 @@ impl Present {
                 by_id.entry(original).or_default().push(position);
             }
         }
-        Ok(Self { snapshots, by_id })
+        Self { snapshots, by_id }
+    }
+
+    /// All of them.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = SnapshotId> + '_ {
+        self.snapshots.iter().map(|(id, _)| *id)
     }
 
     /// The copy of a snapshot, if it is there with the same fields. Tags may have been changed
     /// since on one side; then it is another snapshot.
-    fn find(&self, (id, snapshot): &(SnapshotId, Snapshot)) -> Option<SnapshotId> {
+    pub(crate) fn find(&self, (id, snapshot): &(SnapshotId, Snapshot)) -> Option<SnapshotId> {
         let positions = self.by_id.get(&snapshot.original.unwrap_or(*id))?;
         let mut candidates = positions.iter().map(|&position| &self.snapshots[position]);
         candidates.find(|(_, there)| is_similar(there, snapshot)).map(|(id, _)| *id)

@@ -18,8 +18,11 @@ use crate::{
     lock::Lock,
     repository::Repository,
     run::{Cancelled, Run},
-    storage::{File, FileKind, Retention, StorageError, StorageProblem},
+    storage::{File, FileKind, Retention, StorageError},
 };
+
+/// Snapshots that are removed between two looks at the own lock.
+const DELETIONS_UNLOOKED: usize = 256;
 
 /// Tag of a snapshot that nobody may remove: a legal hold.
 pub const HOLD_TAG: &str = "muster:hold";
@@ -78,19 +81,24 @@ pub fn forget(
     run.progress.total_is_known();
     let files = remove.iter().map(|id| File::Snapshot(*id)).collect();
     let held = immutable::held(repository, files, immutable::now(), run)?;
+    let mut free = Vec::new();
     for id in remove {
+        match held.get(&File::Snapshot(*id)) {
+            Some(retention) => report.held.push((*id, *retention)),
+            None => free.push(*id),
+        }
+    }
+    run.progress.add_done(report.held.len() as u64, 0);
+    for some in free.chunks(DELETIONS_UNLOOKED) {
         run.cancel.check_condition()?;
-        if let Some(retention) = held.get(&File::Snapshot(*id)) {
-            report.held.push((*id, *retention));
-            continue;
-        }
-        match repository.storage().delete(File::Snapshot(*id)) {
-            Err(error) if error.problem() != StorageProblem::NotFound => {
-                report.failed.push((*id, error));
+        let files: Vec<File> = some.iter().map(|id| File::Snapshot(*id)).collect();
+        for (id, deleted) in some.iter().zip(repository.storage().delete_all(&files)) {
+            match deleted {
+                Ok(()) => report.removed.push(*id),
+                Err(error) => report.failed.push((*id, error)),
             }
-            _ => report.removed.push(*id),
         }
-        run.progress.add_done(1, 0);
+        run.progress.add_done(some.len() as u64, 0);
     }
     repository.storage().settle(FileKind::Snapshot)?;
     Ok(report)

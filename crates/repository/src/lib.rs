@@ -121,6 +121,7 @@ pub mod repair;
 pub mod repository;
 pub mod restore;
 pub mod rewrite;
+pub mod rotate;
 pub mod run;
 pub mod select;
 pub mod stats;

@@ -85,3 +85,53 @@ pub fn apply(repository: &Repository, migration: &Migration, run: &Run) -> Resul
         false => Err(damaged(FormatError::invalid("it is not what was stored")).into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        environment::Environment,
+        format::key_file::Cost,
+        repository::InitOptions,
+        storage::{
+            Storage as _,
+            memory::MemoryStorage,
+            unreliable::{Faults, Unreliable},
+        },
+    };
+
+    fn version_of(storage: &Arc<MemoryStorage>) -> Version {
+        Repository::open(storage.clone(), b"x", None).unwrap().config().version
+    }
+
+    #[test]
+    fn a_migration_that_stops_or_loses_its_answer_leaves_a_repository_that_opens() {
+        let stops = Faults { stop_at_write: 1, ..Faults::default() };
+        let unheard = Faults { lose_answer_every: 1, ..Faults::default() };
+        let sound = Faults { stop_at_write: 2, ..Faults::default() };
+        for (faults, ok, version) in
+            [(stops, false, Version::V1), (unheard, false, Version::V2), (sound, true, Version::V2)]
+        {
+            let storage = Arc::new(MemoryStorage::new());
+            let author = Environment::detect().author();
+            let cost = Cost::FOR_TESTS;
+            let options = InitOptions { version: Version::V1, polynomial: None, cost, author };
+            let repository = Repository::init(storage.clone(), b"x", options).unwrap();
+            let migration = propose(&repository).unwrap().unwrap();
+            let failing = repository.clone();
+            let failing = failing.on(Arc::new(Unreliable::new(storage.clone(), faults)));
+            assert_eq!(apply(&failing, &migration, &Run::new()).is_ok(), ok);
+            assert_eq!(version_of(&storage), version);
+            // Again, or back with the copy that was kept.
+            let repository = Repository::open(storage.clone(), b"x", None).unwrap();
+            if let Some(again) = propose(&repository).unwrap() {
+                apply(&repository, &again, &Run::new()).unwrap();
+            }
+            assert_eq!(version_of(&storage), Version::V2);
+            storage.put(File::Config, &migration.old_config).unwrap();
+            assert_eq!(version_of(&storage), Version::V1);
+        }
+    }
+}

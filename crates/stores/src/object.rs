@@ -4,10 +4,17 @@
 //! since one place does for all stores (`patient.rs`). A pack is one `PUT`, with its SHA-256 for
 //! the store to verify on S3. Objects appear whole or not at all, durable when acknowledged.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use muster_repository::{
     format::time::Timestamp,
     storage::{File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem},
@@ -24,6 +31,9 @@ use crate::{
 /// What a store may take besides the time for the bytes.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Objects of one request that deletes; S3 takes 1000.
+const DELETED_AT_ONCE: usize = 256;
+
 /// A repository in a bucket or container.
 #[derive(Debug)]
 pub(crate) struct ObjectStorage {
@@ -31,6 +41,8 @@ pub(crate) struct ObjectStorage {
     prefix: String,
     location: String,
     pace: Arc<Pace>,
+    /// One request deletes many objects, as far as is known.
+    deletes_many: AtomicBool,
     /// What S3 can do besides.
     locks: Option<Locks>,
 }
@@ -44,7 +56,49 @@ impl ObjectStorage {
     ) -> Result<Self, StoreError> {
         Path::parse(prefix)
             .map_err(|error| StoreError::setup("the folder in the bucket", error))?;
-        Ok(Self { store, prefix: prefix.to_owned(), location, pace, locks: None })
+        let deletes_many = AtomicBool::new(false);
+        Ok(Self { store, prefix: prefix.to_owned(), location, pace, deletes_many, locks: None })
+    }
+
+    /// A store that deletes many objects with one request: S3.
+    pub(crate) fn deleting_many(self) -> Self {
+        self.deletes_many.store(true, Ordering::Relaxed);
+        self
+    }
+
+    fn delete_blindly(&self, file: File) -> Result<(), StorageError> {
+        let path = self.path(file);
+        let deleted = self.run("delete", file, 0, |store| async move { store.delete(&path).await });
+        match deleted {
+            Err(error) if error.problem() != StorageProblem::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// One request for all; the error is that of the request as a whole.
+    fn delete_together(
+        &self,
+        files: &[File],
+    ) -> Result<Vec<Result<(), StorageError>>, StorageError> {
+        let paths: Vec<_> = files.iter().map(|file| Ok(self.path(file))).collect();
+        let what = format!("{} and {} more", files[0], files.len() - 1);
+        let results = self.run("delete", &what, 0, |store| async move {
+            let mut results: Vec<_> =
+                store.delete_stream(stream::iter(paths).boxed()).collect().await;
+            // A request that failed as a whole has one error for all.
+            match results.len() == 1 {
+                true => results.remove(0).map(|_| Vec::new()),
+                false => Ok(results),
+            }
+        })?;
+        if results.len() != files.len() {
+            return Err(StorageError::new("delete", what, StorageProblem::Other));
+        }
+        let told = |(file, result): (&File, Result<Path, Error>)| match result {
+            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(failed("delete", file.to_string(), &error, None)),
+        };
+        Ok(files.iter().zip(results).map(told).collect())
     }
 
     pub(crate) fn with_locks(mut self, locks: Locks) -> Self {
@@ -149,9 +203,12 @@ fn one_line(error: &Error) -> String {
     error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What a store says that does not know conditional requests.
-fn knows_no_condition(error: &StorageError) -> bool {
-    std::error::Error::source(error).is_some_and(|why| why.to_string().contains("NotImplemented"))
+/// What a store says that does not know a kind of request.
+fn knows_not(error: &StorageError) -> bool {
+    let says = |code: &str| {
+        std::error::Error::source(error).is_some_and(|why| why.to_string().contains(code))
+    };
+    says("NotImplemented") || says("MethodNotAllowed")
 }
 
 impl Storage for ObjectStorage {
@@ -248,8 +305,34 @@ impl Storage for ObjectStorage {
 
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
         match self.write(file, content, PutMode::Create) {
-            Err(error) if knows_no_condition(&error) => self.put_new_unconditionally(file, content),
+            Err(error) if knows_not(&error) => self.put_new_unconditionally(file, content),
             result => result,
+        }
+    }
+
+    fn delete_all(&self, files: &[File]) -> Vec<Result<(), StorageError>> {
+        if files.len() > 1 && self.deletes_many.load(Ordering::Relaxed) {
+            match self.delete_together(files) {
+                Ok(results) => return results,
+                // Not every store that speaks S3 knows this request.
+                Err(error) if knows_not(&error) => {
+                    self.deletes_many.store(false, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    let problem = error.problem();
+                    let failed = |file| Err(StorageError::new("delete", file, problem));
+                    let others = files[1..].iter().map(failed);
+                    return std::iter::once(Err(error)).chain(others).collect();
+                }
+            }
+        }
+        files.iter().map(|file| self.delete_blindly(*file)).collect()
+    }
+
+    fn deletes_at_once(&self) -> usize {
+        match self.deletes_many.load(Ordering::Relaxed) {
+            true => DELETED_AT_ONCE,
+            false => 1,
         }
     }
 

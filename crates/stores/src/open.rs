@@ -72,7 +72,7 @@ pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Storage>
                 }
                 None => {
                     let locks = Locks::new(bucket, options.hold());
-                    Arc::new(patient(object(store, prefix)?.with_locks(locks)))
+                    Arc::new(patient(object(store, prefix)?.with_locks(locks).deleting_many()))
                 }
             }
         }

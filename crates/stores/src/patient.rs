@@ -6,11 +6,12 @@
 //! `backoff.rs`; this is the hand that waits.
 
 use std::{
+    collections::HashMap,
     fmt,
     path::Path,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -113,6 +114,7 @@ pub struct Patient<S> {
     patience: Patience,
     surroundings: Box<dyn Surroundings>,
     gate: Gate,
+    connections: u32,
     pace: Arc<Pace>,
     /// Whether content passes the limits here; a store that streams paces its own bytes.
     paces: bool,
@@ -128,7 +130,8 @@ impl<S: Storage> Patient<S> {
         surroundings: Box<dyn Surroundings>,
     ) -> Self {
         let pace = Arc::new(Pace::new(crate::Limits::default(), Stop::default()));
-        Self::build(inner, patience, surroundings, 5, (pace, true))
+        // Time that a test makes pass, passes for one thread: deletions take turns.
+        Self { connections: 1, ..Self::build(inner, patience, surroundings, 5, (pace, true)) }
     }
 
     /// Wraps a store whose bytes are counted and limited by `pace` already.
@@ -152,7 +155,7 @@ impl<S: Storage> Patient<S> {
     ) -> Self {
         let gate = Gate { free: Mutex::new(connections.max(1)), changed: Condvar::new() };
         let has_answered = AtomicBool::new(false);
-        Self { inner, patience, surroundings, gate, pace, paces, has_answered }
+        Self { inner, patience, surroundings, gate, connections, pace, paces, has_answered }
     }
 
     /// What was done so far.
@@ -242,6 +245,34 @@ impl<S: Storage> Patient<S> {
         }
     }
 
+    /// Deletes the files of one request.
+    fn delete_some(&self, files: &[File]) -> Vec<(File, Result<(), StorageError>)> {
+        let all = |problem: StorageProblem| {
+            let failed = move |file: &File| StorageError::new("delete", file, problem);
+            files.iter().map(move |file| (*file, Err(failed(file))))
+        };
+        if self.pace.stop.is_ended() {
+            return all(StorageProblem::Interrupted).collect();
+        }
+        let deleted = self.persist(|_| {
+            let mut results = self.inner.delete_all(files);
+            let passes = |error: &StorageError| error.problem().is_transient();
+            match results.iter().position(|result| result.as_ref().err().is_some_and(passes)) {
+                // Those that are gone by now are no trouble when they are named again.
+                Some(at) => results.swap_remove(at).map(|()| Vec::new()),
+                None => Ok(results),
+            }
+        });
+        match deleted {
+            Ok(results) => files.iter().copied().zip(results).collect(),
+            Err(error) => {
+                let mut failed: Vec<_> = all(error.problem()).collect();
+                failed[0].1 = Err(error);
+                failed
+            }
+        }
+    }
+
     fn pass(&self, file: File, way: Way, bytes: usize) -> Result<(), StorageError> {
         match !self.paces || self.pace.pass(way, bytes) {
             true => Ok(()),
@@ -320,6 +351,33 @@ impl<S: Storage> Storage for Patient<S> {
             Err(error) if tries > 1 && error.problem() == StorageProblem::NotFound => Ok(()),
             result => result,
         })
+    }
+
+    fn delete_all(&self, files: &[File]) -> Vec<Result<(), StorageError>> {
+        let requests: Vec<&[File]> = files.chunks(self.inner.deletes_at_once().max(1)).collect();
+        // A folder of this machine gains nothing by threads.
+        let threads = match self.connections {
+            u32::MAX => 1,
+            connections => requests.len().min(connections as usize),
+        };
+        let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let work = || {
+            while let Some(some) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let deleted = self.delete_some(some);
+                done.lock().unwrap_or_else(PoisonError::into_inner).extend(deleted);
+            }
+        };
+        thread::scope(|scope| {
+            (1..threads).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
+        let mut done: HashMap<File, _> =
+            done.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect();
+        files.iter().map(|file| done.remove(file).unwrap_or(Ok(()))).collect()
+    }
+
+    fn deletes_at_once(&self) -> usize {
+        self.inner.deletes_at_once()
     }
 
     fn settle(&self, kind: FileKind) -> Result<(), StorageError> {

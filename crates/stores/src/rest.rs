@@ -295,6 +295,17 @@ impl Storage for RestStorage {
         }
     }
 
+    fn delete_all(&self, files: &[File]) -> Vec<Result<(), StorageError>> {
+        let delete = |file: &File| {
+            let request = self.request(Method::DELETE, &self.url(*file));
+            match self.run("delete", file, (request, Bytes::new()), 0, |_| async { Ok(()) }) {
+                Err(error) if error.problem() != StorageProblem::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        };
+        files.iter().map(delete).collect()
+    }
+
     /// rest-server answers 404 for a file that is not there; others say that all is well, so it
     /// is asked before.
     fn delete(&self, file: File) -> Result<(), StorageError> {

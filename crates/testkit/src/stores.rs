@@ -5,6 +5,7 @@
 //! is rclone's `serve restic` and a small server of our own (`rest`), SFTP is OpenSSH's `sshd`,
 //! started for each connection on the pipe of an `ssh`, so that it needs no port.
 
+pub mod front;
 pub mod rest;
 
 use std::{
@@ -90,7 +91,7 @@ impl Drop for Server {
 
 /// `127.0.0.1:PORT` in a line that says where a server listens.
 fn address_in(line: &str) -> Option<String> {
-    let (_, rest) = line.split_once("http://127.0.0.1:")?;
+    let (_, rest) = line.split_once("://127.0.0.1:")?;
     let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
     (port != "0" && !port.is_empty()).then(|| format!("127.0.0.1:{port}"))
 }
@@ -134,18 +135,80 @@ pub fn s3_with_locks(buckets: &[&str]) -> Option<Server> {
 }
 
 fn s3_with(buckets: &[&str], headers: &[String]) -> Option<Server> {
-    let program = require("moto", "python/bin/moto_server")?;
-    let scratch = Scratch::new("moto").expect("a scratch folder");
-    let mut command = Command::new(program);
-    command.args(["-H", "127.0.0.1", "-p", "0"]).current_dir(scratch.path());
-    command.env("PYTHONUNBUFFERED", "1");
-    let server = Server::start(command, scratch).expect("moto starts");
+    let server = moto(&[])?;
     for bucket in buckets {
         let answer = request(server.address(), &format!("PUT /{bucket} HTTP/1.1"), headers, b"");
         let answer = answer.expect("moto answers");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
     Some(server)
+}
+
+fn moto(arguments: &[&str]) -> Option<Server> {
+    let program = require("moto", "python/bin/moto_server")?;
+    let scratch = Scratch::new("moto").expect("a scratch folder");
+    let mut command = Command::new(program);
+    command.args(["-H", "127.0.0.1", "-p", "0"]).args(arguments).current_dir(scratch.path());
+    command.env("PYTHONUNBUFFERED", "1");
+    Some(Server::start(command, scratch).expect("moto starts"))
+}
+
+/// A certificate of a server, the authority that signed it, and the server's key.
+#[derive(Debug)]
+pub struct Identity {
+    scratch: Scratch,
+}
+
+/// An identity for the address `ip`; `None` where `openssl` is missing.
+///
+/// # Panics
+///
+/// It cannot be made.
+pub fn identity(ip: &str) -> Option<Identity> {
+    let openssl = peers::require("openssl")?;
+    let scratch = Scratch::new("identity").expect("a scratch folder");
+    let name = format!("subjectAltName=IP:{ip}");
+    let authority = "req -x509 -newkey rsa:2048 -nodes -days 7 -subj /CN=authority -keyout ca-key \
+                     -out ca";
+    let server = "req -x509 -newkey rsa:2048 -nodes -days 7 -subj /CN=server -CA ca -CAkey ca-key \
+                  -addext basicConstraints=critical,CA:FALSE -keyout key -out certificate -addext";
+    for (words, last) in [(authority, None), (server, Some(&name))] {
+        let mut command = openssl.command();
+        command.args(words.split_whitespace()).args(last).current_dir(scratch.path());
+        let made = command.output().expect("openssl starts");
+        assert!(made.status.success(), "{made:?}");
+    }
+    Some(Identity { scratch })
+}
+
+impl Identity {
+    /// The file of the authority's certificate.
+    pub fn authority(&self) -> PathBuf {
+        self.scratch.join("ca")
+    }
+
+    fn arguments(&self, certificate: &str, key: &str) -> [String; 4] {
+        let path = |name: &str| self.scratch.join(name).display().to_string();
+        [certificate.to_owned(), path("certificate"), key.to_owned(), path("key")]
+    }
+}
+
+/// A server that speaks S3 over TLS, without buckets; `None` where moto is missing.
+///
+/// # Panics
+///
+/// As [`s3`].
+pub fn s3_over_tls(identity: &Identity) -> Option<Server> {
+    moto(&identity.arguments("--ssl-cert", "--ssl-key").each_ref().map(String::as_str))
+}
+
+/// rclone's `serve restic` over TLS; `None` where it is missing.
+///
+/// # Panics
+///
+/// As [`s3`].
+pub fn rclone_over_tls(identity: &Identity) -> Option<Server> {
+    rclone(&identity.arguments("--cert", "--key").each_ref().map(String::as_str))
 }
 
 /// Azurite's account and key, which are the same everywhere.
@@ -222,6 +285,11 @@ pub fn rclone(arguments: &[&str]) -> Option<Server> {
 ///
 /// The connection fails.
 pub fn request(address: &str, line: &str, headers: &[String], body: &[u8]) -> Result<String> {
+    let answer = exchange(address, line, headers, body)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn exchange(address: &str, line: &str, headers: &[String], body: &[u8]) -> Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address)?;
     let mut text = format!("{line}\r\nHost: {address}\r\nConnection: close\r\n");
     for header in headers {
@@ -232,7 +300,7 @@ pub fn request(address: &str, line: &str, headers: &[String], body: &[u8]) -> Re
     stream.write_all(body)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    Ok(answer)
 }
 
 /// A port of the loopback address where nobody listens.

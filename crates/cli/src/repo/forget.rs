@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use muster_control::retention::{Count, Policy, Proposal, Within};
-use muster_operations::retention::{Found, Protected, propose, protected_by_tags};
+use muster_operations::retention::{
+    Found, Protected, propose, protected_as_points, protected_by_tags,
+};
 use muster_repository::{
     forget::forget,
     id::SnapshotId,
@@ -50,6 +52,9 @@ pub(crate) struct Args {
     /// Let snapshots go that the tag muster:hold protects
     #[arg(long)]
     release_hold: bool,
+    /// Let recovery points of a plan go, although nobody looks here which of them were proven
+    #[arg(long)]
+    ignore_plan: bool,
     /// Prune afterwards, if any was removed
     #[arg(long)]
     prune: bool,
@@ -123,7 +128,8 @@ struct Which {
 
 const EXAMPLES: &str = "The policy's words mean what they mean to restic. Partial and suspect \
 snapshots are not counted, and
-the last proven one of each group stays. Data goes with 'muster repo prune'.
+the last proven one of each group stays; so do recovery points of a plan, since which of them were
+proven stands beside the plan: 'muster forget' removes those. Data goes with 'muster repo prune'.
 
 Examples:
   muster repo forget --keep-daily 7 --keep-weekly 5 --dry-run
@@ -188,7 +194,7 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
         true => app.lock_to_read(&repository)?,
         false => Some(app.lock(&repository, LockKind::Exclusive)?),
     };
-    let protected = protected_by_tags(&repository.snapshots()?, !args.release_hold);
+    let protected = protected(&repository.snapshots()?, args);
     let wanted = select_several(app, &repository, &args.snapshots, &args.which.filter())?;
     let (groups, remove, relied_upon) = match args.snapshots.is_empty() {
         true => {
@@ -233,6 +239,17 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     prune_after(app, args, &repository, remove, exit)
 }
 
+/// What stays whatever the policy says. Here only tags are known, and no ledger.
+fn protected(all: &[Found], args: &Args) -> Protected {
+    let mut protected = protected_by_tags(all, !args.release_hold);
+    if !args.ignore_plan {
+        for (id, reasons) in protected_as_points(all) {
+            protected.entry(id).or_default().extend(reasons);
+        }
+    }
+    protected
+}
+
 fn refuse_nonsense(args: &Args, policy: &Policy, app: &App<'_>) -> Result<(), Failure> {
     let what = "choose snapshots to remove: ";
     if app.settings.no_lock && !args.dry_run {
@@ -266,7 +283,9 @@ fn refuse_protected(wanted: &[Found], protected: &Protected) -> Result<(), Failu
         )
         .help(
             "nothing was removed; a legal hold is released with --release-hold, and the last \
-             proven snapshot goes when there is a newer proven one",
+             proven snapshot goes when there is a newer proven one; points of a plan are removed \
+             by its `keep`, with `muster forget`, which knows what was proven (--ignore-plan removes \
+             them all the same)",
         )),
     }
 }

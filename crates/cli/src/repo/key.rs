@@ -4,6 +4,8 @@
 //! prompt. It is asked for before the repository is locked, so that nobody waits for somebody
 //! who thinks about a password.
 
+mod rotate;
+
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -35,10 +37,12 @@ pub(crate) enum Verb {
     List,
     /// Change the password: add a key, then remove the one in use
     Passwd(NewArgs),
+    /// Replace the data key: seal everything anew into another repository
+    Rotate(Box<rotate::Args>),
     /// Remove a key
     #[command(
         after_help = "Who knew the password may have kept the master key: removing a key keeps \
-                      out nobody who was in.\n\nExamples:\n  muster repo key remove 0ad21455"
+                      out nobody who was in: for that there is 'key rotate'.\n\nExamples:\n  muster repo key remove 0ad21455"
     )]
     Remove {
         /// Id of the key, or its beginning
@@ -102,6 +106,7 @@ pub(crate) fn run(verb: &Verb, app: &App<'_>) -> Outcome {
         Verb::Add(args) => add(args, app),
         Verb::List => list(app),
         Verb::Passwd(args) => change(args, app),
+        Verb::Rotate(args) => rotate::run(args, app),
         Verb::Remove { id } => remove(id, app),
     }
 }

@@ -99,6 +99,13 @@ impl Office {
         self.write(&format!("secret-{repository}"), "wrong horse");
     }
 
+    /// Changes the plan.
+    pub(crate) fn change_plan(&self, from: &str, to: &str) {
+        let plan = fs::read_to_string(self.path("muster.yaml")).unwrap();
+        assert!(plan.contains(from), "'{from}' in the plan");
+        self.write("muster.yaml", &plan.replacen(from, to, 1));
+    }
+
     /// `muster ARGUMENTS` in the folder.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         muster(self.scratch.path(), arguments)
@@ -110,11 +117,16 @@ impl Office {
 
     /// Holds a repository as a prune does.
     pub(crate) fn locked(&self, repository: &str) -> (Lock, Run) {
+        self.held(repository, LockKind::Exclusive)
+    }
+
+    /// Holds a repository as a prune or, shared, a backup does.
+    pub(crate) fn held(&self, repository: &str, kind: LockKind) -> (Lock, Run) {
         let storage = Arc::new(LocalStorage::new(self.path(repository)));
         let opened = Repository::open(storage, PASSWORD.as_bytes(), None).unwrap();
         let (environment, run) = (Environment::detect(), Run::new());
         let patience = std::time::Duration::ZERO;
-        let lock = Lock::acquire(&opened, LockKind::Exclusive, patience, &environment, &run);
+        let lock = Lock::acquire(&opened, kind, patience, &environment, &run);
         (lock.unwrap(), run)
     }
 

@@ -89,6 +89,8 @@ fn live(name: &str, place: &Place, other: &Place) {
         other.muster(&sandbox, &["restore", "latest", "--target", "theirs"]).expect(0);
     }
 
+    tend(place, &sandbox);
+
     // A copy to a folder, straight from the store.
     let mut arguments = vec!["-r", "near", "init"];
     run(sandbox.bare_command(&arguments).env("MUSTER_PASSWORD", PASSWORD)).expect(0);
@@ -99,6 +101,46 @@ fn live(name: &str, place: &Place, other: &Place) {
     let mut copy = sandbox.bare_command(&arguments);
     copy.env("MUSTER_PASSWORD", PASSWORD).env("MUSTER_FROM_PASSWORD", PASSWORD);
     run(place.dress(&mut copy)).expect(0).shows("copied");
+}
+
+/// What becomes of a repository over the years: a third backup, tags, forgetting, pruning without a
+/// grace period, mending; and what is left is whole.
+fn tend(place: &Place, sandbox: &Sandbox) {
+    let packs = || {
+        let stats = ["--json", "stats", "--mode", "raw-data"];
+        place.muster(sandbox, &stats).expect(0).json()["total_size"].as_u64().unwrap()
+    };
+    fs::remove_file(sandbox.path("source/sub/big.bin")).unwrap();
+    let noise: String = (0..60_000_u64).map(|n| (n * n * 40_503 % 65_537).to_string()).collect();
+    sandbox.write("source/noise", &noise);
+    place.muster(sandbox, &["backup", "source"]).expect(0);
+    fs::remove_file(sandbox.path("source/noise")).unwrap();
+    place.muster(sandbox, &["backup", "source"]).expect(0);
+    place.muster(sandbox, &["tag", "--add", "kept", "latest"]).expect(0);
+    let before = packs();
+    place.muster(sandbox, &["forget", "--keep-last", "1"]).expect(0).shows("removed");
+    place.muster(sandbox, &["prune", "--keep-delete", "0s", "--max-unused", "0"]).expect(0);
+    assert!(packs() < before, "the noise is gone");
+    place.muster(sandbox, &["repair", "index"]).expect(0);
+    place.muster(sandbox, &["check", "--read-data"]).expect(0);
+    place.muster(sandbox, &["restore", "latest", "--target", "tended"]).expect(0);
+    assert!(sandbox.path("tended/source/a.txt").exists());
+    assert!(!sandbox.path("tended/source/noise").exists());
+    place.restic(sandbox, &["check", "--read-data"]);
+}
+
+/// Every few requests this server is busy, or does what it is asked and hangs up.
+#[test]
+fn a_repository_lives_on_a_server_that_fails_and_loses_answers() {
+    let options = Options { busy_every: 11, mute_every: 13, ..Options::default() };
+    let server = RestServer::start(options);
+    let place = |name: &str| {
+        let mut place = Place::new(format!("rest:{}{name}/", server.url()));
+        // restic 0.14 gives up on some of this.
+        place.restic = None;
+        place
+    };
+    live("live-trouble", &place("one"), &place("two"));
 }
 
 #[test]

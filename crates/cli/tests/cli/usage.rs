@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::sandbox::{Sandbox, run};
 
-const VERBS: [&[&str]; 24] = [
+const VERBS: [&[&str]; 25] = [
     &[],
     &["init"],
     &["backup"],
@@ -29,6 +29,7 @@ const VERBS: [&[&str]; 24] = [
     &["key", "list"],
     &["key", "passwd"],
     &["key", "remove"],
+    &["key", "rotate"],
 ];
 
 #[test]

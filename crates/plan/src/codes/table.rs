@@ -87,7 +87,7 @@ pub const ALL: &[Code] = &[
     of_text(
         "bad-size",
         "Rates are a size and `/s`, such as `500kB/s` or `20MiB/s`, and above zero.",
-        examples!("bad-size", 4: 42),
+        examples!("bad-size", 4: 40),
     ),
     of_text(
         "bad-percentage",
@@ -240,19 +240,19 @@ pub const ALL: &[Code] = &[
         "outside-residency",
         Error,
         "The data's class names the regions where it may be, and a line, or the class itself, sends it elsewhere; or to a repository that does not say where it is.",
-        examples!("outside-residency", 13: 31),
+        examples!("outside-residency", 13: 38),
     ),
     of_plan(
         "class-not-met",
         Error,
         "The data's class asks for a copy that nobody can change for so long, and no repository that receives it promises that. What a class can bring itself (copies, what is kept, reading back) it brings, and no line can weaken it.",
-        examples!("class-not-met", 13: 31),
+        examples!("class-not-met", 13: 38),
     ),
     of_plan(
         "verify-unreachable",
         Error,
         "Not everything in the repository can be read back within the period: at the speed that was measured last (or that `limits` allows), all readings that fit into the period, each as long as its budget, do not add up to its size.",
-        examples!("verify-unreachable", 4: 45),
+        examples!("verify-unreachable", 4: 40),
     )
     .given("`near` holds 1 TiB, was read back at 50 MB/s, and something in it waits for 40 days")
     .firm(),
@@ -260,7 +260,7 @@ pub const ALL: &[Code] = &[
         "verify-overdue",
         Warning,
         "Something in the repository was not read back within the declared period.",
-        examples!("verify-overdue", 4: 45),
+        examples!("verify-overdue", 4: 40),
     )
     .given("`near` holds 1 TiB, was read back at 50 MB/s, and something in it waits for 40 days")
     .firm(),

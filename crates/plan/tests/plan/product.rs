@@ -22,7 +22,6 @@ fn it_comes_without_errors_and_with_exactly_these_findings() {
             "17:7 warning restore-speed-unknown services.orders.data.db",
             "18:7 note copies-3-2-1-1-0 services.orders.data.uploads",
             "18:7 warning restore-speed-unknown services.orders.data.uploads",
-            "20:65 note not-in-this-version services.orders.protect[0].keep"
         ]
     );
 }

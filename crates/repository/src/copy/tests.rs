@@ -141,18 +141,18 @@ fn stored_blobs(target: &Sample) -> Vec<(BlobKind, BlobId)> {
     blobs
 }
 
-/// Copies into a store that misbehaves, by a process that is gone afterwards.
+/// Copies into a store that misbehaves.
 fn copy_into(
     source: &Sample,
     target: &Sample,
     snapshots: &[(SnapshotId, Snapshot)],
     faults: Faults,
+    environment: &Environment,
 ) -> (Option<CopyReport>, u64) {
     let storage = std::sync::Arc::new(Unreliable::new(target.storage.clone(), faults));
     let repository = target.repository.clone().on(storage.clone());
-    let dead = Environment { pid: 1 << 23, ..Environment::detect() };
     let run = Run::new();
-    let lock = Lock::acquire(&repository, LockKind::Shared, Duration::ZERO, &dead, &run);
+    let lock = Lock::acquire(&repository, LockKind::Shared, Duration::ZERO, environment, &run);
     let copied = lock.ok().and_then(|lock| {
         let target = Target::open(&repository, &lock, &run).ok()?;
         copy(&source.indexed(), target, snapshots, options(), &run, &mut |_| {}).ok()
@@ -163,6 +163,9 @@ fn copy_into(
 #[test]
 fn a_copy_that_stops_at_any_write_sends_nothing_again() {
     let (source, snapshots) = source();
+    // The process that is stopped is gone afterwards.
+    let here = Environment::detect();
+    let dead = Environment { pid: 1 << 23, ..here.clone() };
     let other = dir([(&b"older"[..], file(b"what the target had before"))]);
     let mut completed = false;
     for stop_at_write in 1..40 {
@@ -170,7 +173,7 @@ fn a_copy_that_stops_at_any_write_sends_nothing_again() {
         target.snapshot(target.write(&other), 1);
         let before = stored_blobs(&target).len();
         let faults = Faults { stop_at_write, ..Faults::default() };
-        let (report, _) = copy_into(&source, &target, &snapshots, faults);
+        let (report, _) = copy_into(&source, &target, &snapshots, faults, &dead);
         completed = report.is_some();
         let options = CheckOptions { read_data: ReadData::All };
         let found = check(&target.repository, &options, &Run::new()).unwrap();
@@ -182,7 +185,7 @@ fn a_copy_that_stops_at_any_write_sends_nothing_again() {
         };
         let durable_bytes = bytes(&target);
 
-        let (report, put) = copy_into(&source, &target, &snapshots, Faults::default());
+        let (report, put) = copy_into(&source, &target, &snapshots, Faults::default(), &here);
         let report = report.unwrap();
         assert_eq!(report.copied.len() + report.skipped.len(), 2, "{stop_at_write}");
         let all = stored_blobs(&target);
@@ -263,7 +266,7 @@ fn a_dry_run_writes_nothing() {
 fn ranges_join_neighbours_only() {
     let location = |pack: u8, offset, length| Location {
         pack: PackId::from_bytes([pack; 32]),
-        blob: crate::format::pack::PackedBlob {
+        blob: pack::PackedBlob {
             id: BlobId::of(b""),
             kind: BlobKind::Data,
             offset,

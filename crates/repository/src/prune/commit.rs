@@ -20,11 +20,11 @@ use crate::{
     packer::INDEX_BLOBS_MAX,
     repository::Repository,
     run::Run,
-    storage::{File, FileKind, StorageProblem},
+    storage::{File, FileKind},
 };
 
-/// Packs that are deleted between two looks at the own lock.
-const DELETIONS_UNLOOKED: usize = 64;
+/// Packs that are deleted between two looks at the own lock: seconds, in far stores.
+const DELETIONS_UNLOOKED: usize = 256;
 
 type Packs = HashSet<PackId, RandomState>;
 
@@ -273,10 +273,8 @@ pub(super) fn write(repository: &Repository, commit: &Commit, run: &Run) -> Resu
         written.insert(repository.save_unpacked(File::Index, &file)?, ());
     }
     run.cancel.check_condition()?;
-    for id in commit.replaced.iter().filter(|id| !written.contains_key(id)) {
-        delete(repository, File::Index(*id))?;
-    }
-    Ok(())
+    let replaced = commit.replaced.iter().filter(|id| !written.contains_key(id));
+    delete(repository, replaced.map(|id| File::Index(*id)))
 }
 
 /// Deletes the packs that are due. The caller holds a lock without a gap since `plan`.
@@ -295,17 +293,14 @@ pub(super) fn delete_packs(
     run.progress.add_total(commit.due.len() as u64, 0);
     for some in commit.due.chunks(DELETIONS_UNLOOKED) {
         run.cancel.check_condition()?;
-        for (pack, _) in some {
-            delete(repository, File::Pack(*pack))?;
-            run.progress.add_done(1, 0);
-        }
+        delete(repository, some.iter().map(|(pack, _)| File::Pack(*pack)))?;
+        run.progress.add_done(some.len() as u64, 0);
     }
     Ok(())
 }
 
-fn delete(repository: &Repository, file: File) -> Result<(), PruneError> {
-    match repository.storage().delete(file) {
-        Err(error) if error.problem() != StorageProblem::NotFound => Err(error.into()),
-        _ => Ok(()),
-    }
+fn delete(repository: &Repository, files: impl Iterator<Item = File>) -> Result<(), PruneError> {
+    let files: Vec<File> = files.collect();
+    repository.storage().delete_all(&files).into_iter().collect::<Result<(), _>>()?;
+    Ok(())
 }

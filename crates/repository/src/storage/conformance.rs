@@ -49,6 +49,7 @@ pub fn run_promising<S: Storage, G>(promises: Promises, make: impl Fn() -> (S, G
         large_files_are_refused_before_they_are_read,
         put_new_keeps_what_is_there,
         what_is_deleted_is_gone,
+        many_are_deleted,
         kinds_are_apart,
         preparing_twice_keeps_what_is_there,
         many_writers_at_once,
@@ -136,6 +137,19 @@ fn what_is_deleted_is_gone(storage: &dyn Storage) {
     storage.delete(pack(1)).expect("delete");
     assert_eq!(problem(storage.read(pack(1), 10)), StorageProblem::NotFound);
     assert_eq!(storage.list(FileKind::Pack).expect("list"), []);
+}
+
+/// Several at once, some of which are not there.
+fn many_are_deleted(storage: &dyn Storage) {
+    let files: Vec<File> = (0..40).map(pack).collect();
+    let there = || files.iter().step_by(8);
+    there().for_each(|file| storage.put(*file, b"x").expect("put"));
+    storage.put(pack(1000), b"stays").expect("put");
+    let deleted = storage.delete_all(&files);
+    assert_eq!(deleted.len(), files.len());
+    deleted.into_iter().collect::<Result<(), _>>().expect("delete all");
+    assert_eq!(storage.list(FileKind::Pack).expect("list").len(), 1);
+    assert!(storage.delete_all(&[]).is_empty());
 }
 
 fn deleting_nothing_is_told(storage: &dyn Storage) {

@@ -222,6 +222,21 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Fails with [`StorageProblem::NotFound`] when there is no such file.
     fn delete(&self, file: File) -> Result<(), StorageError>;
 
+    /// Deletes files, as many at once as the store takes, and tells of each how that went, in
+    /// their order. One that is not there is as good as deleted.
+    fn delete_all(&self, files: &[File]) -> Vec<Result<(), StorageError>> {
+        let delete = |file: &File| match self.delete(*file) {
+            Err(error) if error.problem() != StorageProblem::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        files.iter().map(delete).collect()
+    }
+
+    /// How many files one request deletes.
+    fn deletes_at_once(&self) -> usize {
+        1
+    }
+
     /// Makes deletions of files of a kind durable: those that returned before will not come back.
     /// Does nothing where a deletion is durable when it returns. Whoever wraps a store passes
     /// this on.

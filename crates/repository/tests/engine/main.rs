@@ -20,4 +20,5 @@ mod properties;
 mod prune;
 mod reading;
 mod restore;
+mod sequences;
 mod stand_in;

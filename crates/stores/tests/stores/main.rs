@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod clouds;
+mod dialects;
 mod locks;
 mod patience;
 mod rest;
 mod sftp;
+mod tls;
 mod trouble;
 
 use std::{
@@ -77,6 +79,9 @@ mod shared {
         }
         fn delete(&self, file: File) -> Result<(), StorageError> {
             self.0.delete(file)
+        }
+        fn delete_all(&self, files: &[File]) -> Vec<Result<(), StorageError>> {
+            self.0.delete_all(files)
         }
         fn remove_leftovers(&self) -> Result<usize, StorageError> {
             self.0.remove_leftovers()

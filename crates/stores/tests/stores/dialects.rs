@@ -1,0 +1,65 @@
+//! Stores that speak S3 and leave some of it out, and how many requests deletions take.
+
+use muster_repository::storage::{File, FileKind, StorageProblem, conformance::pack};
+use muster_testkit::stores::{
+    self,
+    front::{Front, Seen},
+};
+
+use crate::store;
+
+const LOGIN: &[(&str, &str)] = &[("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "hush")];
+
+const UNKNOWN: (&str, &str) =
+    ("501 Not Implemented", "<Error><Code>NotImplemented</Code><Message>no</Message></Error>");
+
+fn url(front: &Front) -> String {
+    format!("s3:http://{}/muster/a", front.address())
+}
+
+fn is_bulk(seen: &Seen) -> bool {
+    seen.method == "POST" && seen.target.ends_with("?delete")
+}
+
+#[test]
+fn a_store_without_conditions_creates_once_all_the_same() {
+    let Some(server) = stores::s3(&["muster"]) else { return };
+    let is_conditional = |seen: &Seen| seen.headers.contains_key("if-none-match");
+    let front = Front::start(server.address(), move |seen| is_conditional(seen).then_some(UNKNOWN));
+    let storage = store(&url(&front), &[], LOGIN);
+    storage.put_new(File::Config, b"one").unwrap();
+    let error = storage.put_new(File::Config, b"two").unwrap_err();
+    assert_eq!(error.problem(), StorageProblem::AlreadyExists);
+    assert_eq!(storage.read(File::Config, 10).unwrap(), b"one");
+    assert!(front.seen().iter().any(is_conditional), "it was asked for first");
+}
+
+/// Puts a few files, deletes these and others, and gives the requests that the deletion took.
+fn deletion(front: &Front, files: u64) -> Vec<Seen> {
+    let storage = store(&url(front), &["s3.connections=8"], LOGIN);
+    let files: Vec<File> = (0..files).map(pack).collect();
+    for file in files.iter().step_by(20) {
+        storage.put(*file, b"x").unwrap();
+    }
+    let before = front.seen().len();
+    storage.delete_all(&files).into_iter().collect::<Result<(), _>>().unwrap();
+    let requests = front.seen().split_off(before);
+    assert_eq!(storage.list(FileKind::Pack).unwrap(), []);
+    requests
+}
+
+#[test]
+fn many_are_deleted_with_few_requests() {
+    let Some(server) = stores::s3(&["muster"]) else { return };
+    let requests = deletion(&Front::start(server.address(), |_| None), 300);
+    assert!(requests.len() == 2 && requests.iter().all(is_bulk), "{requests:?}");
+}
+
+#[test]
+fn a_store_that_deletes_one_by_one_is_asked_so() {
+    let Some(server) = stores::s3(&["muster"]) else { return };
+    let front = Front::start(server.address(), |seen| is_bulk(seen).then_some(UNKNOWN));
+    let requests = deletion(&front, 21);
+    assert!(requests.iter().filter(|seen| seen.method == "DELETE").count() == 21);
+    assert!(requests.len() == 22, "it is not asked again and again: {}", requests.len());
+}
