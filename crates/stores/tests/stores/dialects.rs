@@ -54,12 +54,3 @@ fn many_are_deleted_with_few_requests() {
     let requests = deletion(&Front::start(server.address(), |_| None), 300);
     assert!(requests.len() == 2 && requests.iter().all(is_bulk), "{requests:?}");
 }
-
-#[test]
-fn a_store_that_deletes_one_by_one_is_asked_so() {
-    let Some(server) = stores::s3(&["muster"]) else { return };
-    let front = Front::start(server.address(), |seen| is_bulk(seen).then_some(UNKNOWN));
-    let requests = deletion(&front, 21);
-    assert!(requests.iter().filter(|seen| seen.method == "DELETE").count() == 21);
-    assert!(requests.len() == 22, "it is not asked again and again: {}", requests.len());
-}
