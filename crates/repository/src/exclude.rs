@@ -23,7 +23,11 @@
 //! restic's `internal/filter/filter.go`, `exclude.go` and `include.go`; Go's `filepath.Match`,
 //! `filepath.Clean`, `strings.ToLower` and `os.Expand`.
 
+mod followed;
+
 use std::borrow::{Borrow, Cow};
+
+pub(crate) use self::followed::Followed;
 
 /// A list of patterns, in the order that decides.
 ///

@@ -35,13 +35,23 @@ pub(crate) struct Address {
 }
 
 /// A bucket of S3.
+#[derive(Debug)]
+pub(crate) struct S3 {
+    pub(crate) store: Arc<AmazonS3>,
+    /// Sends `DELETE` for each object; `store` sends `POST ?delete` even for one, which not every
+    /// store that speaks S3 knows.
+    pub(crate) deleting_singly: Arc<AmazonS3>,
+    pub(crate) address: Address,
+}
+
+/// A bucket of S3.
 pub(crate) fn s3(
     location: &Location,
     (endpoint, bucket): (&str, &str),
     options: &Options,
     variables: &Variables,
     client: Client,
-) -> Result<(Arc<AmazonS3>, Address), StoreError> {
+) -> Result<S3, StoreError> {
     let region = options.get("s3.region").map(str::to_owned);
     let region = region
         .or_else(|| region_of(endpoint).map(str::to_owned))
@@ -88,7 +98,12 @@ pub(crate) fn s3(
             builder = builder.with_config(key, value.as_str());
         }
     }
-    Ok((Arc::new(builder.build().map_err(unusable(location))?), address))
+    let singly = builder.clone().with_disable_bulk_delete(true);
+    let store = builder.build().map_err(unusable(location))?;
+    // Who asks for credentials asks once for both.
+    let singly = singly.with_credentials(Arc::clone(store.credentials()));
+    let deleting_singly = Arc::new(singly.build().map_err(unusable(location))?);
+    Ok(S3 { store: Arc::new(store), deleting_singly, address })
 }
 
 /// The region that a host of Amazon's names: `s3.REGION.amazonaws.com`, `s3-REGION.…`.

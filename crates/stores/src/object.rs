@@ -43,6 +43,8 @@ pub(crate) struct ObjectStorage {
     pace: Arc<Pace>,
     /// One request deletes many objects, as far as is known.
     deletes_many: AtomicBool,
+    /// What deletes one object; `store` would send the request for many for a single one, too.
+    deleting: Arc<dyn ObjectStore>,
     /// What S3 can do besides.
     locks: Option<Locks>,
 }
@@ -57,19 +59,23 @@ impl ObjectStorage {
         Path::parse(prefix)
             .map_err(|error| StoreError::setup("the folder in the bucket", error))?;
         let deletes_many = AtomicBool::new(false);
-        Ok(Self { store, prefix: prefix.to_owned(), location, pace, deletes_many, locks: None })
+        let (prefix, deleting) = (prefix.to_owned(), Arc::clone(&store));
+        Ok(Self { store, prefix, location, pace, deletes_many, deleting, locks: None })
     }
 
-    /// A store that deletes many objects with one request: S3.
-    pub(crate) fn deleting_many(self) -> Self {
-        self.deletes_many.store(true, Ordering::Relaxed);
-        self
+    /// A store that deletes many objects with one request, S3, and one at a time through
+    /// `singly`.
+    pub(crate) fn deleting_many(self, singly: Arc<dyn ObjectStore>) -> Self {
+        Self { deletes_many: AtomicBool::new(true), deleting: singly, ..self }
+    }
+
+    fn delete_one(&self, file: File) -> Result<(), StorageError> {
+        let (path, store) = (self.path(file), Arc::clone(&self.deleting));
+        self.run("delete", file, 0, |_| async move { store.delete(&path).await })
     }
 
     fn delete_blindly(&self, file: File) -> Result<(), StorageError> {
-        let path = self.path(file);
-        let deleted = self.run("delete", file, 0, |store| async move { store.delete(&path).await });
-        match deleted {
+        match self.delete_one(file) {
             Err(error) if error.problem() != StorageProblem::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -203,12 +209,13 @@ fn one_line(error: &Error) -> String {
     error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What a store says that does not know a kind of request.
+/// What a store says that does not know a kind of request; some say it with the status alone.
 fn knows_not(error: &StorageError) -> bool {
-    let says = |code: &str| {
-        std::error::Error::source(error).is_some_and(|why| why.to_string().contains(code))
-    };
-    says("NotImplemented") || says("MethodNotAllowed")
+    let Some(why) = std::error::Error::source(error).map(ToString::to_string) else { return false };
+    why.starts_with("501 ")
+        || why.starts_with("405 ")
+        || why.contains("NotImplemented")
+        || why.contains("MethodNotAllowed")
 }
 
 impl Storage for ObjectStorage {
@@ -353,7 +360,6 @@ impl Storage for ObjectStorage {
     /// S3 does not tell whether there was anything to delete, so it is asked before.
     fn delete(&self, file: File) -> Result<(), StorageError> {
         self.size(file)?;
-        let path = self.path(file);
-        self.run("delete", file, 0, |store| async move { store.delete(&path).await })
+        self.delete_one(file)
     }
 }

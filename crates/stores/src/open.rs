@@ -10,7 +10,7 @@ use muster_repository::{
 use object_store::ObjectStore;
 
 use crate::{
-    clouds,
+    clouds::{self, S3},
     error::StoreError,
     http::Client,
     object::ObjectStorage,
@@ -60,7 +60,7 @@ pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Storage>
         }
         Location::S3 { endpoint, bucket, prefix } => {
             let (near, far) = (client()?, client()?);
-            let (store, address) =
+            let S3 { store, deleting_singly, address } =
                 clouds::s3(location, (endpoint, bucket), options, variables, near)?;
             let anonymous = options.is_true("s3.unsafe-anonymous-auth");
             let credentials = (!anonymous).then(|| Arc::clone(&store));
@@ -72,7 +72,8 @@ pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Storage>
                 }
                 None => {
                     let locks = Locks::new(bucket, options.hold());
-                    Arc::new(patient(object(store, prefix)?.with_locks(locks).deleting_many()))
+                    let store = object(store, prefix)?.with_locks(locks);
+                    Arc::new(patient(store.deleting_many(deleting_singly)))
                 }
             }
         }

@@ -278,8 +278,13 @@ impl Salvaging<'_> {
 
 impl Rule for Salvaging<'_> {
     type Note = Loss;
-    const BY_PATH: bool = false;
+    /// Where a file lies says nothing of what is left of it.
+    type State = ();
     const LOSSLESS: bool = false;
+
+    fn at_root(&mut self) {}
+
+    fn below(&mut self, _above: (), _name: &[u8]) {}
 
     fn judge(&mut self, _path: &[u8], node: &Node) -> (Fate, Option<Loss>) {
         if node.kind != NodeKind::File {

@@ -17,10 +17,12 @@
 
 pub(crate) mod trees;
 
+use std::{collections::HashMap, rc::Rc};
+
 pub use self::trees::Totals;
 use self::trees::{Fate, Rewritten, Rule, TreeRewriter};
 use crate::{
-    exclude::Patterns,
+    exclude::{Followed, Patterns},
     format::{
         snapshot::{Snapshot, Summary},
         time::Timestamp,
@@ -137,7 +139,7 @@ fn new_forms(
     run: &Run,
     failed: &mut Vec<(SnapshotId, ChangeError)>,
 ) -> Result<Vec<(RewrittenSnapshot, Snapshot)>, ChangeError> {
-    let rule = Excluding { excludes: &options.excludes };
+    let rule = Excluding::new(&options.excludes);
     let mut rewriter = TreeRewriter::new(repository, writer, rule, run)?;
     let mut forms = Vec::new();
     for (id, snapshot) in snapshots {
@@ -228,12 +230,41 @@ fn empty_summary(time: Timestamp) -> Summary {
 /// Lets go what a pattern matches.
 struct Excluding<'o> {
     excludes: &'o [Patterns],
+    /// What each list has seen of a path, by the number that is that path's state.
+    states: Vec<Rc<[Followed]>>,
+    numbers: HashMap<Rc<[Followed]>, usize>,
+}
+
+impl<'o> Excluding<'o> {
+    fn new(excludes: &'o [Patterns]) -> Self {
+        Self { excludes, states: Vec::new(), numbers: HashMap::new() }
+    }
+
+    fn number(&mut self, state: Rc<[Followed]>) -> usize {
+        let next = self.states.len();
+        let number = *self.numbers.entry(Rc::clone(&state)).or_insert(next);
+        if number == next {
+            self.states.push(state);
+        }
+        number
+    }
 }
 
 impl Rule for Excluding<'_> {
     type Note = ();
-    const BY_PATH: bool = true;
+    type State = usize;
     const LOSSLESS: bool = true;
+
+    fn at_root(&mut self) -> usize {
+        let state = self.excludes.iter().map(Patterns::follow).collect();
+        self.number(state)
+    }
+
+    fn below(&mut self, above: usize, name: &[u8]) -> usize {
+        let lists = self.excludes.iter().zip(&*self.states[above]);
+        let state = lists.map(|(patterns, above)| patterns.follow_into(above, name)).collect();
+        self.number(state)
+    }
 
     fn judge(&mut self, path: &[u8], _node: &Node) -> (Fate, Option<()>) {
         match self.excludes.iter().any(|patterns| patterns.matches(path)) {

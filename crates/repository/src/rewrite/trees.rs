@@ -7,11 +7,11 @@
 //!
 //! What became of a tree is remembered, so that snapshots that share it cost nothing more; also
 //! trees that a hostile writer made share one another are walked once. Where the rule goes by
-//! paths, they are shared only at the same path.
+//! paths, they are walked once for each way in which a path matters to it ([`Rule::State`]).
 //!
 //! What a rule leaves out is noted with its path, a bounded number for each tree.
 
-use std::{collections::HashMap, rc::Rc, vec};
+use std::{collections::HashMap, hash::Hash, rc::Rc, vec};
 
 use foldhash::fast::RandomState;
 use serde_json::Value;
@@ -35,6 +35,12 @@ const DEPTH_MAX: usize = 16_384;
 /// How many notes are kept of a tree and all below it; the rest is counted.
 const NOTES_MAX: usize = 1000;
 
+/// How many bytes their paths have together. A long chain of folders copies them at each step.
+const NOTES_BYTES_MAX: usize = 128 << 10;
+
+/// The longest path that is noted: Linux takes no longer ones.
+const NOTED_PATH_BYTES_MAX: usize = 4096;
+
 /// What becomes of an entry.
 pub(crate) enum Fate {
     /// It stays as it is; a folder is walked into.
@@ -50,12 +56,18 @@ pub(crate) trait Rule {
     /// What is noted of something that changes or goes.
     type Note: Clone;
 
-    /// Whether the fate of an entry depends on its path.
-    const BY_PATH: bool;
+    /// All that the fates of what is in a folder depend on, besides the folder's tree.
+    type State: Copy + Eq + Hash;
 
     /// Whether a tree may only be written anew when nothing of it is lost that is not
     /// understood here.
     const LOSSLESS: bool;
+
+    /// The state at the root.
+    fn at_root(&mut self) -> Self::State;
+
+    /// The state at the folder `name` in another one.
+    fn below(&mut self, above: Self::State, name: &[u8]) -> Self::State;
 
     /// What becomes of the entry at `path`, and what is to be noted of it.
     fn judge(&mut self, path: &[u8], node: &Node) -> (Fate, Option<Self::Note>);
@@ -100,8 +112,8 @@ pub(crate) struct TreeRewriter<'w, R: Rule> {
     writer: &'w PackWriter<'w>,
     sealer: Sealer<'w>,
     run: &'w Run,
-    /// By tree, and by the hash of its path where that matters.
-    known: HashMap<(BlobId, Option<BlobId>), Rewritten<R::Note>, RandomState>,
+    /// By tree, and by what the rule makes of its path.
+    known: HashMap<(BlobId, R::State), Rewritten<R::Note>, RandomState>,
     /// The rule.
     pub(crate) rule: R,
 }
@@ -110,9 +122,9 @@ pub(crate) struct TreeRewriter<'w, R: Rule> {
 type Done<N> = (Option<Node>, Rewritten<N>);
 
 /// A folder on the way.
-struct Frame<N> {
+struct Frame<N, S> {
     tree: BlobId,
-    key: (BlobId, Option<BlobId>),
+    state: S,
     /// The folder's entry in the one above; none for the root.
     entry: Option<Node>,
     nodes: vec::IntoIter<Node>,
@@ -121,27 +133,32 @@ struct Frame<N> {
     path_length: usize,
     totals: Totals,
     notes: Vec<(Vec<u8>, N)>,
+    notes_bytes: usize,
     notes_total: u64,
 }
 
-impl<N: Clone> Frame<N> {
+impl<N: Clone, S> Frame<N, S> {
     fn note(&mut self, path: Vec<u8>, note: N) {
-        self.notes_total += 1;
-        if self.notes.len() < NOTES_MAX {
-            self.notes.push((path, note));
+        self.notes_total = self.notes_total.saturating_add(1);
+        self.keep_note(&[&path], note);
+    }
+
+    /// Keeps a note of the path of these parts, if there is room.
+    fn keep_note(&mut self, path: &[&[u8]], note: N) {
+        let bytes = path.iter().map(|part| part.len()).sum::<usize>();
+        let all = self.notes_bytes.saturating_add(bytes);
+        if self.notes.len() < NOTES_MAX && all <= NOTES_BYTES_MAX && bytes <= NOTED_PATH_BYTES_MAX {
+            self.notes_bytes = all;
+            self.notes.push((path.concat(), note));
         }
     }
 
     /// Takes over what became of a folder in this one.
     fn take(&mut self, mut entry: Node, below: &Rewritten<N>) {
         self.changed |= entry.subtree != Some(below.tree);
-        for (path, note) in below.notes.iter().take(NOTES_MAX - self.notes.len()) {
-            let path = if path.is_empty() {
-                entry.name.clone()
-            } else {
-                [&entry.name, &b"/"[..], path].concat()
-            };
-            self.notes.push((path, note.clone()));
+        for (path, note) in below.notes.iter() {
+            let slash = if path.is_empty() { &b""[..] } else { b"/" };
+            self.keep_note(&[&entry.name, slash, path], note.clone());
         }
         self.notes_total = self.notes_total.saturating_add(below.notes_total);
         self.totals.files = self.totals.files.saturating_add(below.totals.files);
@@ -176,7 +193,8 @@ impl<'w, R: Rule> TreeRewriter<'w, R> {
     pub(crate) fn rewrite(&mut self, root: BlobId) -> Result<Rewritten<R::Note>, ChangeError> {
         let mut path = vec![b'/'];
         let mut open = Vec::new();
-        let mut done = self.enter(root, None, &path, &mut open)?;
+        let state = self.rule.at_root();
+        let mut done = self.enter(root, state, None, &path, &mut open)?;
         loop {
             self.run.cancel.check()?;
             if let Some((entry, rewritten)) = done.take() {
@@ -208,7 +226,8 @@ impl<'w, R: Rule> TreeRewriter<'w, R> {
                 }
                 (Fate::Stays, NodeKind::Dir, Some(subtree)) => {
                     path.push(b'/');
-                    done = self.enter(subtree, Some(node), &path, &mut open)?;
+                    let state = self.rule.below(frame.state, &node.name);
+                    done = self.enter(subtree, state, Some(node), &path, &mut open)?;
                     continue;
                 }
                 (Fate::Stays, ..) => frame.keep(node),
@@ -222,12 +241,12 @@ impl<'w, R: Rule> TreeRewriter<'w, R> {
     fn enter(
         &mut self,
         tree: BlobId,
+        state: R::State,
         entry: Option<Node>,
         path: &[u8],
-        open: &mut Vec<Frame<R::Note>>,
+        open: &mut Vec<Frame<R::Note, R::State>>,
     ) -> Result<Option<Done<R::Note>>, ChangeError> {
-        let key = (tree, R::BY_PATH.then(|| BlobId::of(path)));
-        if let Some(known) = self.known.get(&key) {
+        if let Some(known) = self.known.get(&(tree, state)) {
             return Ok(Some((entry, known.clone())));
         }
         let read = match open.len() < DEPTH_MAX {
@@ -239,7 +258,7 @@ impl<'w, R: Rule> TreeRewriter<'w, R> {
                 self.run.progress.add_done(1, 0);
                 open.push(Frame {
                     tree,
-                    key,
+                    state,
                     entry,
                     nodes: nodes.into_iter(),
                     kept: Vec::new(),
@@ -247,6 +266,7 @@ impl<'w, R: Rule> TreeRewriter<'w, R> {
                     path_length: path.len(),
                     totals: Totals::default(),
                     notes: Vec::new(),
+                    notes_bytes: 0,
                     notes_total: 0,
                 });
                 Ok(None)
@@ -261,14 +281,19 @@ impl<'w, R: Rule> TreeRewriter<'w, R> {
                     notes_total: 1,
                     is_unreadable: true,
                 };
-                self.known.insert(key, rewritten.clone());
+                self.known.insert((tree, state), rewritten.clone());
                 Ok(Some((entry, rewritten)))
             }
         }
     }
 
-    fn finish(&mut self, frame: Frame<R::Note>, path: &[u8]) -> Result<Done<R::Note>, ChangeError> {
-        let Frame { tree, key, entry, kept, changed, totals, notes, notes_total, .. } = frame;
+    fn finish(
+        &mut self,
+        frame: Frame<R::Note, R::State>,
+        path: &[u8],
+    ) -> Result<Done<R::Note>, ChangeError> {
+        let Frame { tree, state, entry, kept, changed, totals, notes, notes_total, .. } = frame;
+        let key = (tree, state);
         let tree = match changed {
             false => tree,
             true => {

@@ -55,11 +55,31 @@ fn many_are_deleted_with_few_requests() {
     assert!(requests.len() == 2 && requests.iter().all(is_bulk), "{requests:?}");
 }
 
+/// Such a store is asked once for all, and then for each; never for all again.
+fn deletes_singly(refusal: (&'static str, &'static str)) {
+    let Some(server) = stores::s3(&["muster"]) else { return };
+    let front =
+        Front::start(server.address(), move |seen: &Seen| is_bulk(seen).then_some(refusal));
+    let requests = deletion(&front, 21);
+    assert_eq!(requests.iter().filter(|seen| seen.method == "DELETE").count(), 21);
+    assert_eq!(requests.len(), 22, "{requests:?}");
+    // A lock's owner deletes one file, and that needs no request for many.
+    let storage = store(&url(&front), &[], LOGIN);
+    storage.put(pack(1), b"x").unwrap();
+    let before = front.seen().len();
+    storage.delete(pack(1)).unwrap();
+    let requests = front.seen().split_off(before);
+    assert!(!requests.iter().any(is_bulk), "{requests:?}");
+    assert_eq!(storage.list(FileKind::Pack).unwrap(), []);
+}
+
 #[test]
 fn a_store_that_deletes_one_by_one_is_asked_so() {
-    let Some(server) = stores::s3(&["muster"]) else { return };
-    let front = Front::start(server.address(), |seen| is_bulk(seen).then_some(UNKNOWN));
-    let requests = deletion(&front, 21);
-    assert!(requests.iter().filter(|seen| seen.method == "DELETE").count() == 21);
-    assert!(requests.len() == 22, "it is not asked again and again: {}", requests.len());
+    deletes_singly(UNKNOWN);
+}
+
+#[test]
+fn a_store_that_says_no_in_a_status_alone_is_understood() {
+    deletes_singly(("501 Not Implemented", ""));
+    deletes_singly(("405 Method Not Allowed", "<Error><Code>MethodNotAllowed</Code></Error>"));
 }

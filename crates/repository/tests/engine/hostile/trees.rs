@@ -2,6 +2,14 @@
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 
+use muster_repository::{
+    copy::copy,
+    exclude::Patterns,
+    packer::PackOptions,
+    repair::snapshots,
+    rewrite::{RewriteOptions, rewrite},
+};
+
 use super::*;
 
 /// What is no tree is told by all who read trees, by name, and is no end.
@@ -348,5 +356,49 @@ fn a_search_goes_on_behind_what_is_no_tree() -> anyhow::Result<()> {
     };
     assert_eq!((path.as_slice(), *tree, error.class()), (&b"/a"[..], bad, Class::Corrupt));
     assert_eq!(entry.path, b"/b/wanted");
+    Ok(())
+}
+
+/// Thirty folders, each of which lists the next one ten times. Whoever writes trees anew or copies
+/// them takes each a few times only, whatever the patterns go by; whoever lists them streams.
+#[test]
+fn trees_that_share_one_another_are_written_anew_soon() -> anyhow::Result<()> {
+    let mut builder = RepositoryBuilder::new();
+    let gone = file_node(b"gone", vec![BlobId::of(b"nowhere")], 7);
+    let mut tree = builder.add_tree(vec![file_node(b"a.tmp", vec![], 0), gone]);
+    for _ in 0..30 {
+        let names: [&[u8]; 10] = [b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"x", b"y"];
+        tree = builder.add_tree(names.iter().map(|name| dir_node(name, tree)).collect());
+    }
+    let repository = builder.finish();
+    save_snapshot(&repository, tree);
+    let ours = repository.snapshots()?;
+    for patterns in [&["*.tmp"][..], &["x/y/a.tmp", "/**/x/**/y/q", "/0/**/y/*.tmp", "!1/*.tmp"]] {
+        let excludes = vec![Patterns::parse(patterns)?];
+        let options = RewriteOptions { excludes, ..RewriteOptions::default() };
+        let report = soon(|| rewrite(&repository, &ours, &options, &Run::new()))?;
+        assert!(report.failed.is_empty() && report.snapshots[0].changed, "{patterns:?}");
+        assert!(report.snapshots[0].excluded_total > 1 << 40, "{:?}", report.snapshots[0]);
+    }
+    let target = RepositoryBuilder::new().finish();
+    let copied = soon(|| {
+        let (target, options) = (target.into(), PackOptions::default());
+        copy(&repository, target, &ours, options, &Run::new(), &mut |_| {})
+    })?;
+    assert_eq!((copied.copied.len(), copied.failed.len()), (0, 1), "a chunk is missing");
+    let run = Run::new();
+    let indexed = repository.load_index(&run)?;
+    let list = snapshots::list(&indexed)?;
+    let options = snapshots::RepairSnapshotsOptions::default();
+    let repaired = soon(|| snapshots::repair(&indexed, &list, options, &run))?;
+    assert!(repaired.snapshots.iter().any(|repaired| repaired.losses_total > 1 << 40));
+    let some = FindOptions {
+        matches: &|path| path.ends_with(b"/0/0"),
+        may_match_below: &|_| true,
+        oldest: None,
+        newest: None,
+    };
+    let mut found = FindEntries::new(&repository, tree, some)?;
+    assert_eq!(soon(|| found.by_ref().take(1000).count()), 1000);
     Ok(())
 }
