@@ -1,11 +1,16 @@
 //! Copies on a server: written by the plan's word, and recovered from.
 
-use std::fs;
+use std::{fs, time::Duration};
 
-use muster_model::Verdict;
-use muster_testkit::stores::rest::{Options, RestServer};
+use jiff::Timestamp;
+use muster_model::{Disruption, Fault as _, Verdict};
+use muster_operations::{points, protect::JobReport};
+use muster_testkit::stores::{
+    self, Server,
+    rest::{Options, RestServer},
+};
 
-use crate::common::Shop;
+use crate::common::{Shop, records};
 
 /// A shop whose copies go to a server that wants a login; `password` is what the shop says.
 fn remote_shop(name: &str, server: &RestServer, password: &str) -> Shop {
@@ -47,4 +52,59 @@ fn a_wrong_login_is_told_as_one_and_not_repeated() {
     let text = format!("{reports:?}");
     assert!(text.contains("store-credentials") || text.contains("401 Unauthorized"), "{text}");
     assert!(!text.contains("hush"), "{text}");
+}
+
+/// A shop whose copies go to a bucket, held for 30 days as the plan says.
+fn held_shop(name: &str, server: &Server) -> Shop {
+    let far = format!(
+        "{{url: \"s3:http://{}/muster/far\", immutable: 30d, credentials: {{AWS_ACCESS_KEY_ID: \
+         file:./user, AWS_SECRET_ACCESS_KEY: file:./login}}, region",
+        server.address()
+    );
+    let objective =
+        ("    owner: ana\n", "    owner: ana\n    objectives: {ransomware: {rpo: 1h, rto: 1h}}\n");
+    let shop = Shop::with(name, &[("{url: ./far, region", far.as_str()), objective]);
+    fs::write(shop.path("user"), "me\n").unwrap();
+    fs::write(shop.path("login"), "hush\n").unwrap();
+    shop
+}
+
+#[test]
+fn ransomware_is_survived_by_a_copy_that_the_store_holds() {
+    let Some(server) = stores::s3_with_locks(&["muster"]) else { return };
+    let shop = held_shop("held", &server);
+    let workspace = shop.workspace();
+    let reports = shop.back_up(&workspace);
+    assert!(reports.iter().all(JobReport::is_complete), "{reports:#?}");
+    let held: Vec<_> = records(&workspace, &["hold-ended"]);
+    assert_eq!(held.len(), 2, "{held:?}");
+    let soon = Timestamp::now() + Duration::from_secs(29 * 86_400);
+    let points = points::list(&workspace, None).unwrap().points;
+    for copy in points.iter().flat_map(|point| &point.copies) {
+        let is_far = copy.repository == "far";
+        assert_eq!(copy.immutable_until.is_some_and(|until| until > soon), is_far, "{copy:?}");
+    }
+    let result = shop.drill(&workspace, Disruption::Ransomware).unwrap();
+    assert_eq!(result.verdict, Verdict::Pass, "{result:#?}");
+    assert!(result.points.iter().all(|used| used.repository == "far"), "{:?}", result.points);
+}
+
+/// A bucket without Object Lock takes the copies and cannot hold them: what the plan says does not
+/// make them immutable.
+#[test]
+fn a_copy_that_is_not_held_is_told_and_is_no_choice_after_ransomware() {
+    let Some(server) = stores::s3(&["muster"]) else { return };
+    let shop = held_shop("not-held", &server);
+    let workspace = shop.workspace();
+    let reports = shop.back_up(&workspace);
+    let report = &reports[0];
+    assert!(!report.is_complete() && !report.failed(), "{report:?}");
+    assert!(report.copies.iter().all(|copy| copy.snapshot.is_some() && copy.error.is_none()));
+    assert!(report.holds.iter().all(|hold| hold.until.is_none() && hold.error.is_some()));
+    let codes: Vec<_> = report.failures.iter().map(|failure| failure.error.code()).collect();
+    assert_eq!(codes, ["store-cannot-hold"]);
+    let points = points::list(&workspace, None).unwrap().points;
+    assert!(points.iter().flat_map(|point| &point.copies).all(|copy| !copy.immutable));
+    let refused = shop.drill(&workspace, Disruption::Ransomware);
+    assert!(format!("{refused:?}").contains("no-surviving-copy"), "{refused:?}");
 }
