@@ -231,6 +231,7 @@ mod tests {
             repository: (*place).to_owned(),
             place: Place::parse(place),
             immutable: false,
+            immutable_until: None,
             snapshot: format!("{id}-{place}"),
             damaged: false,
         };

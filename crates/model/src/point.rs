@@ -51,8 +51,12 @@ pub struct PointCopy {
     pub repository: String,
     /// Where that repository stands.
     pub place: Place,
-    /// Nobody can change the copy.
+    /// Nobody can change the copy, as its store said when it was asked; what the plan says of it
+    /// counts for nothing here.
     pub immutable: bool,
+    /// Until when that is so; `None` when it is not, or nobody could tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub immutable_until: Option<Timestamp>,
     /// The snapshot in it, in hex.
     pub snapshot: String,
     /// Something that it needs was found damaged when the repository was read back last.

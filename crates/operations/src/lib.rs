@@ -68,6 +68,7 @@ pub mod error;
 pub mod evidence;
 mod facts;
 mod hands;
+pub mod holding;
 mod hooks;
 pub mod housekeeping;
 pub mod keeping;

@@ -26,6 +26,7 @@ use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use crate::{
     error::{DAMAGED, OperationError},
+    holding,
     records::{BackupEnded, Record},
     state::State,
     stores,
@@ -137,10 +138,13 @@ fn find(plan: &Planned, service: Option<&str>) -> Points {
             points.unread.push(Unread { repository, snapshot, error });
         };
         match read(plan, planned) {
-            Ok(snapshots) => {
+            Ok((snapshots, held)) => {
                 for (id, snapshot) in snapshots {
                     match snapshot {
-                        Ok(snapshot) => add(&mut found, planned, id, &snapshot, service),
+                        Ok(snapshot) => {
+                            let until = held.get(&id).copied();
+                            add(&mut found, planned, (id, &snapshot), until, service);
+                        }
                         Err(error) => unread(Some(id), error),
                     }
                 }
@@ -187,9 +191,19 @@ pub(crate) fn worst(unread: &[Unread]) -> Option<Class> {
 
 type Snapshots = Vec<(SnapshotId, Result<Snapshot, OperationError>)>;
 
-fn read(plan: &Planned, planned: &PlannedRepository) -> Result<Snapshots, OperationError> {
+fn read(
+    plan: &Planned,
+    planned: &PlannedRepository,
+) -> Result<(Snapshots, BTreeMap<SnapshotId, Timestamp>), OperationError> {
     let repository = stores::open(plan, &planned.name)?;
-    read_snapshots(&repository)
+    let snapshots = read_snapshots(&repository)?;
+    let ids: Vec<SnapshotId> = snapshots.iter().map(|(id, _)| *id).collect();
+    // What cannot be asked is not known to be held, and does not count as such.
+    let held = match planned.immutable {
+        Some(_) => holding::read(&repository, &ids).unwrap_or_default(),
+        None => BTreeMap::new(),
+    };
+    Ok((snapshots, held))
 }
 
 /// The snapshots; one that is damaged hides no other.
@@ -210,8 +224,8 @@ type Key = (Timestamp, String, String, String);
 fn add(
     found: &mut BTreeMap<Key, RecoveryPoint>,
     planned: &PlannedRepository,
-    id: SnapshotId,
-    snapshot: &Snapshot,
+    (id, snapshot): (SnapshotId, &Snapshot),
+    immutable_until: Option<Timestamp>,
     only: Option<&str>,
 ) {
     let (Some(service), Some(data), Some(point)) =
@@ -243,7 +257,8 @@ fn add(
     entry.copies.push(PointCopy {
         repository: planned.name.clone(),
         place: planned.place.clone(),
-        immutable: false,
+        immutable: immutable_until.is_some(),
+        immutable_until,
         snapshot: id.to_hex(),
         damaged: false,
     });

@@ -28,6 +28,7 @@ use uuid::Uuid;
 use crate::{
     error::OperationError,
     hands,
+    holding::{self, HoldEnded},
     hooks::{When, run_hook},
     housekeeping::{Kept, keep_house},
     keeping,
@@ -78,6 +79,8 @@ pub struct JobReport {
     pub copies: Vec<CopyEnded>,
     /// Repositories that were made.
     pub made: Vec<String>,
+    /// Which snapshots are immutable now, and which should be.
+    pub holds: Vec<HoldEnded>,
     /// Hooks that failed, and how.
     pub hooks_failed: Vec<String>,
     /// What may surprise.
@@ -106,6 +109,7 @@ impl JobReport {
             && self.hooks_failed.is_empty()
             && self.backups.iter().all(whole)
             && self.copies.iter().all(|copy| copy.error.is_none())
+            && self.holds.iter().all(|hold| hold.error.is_none())
     }
 
     /// Whether a snapshot was taken.
@@ -131,7 +135,11 @@ impl JobReport {
             let what = format!("{}/{} to {}", copy.service, copy.data, copy.to);
             Some(format!("{what}: {}", copy.error.as_ref()?))
         });
-        self.hooks_failed.iter().cloned().chain(backups).chain(copies).collect()
+        let holds = self.holds.iter().filter_map(|hold| {
+            let what = format!("{}/{} in {}", hold.service, hold.data, hold.repository);
+            Some(format!("{what}: not immutable: {}", hold.error.as_ref()?))
+        });
+        self.hooks_failed.iter().cloned().chain(backups).chain(copies).chain(holds).collect()
     }
 }
 
@@ -150,7 +158,7 @@ impl Tools {
         Self::default()
     }
 
-    fn repository(
+    pub(crate) fn repository(
         &self,
         workspace: &Workspace,
         name: &str,
@@ -331,6 +339,7 @@ pub fn run_job(
         for to in &job.protection.copy {
             copy_to(workspace, tools, job, to, finished, &mut report, run)?;
         }
+        holding::hold_all(workspace, tools, &mut report, run)?;
     }
     if !report.failures().is_empty() {
         hook(workspace, job, (When::OnFailure, hooks.on_failure.as_ref()), &mut report, run)?;

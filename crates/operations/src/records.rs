@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    holding::HoldEnded,
     housekeeping::Pruned,
     keeping::{Applied, Proposed},
     moment::Moment,
@@ -33,6 +34,8 @@ pub enum Record {
     BackupEnded(BackupEnded),
     /// A snapshot was copied to another repository, or that failed.
     CopyEnded(CopyEnded),
+    /// What a snapshot needs is held in its store, or that failed.
+    HoldEnded(HoldEnded),
     /// What a plan's `keep` takes from a repository, before anything is removed.
     KeepProposed(Proposed),
     /// What was removed.

@@ -205,6 +205,7 @@ fn chosen_again(service: &Service, used: &PointUsed) -> Chosen {
         repository: used.repository.clone(),
         place: muster_model::Place::default(),
         immutable: false,
+        immutable_until: None,
         snapshot: used.snapshot.clone(),
         damaged: false,
     };

@@ -99,6 +99,15 @@ pub struct Repository {
     pub limits: Limits,
 }
 
+impl Repository {
+    /// How long nobody can change a copy, where the store can keep that promise: an S3 bucket, if
+    /// it has Object Lock, which each backup reads back. Of others nobody can be sure.
+    #[must_use]
+    pub fn held_for(&self) -> Option<Duration> {
+        self.immutable.filter(|_| self.url.starts_with("s3:"))
+    }
+}
+
 /// Reading all data of a repository back, in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verify {

@@ -6,6 +6,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use muster_model::{BackupKind, Fault, units::format_size};
 use muster_operations::{
     error::OperationError,
+    holding::HoldEnded,
     housekeeping::Kept,
     looping::{self, LoopOptions, Turn},
     protect::{self, Job, JobFailure, JobReport, Selection, Tools},
@@ -66,6 +67,7 @@ struct Result<'a> {
     skipped: bool,
     backups: &'a [BackupEnded],
     copies: &'a [CopyEnded],
+    holds: &'a [HoldEnded],
     hooks_failed: &'a [String],
     warnings: &'a [String],
     failures: Vec<Failure>,
@@ -221,6 +223,7 @@ fn result<'a>(job: &'a Job<'_>, report: &'a JobReport) -> Result<'a> {
         skipped: report.skipped,
         backups: &report.backups,
         copies: &report.copies,
+        holds: &report.holds,
         hooks_failed: &report.hooks_failed,
         warnings: &report.warnings,
         failures: report.failures.iter().map(failure).collect(),
@@ -249,8 +252,18 @@ fn lines(job: &str, report: &JobReport) -> Vec<String> {
     }
     lines.extend(report.backups.iter().flat_map(backup_lines));
     lines.extend(report.copies.iter().map(copy_line));
+    lines.extend(report.holds.iter().map(hold_line));
     lines.extend(report.hooks_failed.iter().map(|what| format!("{job}: FAILED {what}")));
     lines
+}
+
+fn hold_line(ended: &HoldEnded) -> String {
+    let name = format!("{}/{} in {}", ended.service, ended.data, ended.repository);
+    match (&ended.error, ended.until) {
+        (None, Some(until)) => format!("{name}: immutable until {until}"),
+        (Some(error), _) => format!("{name}: NOT immutable: {error}"),
+        (None, None) => format!("{name}: NOT immutable"),
+    }
 }
 
 fn backup_lines(ended: &BackupEnded) -> Vec<String> {
@@ -320,6 +333,7 @@ fn tell_turn(turn: &Turn<'_>, output: &Output) -> std::result::Result<(), Failur
                 return output.json(&serde_json::json!({
                     "turn": "ran", "job": job, "took_s": took.as_secs_f64(), "point": report.point,
                     "skipped": report.skipped, "backups": report.backups, "copies": report.copies,
+                    "holds": report.holds,
                     "hooks_failed": report.hooks_failed,
                 }));
             }

@@ -51,6 +51,8 @@ struct Copy<'a> {
     region: Option<&'a str>,
     snapshot: &'a str,
     damaged: bool,
+    /// As the store says; `null` when it is not held, or nobody could tell.
+    immutable_until: Option<Timestamp>,
 }
 
 /// Lists recovery points.
@@ -101,6 +103,7 @@ fn listed(point: &RecoveryPoint) -> Listed<'_> {
                 repository: &copy.repository,
                 region: copy.place.region.as_deref(),
                 snapshot: &copy.snapshot,
+                immutable_until: copy.immutable_until,
                 damaged: copy.damaged,
             })
             .collect(),
@@ -116,6 +119,14 @@ fn copy_name(copy: &muster_model::PointCopy) -> String {
     }
 }
 
+/// A copy, and until when nobody can destroy it.
+fn copy_cell(copy: &muster_model::PointCopy) -> String {
+    match copy.immutable_until {
+        None => copy_name(copy),
+        Some(until) => format!("{} (immutable until {})", copy_name(copy), until.strftime("%F")),
+    }
+}
+
 fn print(points: &[RecoveryPoint], proofs_known: bool, output: &Output) -> Result<(), Failure> {
     if points.is_empty() {
         return output.line("no recovery point yet: `muster backup` takes the first");
@@ -123,7 +134,7 @@ fn print(points: &[RecoveryPoint], proofs_known: bool, output: &Output) -> Resul
     let (now, moments) = (Timestamp::now(), moments());
     let mut table = table(&["Point", "Data time", "Age", "Data", "Size", "Copies", "Proof"]);
     for point in points {
-        let copies: Vec<String> = point.copies.iter().map(copy_name).collect();
+        let copies: Vec<String> = point.copies.iter().map(copy_cell).collect();
         let proof = match &point.proof {
             _ if point.partial => "in part: never proves".to_owned(),
             _ if point.suspect => "looks wrong: not used".to_owned(),

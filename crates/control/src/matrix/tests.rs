@@ -59,6 +59,7 @@ fn point(day: i64, repositories: &[(&str, &str)]) -> RecoveryPoint {
         repository: (*repository).to_owned(),
         place: Place::parse(place),
         immutable: false,
+        immutable_until: None,
         snapshot: String::new(),
         damaged: false,
     };

@@ -375,6 +375,7 @@ fn points() -> Vec<RecoveryPoint> {
         repository: repository.to_owned(),
         place: Place::parse(&format!("{region}/-/-")),
         immutable: false,
+        immutable_until: None,
         snapshot: "4f6d3a90c1b2".to_owned() + &"0".repeat(52),
         damaged: false,
     };

@@ -177,6 +177,7 @@ impl<'w> World<'w> {
             repository: used.repository.clone(),
             place: muster_model::Place::default(),
             immutable: false,
+            immutable_until: None,
             snapshot: used.snapshot.clone(),
             damaged: false,
         })

@@ -66,7 +66,7 @@ fn check_immutable(
     report: &mut Report<'_>,
 ) {
     let Some(wanted) = class.immutable else { return };
-    let longest = there.iter().filter_map(|repository| repository.immutable).max();
+    let longest = there.iter().filter_map(|repository| repository.held_for()).max();
     if longest.is_some_and(|longest| longest >= wanted) {
         return;
     }

@@ -31,7 +31,7 @@ pub(crate) fn repositories_of<'a>(
 
 /// Whether a copy in a repository is there after a disruption struck the service.
 pub(crate) fn survives(disruption: Disruption, repository: &Repository, service: &Service) -> bool {
-    disruption.spares(&repository.place, repository.immutable.is_some(), &service.place)
+    disruption.spares(&repository.place, repository.held_for().is_some(), &service.place)
 }
 
 fn all_repositories<'a>(
@@ -137,7 +137,7 @@ fn check_digits(
         ),
         (repositories.iter().any(elsewhere), "1 elsewhere (none is in another region)".to_owned()),
         (
-            repositories.iter().any(|copy| copy.immutable.is_some()),
+            repositories.iter().any(|copy| copy.held_for().is_some()),
             "1 immutable (none is)".to_owned(),
         ),
         (

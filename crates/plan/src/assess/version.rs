@@ -12,18 +12,17 @@ use crate::{
 
 const CODE: &str = "not-in-this-version";
 
-/// Finds repositories that this version cannot make immutable.
+/// Finds repositories whose stores this version cannot make immutable.
 pub(super) fn check_repositories(context: &Context<'_>, report: &mut Report<'_>) {
     for repository in &context.plan.repositories {
         let path = format!("repositories.{}", repository.name);
-        if repository.immutable.is_some() {
+        if repository.immutable.is_some() && repository.held_for().is_none() {
             let by_harm =
                 |disruption: Disruption| disruption.effect().survivors == Survivors::Immutable;
             let severity = weight(leans(context, repository, by_harm));
-            let message = "a repository is not made immutable by this version: who can write it \
-                           can change its copies";
-            let help = "let the storage below hold it (snapshots, object lock), and take this out \
-                        until then";
+            let message = "this store cannot be made immutable: who can write it, or runs it, can \
+                           change its copies; they do not count as immutable";
+            let help = "take this out, or use a bucket of S3 that was made with Object Lock";
             report.add_as(severity, CODE, &join(&path, "immutable"), message, help);
         }
     }
