@@ -8,6 +8,8 @@ use std::{error::Error, fmt, io};
 use http::{HeaderMap, StatusCode};
 use muster_repository::storage::StorageProblem;
 
+use crate::s3::element;
+
 /// How much of a server's message is shown.
 const MESSAGE_CHARS_MAX: usize = 300;
 
@@ -117,13 +119,6 @@ fn problem_of(status: StatusCode, code: &str, body: &str) -> StorageProblem {
 /// S3 has no code of its own for a bucket without Object Lock.
 fn speaks_of_locks(body: &str) -> bool {
     ["ObjectLockConfiguration", "Object Lock Configuration"].iter().any(|it| body.contains(it))
-}
-
-/// The text of the first element of this name. The answers of S3, Azure and Google are XML, as
-/// flat as it gets.
-pub(crate) fn element<'a>(body: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = body.split_once(&format!("<{name}>"))?;
-    Some(rest.split_once(&format!("</{name}>"))?.0)
 }
 
 #[cfg(test)]

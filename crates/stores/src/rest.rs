@@ -5,7 +5,9 @@
 //! The protocol knows no conditional create, so it is looked before `config` is written; servers
 //! that refuse to replace a file make this exact.
 
-use std::{fmt, sync::Arc, time::Duration};
+mod listing;
+
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
@@ -15,6 +17,7 @@ use muster_model::location::Rest;
 use muster_repository::storage::{File, FileKind, Listed, Storage, StorageError, StorageProblem};
 use zeroize::Zeroizing;
 
+use self::listing::{Listing, NoListing};
 use crate::{
     answer::Trouble,
     bridge,
@@ -133,41 +136,33 @@ fn login(rest: &Rest, variables: &Variables) -> Option<HeaderValue> {
 
 /// The body of an answer, which must not be longer than `bytes_max`.
 async fn content(answer: Answer, bytes_max: usize) -> Result<Bytes, Trouble> {
-    match Limited::new(answer.into_body(), bytes_max).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Trouble::new(StorageProblem::TooLarge, "the answer is longer than it may be"))
+    let collected = Limited::new(answer.into_body(), bytes_max).collect().await;
+    collected.map(|collected| collected.to_bytes()).map_err(|error| cut_off(error.as_ref()))
+}
+
+/// The files in an answer that is a listing. It is never in memory as a whole.
+async fn listing(answer: Answer, kind: FileKind) -> Result<Vec<(File, Option<u64>)>, Trouble> {
+    let no_listing = |NoListing| Trouble::new(StorageProblem::Other, "the answer is no listing");
+    let mut body = pin!(Limited::new(answer.into_body(), LISTING_BYTES_MAX));
+    let mut listing = Listing::of(kind);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| cut_off(error.as_ref()))?;
+        if let Ok(bytes) = frame.into_data() {
+            listing.push(&bytes).map_err(no_listing)?;
         }
-        Err(error) => Err(Trouble::of_transport(error.as_ref())),
+    }
+    listing.finish().map_err(no_listing)
+}
+
+fn cut_off(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Trouble {
+    match error.is::<http_body_util::LengthLimitError>() {
+        true => Trouble::new(StorageProblem::TooLarge, "the answer is longer than it may be"),
+        false => Trouble::of_transport(error),
     }
 }
 
 fn length(answer: &Answer) -> Option<u64> {
     answer.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Reads a listing of either version; sizes are unknown in the first.
-fn parse_listing(kind: FileKind, text: &[u8]) -> Result<Vec<(File, Option<u64>)>, Trouble> {
-    let no_listing = || Trouble::new(StorageProblem::Other, "the answer is no listing");
-    let value: serde_json::Value = serde_json::from_slice(text).map_err(|_| no_listing())?;
-    // An empty listing of rest-server is `null`.
-    let empty = Vec::new();
-    let entries = match &value {
-        serde_json::Value::Null => &empty,
-        value => value.as_array().ok_or_else(no_listing)?,
-    };
-    let mut listed = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let (name, bytes) = match entry.as_str() {
-            Some(name) => (name, None),
-            None => {
-                let name = entry["name"].as_str().ok_or_else(no_listing)?;
-                (name, Some(entry["size"].as_u64().ok_or_else(no_listing)?))
-            }
-        };
-        listed.extend(kind.file(name).map(|file| (file, bytes)));
-    }
-    Ok(listed)
 }
 
 impl Storage for RestStorage {
@@ -193,16 +188,13 @@ impl Storage for RestStorage {
         }
         let url = format!("{}{}/", self.url, kind.folder());
         let request = self.request(Method::GET, &url).header(header::ACCEPT, VERSION_2);
-        let listed =
-            self.run(
-                "list",
-                kind.folder(),
-                (request, Bytes::new()),
-                LISTING_BYTES_MAX,
-                move |answer| async move {
-                    parse_listing(kind, &content(answer, LISTING_BYTES_MAX).await?)
-                },
-            );
+        let listed = self.run(
+            "list",
+            kind.folder(),
+            (request, Bytes::new()),
+            LISTING_BYTES_MAX,
+            move |answer| listing(answer, kind),
+        );
         let mut sized = Vec::new();
         for (file, bytes) in match listed {
             Err(error) if gone(&error) => return Ok(sized),
@@ -312,24 +304,5 @@ impl Storage for RestStorage {
         self.size(file)?;
         let request = self.request(Method::DELETE, &self.url(file));
         self.run("delete", file, (request, Bytes::new()), 0, |_| async { Ok(()) })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn listings_of_both_versions() {
-        let name = "0123456789abcdef".repeat(4);
-        let parse = |text: &str| parse_listing(FileKind::Key, text.as_bytes());
-        let file = FileKind::Key.file(&name).unwrap();
-        assert_eq!(parse(&format!(r#"["{name}", "README"]"#)), Ok(vec![(file, None)]));
-        let second = format!(r#"[{{"name":"{name}","size":7}}]"#);
-        assert_eq!(parse(&second), Ok(vec![(file, Some(7))]));
-        assert_eq!(parse("null"), Ok(vec![]));
-        for no_listing in ["", "<html>", "{}", r#"[{"name":1}]"#, r#"[{"name":"x"}]"#] {
-            assert!(parse(no_listing).is_err(), "{no_listing}");
-        }
     }
 }

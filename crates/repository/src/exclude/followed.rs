@@ -155,9 +155,8 @@ mod tests {
         let mut all: Vec<String> = of.iter().map(ToString::to_string).collect();
         let mut last = all.clone();
         for _ in 1..longest {
-            let longer = |text: &String| {
-                of.iter().map(|more| format!("{text}/{more}")).collect::<Vec<_>>()
-            };
+            let longer =
+                |text: &String| of.iter().map(|more| format!("{text}/{more}")).collect::<Vec<_>>();
             last = last.iter().flat_map(longer).collect();
             all.extend_from_slice(&last);
         }
@@ -166,8 +165,8 @@ mod tests {
 
     fn check(patterns: &Patterns, path: &str, shown: &dyn std::fmt::Debug) {
         let names = path.split('/');
-        let followed =
-            names.fold(patterns.follow(), |above, name| patterns.follow_into(&above, name.as_bytes()));
+        let followed = names
+            .fold(patterns.follow(), |above, name| patterns.follow_into(&above, name.as_bytes()));
         let expected = patterns.matches(format!("/{path}").as_bytes());
         assert_eq!(patterns.match_followed(&followed), expected, "{shown:?} at /{path}");
     }

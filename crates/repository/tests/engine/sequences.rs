@@ -258,7 +258,7 @@ impl World {
                 Ok(changes)
             }
             Verb::Rewrite(_) => {
-                let excludes = vec![Patterns::parse(&["*.tmp"]).unwrap()];
+                let excludes = vec![Patterns::parse(["*.tmp"]).unwrap()];
                 let packs = PackOptions { pack_bytes: 32 << 10, ..PackOptions::default() };
                 let options =
                     RewriteOptions { excludes, forget: true, packs, ..Default::default() };

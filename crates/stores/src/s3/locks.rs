@@ -18,8 +18,8 @@ use muster_repository::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{Answer, Ask, Bucket};
-use crate::{answer::element, options::Hold};
+use super::{Answer, Ask, Bucket, xml::element};
+use crate::options::Hold;
 
 const MODE: &str = "x-amz-object-lock-mode";
 const UNTIL: &str = "x-amz-object-lock-retain-until-date";

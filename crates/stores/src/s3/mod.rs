@@ -6,6 +6,8 @@
 
 mod locks;
 mod past;
+mod versions;
+mod xml;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -18,7 +20,7 @@ use object_store::{
     client::HttpRequestBody,
 };
 
-pub(crate) use self::{locks::Locks, past::Past};
+pub(crate) use self::{locks::Locks, past::Past, xml::element};
 use crate::{
     answer::Trouble,
     bridge,

@@ -8,7 +8,7 @@
 //! The bucket is listed once, when something is first asked of it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -18,11 +18,18 @@ use muster_repository::{
     storage::{File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem},
 };
 
-use super::{Ask, Bucket, locks::look};
-use crate::answer::element;
+use super::{
+    Ask, Bucket,
+    locks::look,
+    versions::{Version, Versions, take_page},
+    xml::{element, unescaped},
+};
 
 /// A page holds a thousand versions.
 const PAGE_BYTES_MAX: usize = 8 << 20;
+
+/// A hundred million versions; what has more is none of ours.
+const PAGES_MAX: usize = 100_000;
 
 /// A bucket as it was.
 #[derive(Debug)]
@@ -33,17 +40,6 @@ pub(crate) struct Past {
     moment: Timestamp,
     versions: Mutex<Option<Arc<Versions>>>,
     locks: Mutex<BTreeMap<File, Vec<u8>>>,
-}
-
-/// By key: the version that was current at the moment.
-type Versions = HashMap<String, Version>;
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Version {
-    id: String,
-    since: Timestamp,
-    bytes: u64,
-    is_deletion: bool,
 }
 
 impl Past {
@@ -77,26 +73,31 @@ impl Past {
         }
         let mut found = Versions::new();
         let mut next: Option<(String, String)> = None;
-        loop {
+        for pages in 1.. {
             let mut ask = Ask::new(Method::GET, "").query("versions", "");
             if !self.prefix.is_empty() {
                 ask = ask.query("prefix", format!("{}/", self.prefix));
             }
-            if let Some((key, version)) = next {
+            if let Some((key, version)) = &next {
                 ask = ask.query("key-marker", key).query("version-id-marker", version);
             }
             ask.bytes_max = PAGE_BYTES_MAX;
             let answer = self.bucket.ask("list the versions in", &self.location, ask)?;
             let page = String::from_utf8_lossy(&answer.body);
-            take_page(&page, self.moment, &mut found);
+            take_page(&page, &self.prefix, self.moment, &mut found);
             if element(&page, "IsTruncated") != Some("true") {
                 break;
             }
             let marker = |name| element(&page, name).map(unescaped);
-            next = Some((
+            let after = Some((
                 marker("NextKeyMarker").unwrap_or_default(),
                 marker("NextVersionIdMarker").unwrap_or_default(),
             ));
+            if after == next || pages == PAGES_MAX {
+                let (what, problem) = (&self.location, StorageProblem::TooLarge);
+                return Err(StorageError::new("list the versions in", what, problem));
+            }
+            next = after;
         }
         found.retain(|_, version| !version.is_deletion);
         Ok(Arc::clone(known.insert(Arc::new(found))))
@@ -104,7 +105,7 @@ impl Past {
 
     fn version(&self, operation: &'static str, file: File) -> Result<Version, StorageError> {
         let missing = || StorageError::new(operation, self.what(file), StorageProblem::NotFound);
-        self.versions()?.get(&self.key(file)).cloned().ok_or_else(missing)
+        self.versions()?.get(&file).cloned().ok_or_else(missing)
     }
 
     fn what(&self, file: File) -> String {
@@ -118,42 +119,6 @@ impl Past {
     fn refuse(&self, operation: &'static str, file: File) -> StorageError {
         StorageError::new(operation, self.what(file), StorageProblem::InThePast)
     }
-}
-
-/// Takes in what a page of versions tells. A key's versions come newest first, so that of two with
-/// the same time the first one counts.
-fn take_page(page: &str, moment: Timestamp, found: &mut Versions) {
-    let mut rest = page;
-    loop {
-        let starts = ["<Version>", "<DeleteMarker>"].map(|start| rest.find(start));
-        let (at, is_deletion) = match starts {
-            [Some(version), Some(marker)] => (version.min(marker), marker < version),
-            [Some(version), None] => (version, false),
-            [None, Some(marker)] => (marker, true),
-            [None, None] => return,
-        };
-        let end = if is_deletion { "</DeleteMarker>" } else { "</Version>" };
-        let Some((entry, after)) = rest[at..].split_once(end) else { return };
-        rest = after;
-        let text = |name| element(entry, name).map(unescaped);
-        let (Some(key), Some(id), Some(since)) = (
-            text("Key"),
-            text("VersionId"),
-            text("LastModified").and_then(|text| Timestamp::parse(&text).ok()),
-        ) else {
-            continue;
-        };
-        let bytes = text("Size").and_then(|text| text.parse().ok()).unwrap_or(0);
-        let is_newer = found.get(&key).is_none_or(|known| since > known.since);
-        if since <= moment && is_newer {
-            found.insert(key, Version { id, since, bytes, is_deletion });
-        }
-    }
-}
-
-fn unescaped(text: &str) -> String {
-    let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"");
-    text.replace("&apos;", "'").replace("&#39;", "'").replace("&amp;", "&")
 }
 
 impl Storage for Past {
@@ -175,14 +140,8 @@ impl Storage for Past {
             return Ok(locks.iter().map(listed).collect());
         }
         let versions = self.versions()?;
-        let listed = versions.iter().filter_map(|(key, version)| {
-            let name = key.rsplit('/').next()?;
-            let file = match kind {
-                FileKind::Config => File::Config,
-                kind => kind.file(name)?,
-            };
-            (self.key(file) == *key).then_some(Listed { file, bytes: version.bytes })
-        });
+        let listed = versions.iter().filter(|(file, _)| file.kind() == kind);
+        let listed = listed.map(|(file, version)| Listed { file: *file, bytes: version.bytes });
         Ok(listed.collect())
     }
 
@@ -264,45 +223,5 @@ impl Storage for Past {
 
     fn retain(&self, file: File, _: Timestamp) -> Result<(), StorageError> {
         Err(self.refuse("hold", file))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(kind: &str, key: &str, id: &str, second: u32) -> String {
-        format!(
-            "<{kind}><Key>{key}</Key><VersionId>{id}</VersionId>\
-             <LastModified>2026-01-01T00:00:{second:02}.000Z</LastModified><Size>7</Size></{kind}>"
-        )
-    }
-
-    fn check(second: u32, expected: Option<&str>) {
-        let page = [
-            entry("DeleteMarker", "a", "marker", 40),
-            entry("Version", "a", "newest", 30),
-            entry("Version", "a", "twin", 30),
-            entry("Version", "a", "oldest", 10),
-        ];
-        let moment = Timestamp::parse(&format!("2026-01-01T00:00:{second:02}Z")).unwrap();
-        let mut found = Versions::new();
-        take_page(&page.concat(), moment, &mut found);
-        let id = found.get("a").filter(|it| !it.is_deletion).map(|it| it.id.as_str());
-        assert_eq!(id, expected, "at {second}");
-    }
-
-    #[test]
-    fn the_newest_version_at_or_before_the_moment_counts() {
-        check(9, None);
-        check(10, Some("oldest"));
-        check(29, Some("oldest"));
-        check(30, Some("newest"));
-        check(40, None);
-    }
-
-    #[test]
-    fn names_are_unescaped() {
-        assert_eq!(unescaped("a&amp;lt;&lt;b"), "a&lt;<b");
     }
 }

@@ -58,8 +58,7 @@ fn many_are_deleted_with_few_requests() {
 /// Such a store is asked once for all, and then for each; never for all again.
 fn deletes_singly(refusal: (&'static str, &'static str)) {
     let Some(server) = stores::s3(&["muster"]) else { return };
-    let front =
-        Front::start(server.address(), move |seen: &Seen| is_bulk(seen).then_some(refusal));
+    let front = Front::start(server.address(), move |seen: &Seen| is_bulk(seen).then_some(refusal));
     let requests = deletion(&front, 21);
     assert_eq!(requests.iter().filter(|seen| seen.method == "DELETE").count(), 21);
     assert_eq!(requests.len(), 22, "{requests:?}");
