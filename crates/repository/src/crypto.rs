@@ -88,6 +88,9 @@ impl KeyMaterial {
     }
 }
 
+/// AES-256 in counter mode; all 16 bytes of the IV count, as in Go.
+type Keystream = StreamCipherCoreWrapper<CtrCore<Aes256, Ctr128BE>>;
+
 /// A key ready for use: seals and opens messages. Cheap to share between threads.
 pub struct Key {
     material: KeyMaterial,
@@ -115,22 +118,37 @@ impl Key {
     /// # Errors
     /// Fails when the system has no randomness for the IV.
     pub fn seal(&self, plaintext: &[u8], sealed: &mut Vec<u8>) -> Result<(), NoRandomness> {
-        let mut iv = [0; IV_BYTES];
-        random_bytes(&mut iv)?;
-        self.seal_with_iv(&iv, plaintext, sealed);
-        Ok(())
-    }
-
-    fn seal_with_iv(&self, iv: &[u8; IV_BYTES], plaintext: &[u8], sealed: &mut Vec<u8>) {
-        assert!(iv.iter().any(|&byte| byte != 0), "an all-zero IV means broken randomness");
         let start = sealed.len();
         sealed.reserve_exact(plaintext.len() + OVERHEAD_BYTES);
-        sealed.extend_from_slice(iv);
-        sealed.extend_from_slice(plaintext);
-        let body = &mut sealed[start + IV_BYTES..];
-        self.apply_keystream(iv, body);
-        let tag = self.authenticator(iv, body);
-        sealed.extend_from_slice(&tag);
+        sealed.resize(start + plaintext.len() + OVERHEAD_BYTES, 0);
+        let done = self.seal_into(plaintext, &mut sealed[start..]);
+        if done.is_err() {
+            sealed.truncate(start);
+        }
+        done
+    }
+
+    /// Replaces the content of `sealed` with the sealed `plaintext`. A buffer that is passed again
+    /// and again is neither cleared nor copied to before it is written.
+    ///
+    /// # Errors
+    /// As [`Key::seal`]; what the buffer holds then is of no use.
+    pub fn seal_over(&self, plaintext: &[u8], sealed: &mut Vec<u8>) -> Result<(), NoRandomness> {
+        sealed.resize(plaintext.len() + OVERHEAD_BYTES, 0);
+        self.seal_into(plaintext, sealed)
+    }
+
+    /// Fills `sealed`, which is longer than `plaintext` by [`OVERHEAD_BYTES`].
+    fn seal_into(&self, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), NoRandomness> {
+        let mut iv = [0; IV_BYTES];
+        random_bytes(&mut iv)?;
+        assert!(iv.iter().any(|&byte| byte != 0), "an all-zero IV means broken randomness");
+        let (head, rest) = sealed.split_at_mut(IV_BYTES);
+        let (body, tag) = rest.split_at_mut(plaintext.len());
+        head.copy_from_slice(&iv);
+        self.keystream(&iv).apply_keystream_b2b(plaintext, body);
+        tag.copy_from_slice(&self.authenticator(&iv, body));
+        Ok(())
     }
 
     /// Verifies `sealed` and replaces the content of `plaintext` with what it holds.
@@ -139,10 +157,10 @@ impl Key {
     /// Fails when the message is too short or its authenticator does not match; `plaintext` is
     /// empty then.
     pub fn open(&self, sealed: &[u8], plaintext: &mut Vec<u8>) -> Result<(), Unauthenticated> {
-        plaintext.clear();
-        let (iv, body) = self.verify(sealed)?;
-        plaintext.extend_from_slice(body);
-        self.apply_keystream(&iv, plaintext);
+        let (iv, body) = self.verify(sealed).inspect_err(|_| plaintext.clear())?;
+        // What is there already is written over, not cleared first.
+        plaintext.resize(body.len(), 0);
+        self.keystream(&iv).apply_keystream_b2b(body, plaintext);
         Ok(())
     }
 
@@ -154,7 +172,7 @@ impl Key {
         let (iv, body) = self.verify(sealed)?;
         let end = IV_BYTES + body.len();
         let body = &mut sealed[IV_BYTES..end];
-        self.apply_keystream(&iv, body);
+        self.keystream(&iv).apply_keystream(body);
         Ok(body)
     }
 
@@ -169,9 +187,9 @@ impl Key {
         }
     }
 
-    fn apply_keystream(&self, iv: &[u8; IV_BYTES], body: &mut [u8]) {
-        let core = CtrCore::<_, Ctr128BE>::inner_iv_init(self.stream.clone(), iv.into());
-        StreamCipherCoreWrapper::from_core(core).apply_keystream(body);
+    fn keystream(&self, iv: &[u8; IV_BYTES]) -> Keystream {
+        let core = CtrCore::inner_iv_init(self.stream.clone(), iv.into());
+        StreamCipherCoreWrapper::from_core(core)
     }
 
     /// Poly1305-AES of the ciphertext. poly1305 clears the fixed bits of r itself.
@@ -243,7 +261,7 @@ mod tests {
         let mut iv = [0xff; IV_BYTES];
         iv[0] = 1;
         let mut stream = vec![0; 48];
-        key.apply_keystream(&iv, &mut stream);
+        key.keystream(&iv).apply_keystream(&mut stream);
         let start = u128::from_be_bytes(iv);
         for (i, block) in stream.chunks_exact(16).enumerate() {
             let mut expected = start.wrapping_add(i as u128).to_be_bytes().into();

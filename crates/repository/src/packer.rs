@@ -233,8 +233,7 @@ impl<'k> Sealer<'k> {
     pub fn seal(&mut self, id: BlobId, plaintext: &[u8]) -> Result<Sealed<'_>, WriteError> {
         let uncompressed_length = self.compress(plaintext)?;
         let content = if uncompressed_length.is_some() { &self.compressed } else { plaintext };
-        self.sealed.clear();
-        self.key.seal(content, &mut self.sealed)?;
+        self.key.seal_over(content, &mut self.sealed)?;
         self.verify(id, plaintext, uncompressed_length)?;
         Ok(Sealed { bytes: &self.sealed, uncompressed_length })
     }

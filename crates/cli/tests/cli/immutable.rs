@@ -32,7 +32,7 @@ fn elements(text: &str, name: &str) -> Vec<String> {
     parts.filter_map(|part| Some(part.split_once("</")?.0.to_owned())).collect()
 }
 
-fn keys(server: &Server) -> Vec<String> {
+pub(crate) fn keys(server: &Server) -> Vec<String> {
     elements(&ask(server, "GET /muster?list-type=2", b""), "Key")
 }
 
@@ -41,7 +41,7 @@ fn seconds() -> u64 {
 }
 
 /// A moment after which nothing has happened yet, as the store counts: in seconds.
-fn moment() -> String {
+pub(crate) fn moment() -> String {
     let began = seconds();
     let passed = || (seconds() > began + 1).then_some(());
     wait_for("the next second", Duration::from_secs(30), passed).unwrap();

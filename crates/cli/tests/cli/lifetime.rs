@@ -207,7 +207,7 @@ fn a_recovery_needs_the_plan_the_repository_and_the_password_alone() {
     let ran =
         office.run(&["recover", "files", "--yes", "--to", "site", "--disruption", "region-loss"]);
     // Nothing in this plan judges it, so it is done in part; the data is there.
-    ran.expect(5).tells("near");
+    ran.expect(5).tells("from far");
     let site = office.stored("site");
     let docs = site.iter().find(|path| path.ends_with("docs/one.txt"));
     assert_eq!(fs::read_to_string(docs.unwrap()).unwrap(), "docs\n".repeat(500));

@@ -35,3 +35,4 @@ mod stores;
 mod together;
 mod usage;
 mod verbs;
+mod year;

@@ -33,13 +33,19 @@ impl Place {
     }
 
     pub(crate) fn muster(&self, sandbox: &Sandbox, arguments: &[&str]) -> Ran {
-        let mut all = vec!["-r", &self.url];
-        all.extend(self.options.iter().flat_map(|option| ["-o", option]));
-        all.extend(arguments);
-        run(self.dress(&mut sandbox.bare_command(&all)).env("MUSTER_PASSWORD", PASSWORD))
+        let mut command = sandbox.bare_command(&self.arguments(arguments));
+        run(self.dress(&mut command).env("MUSTER_PASSWORD", PASSWORD))
     }
 
-    fn restic(&self, sandbox: &Sandbox, arguments: &[&str]) -> Option<String> {
+    /// `arguments` behind those that lead here.
+    pub(crate) fn arguments<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
+        let mut all = vec!["-r", &*self.url];
+        all.extend(self.options.iter().flat_map(|option| ["-o", option]));
+        all.extend(arguments);
+        all
+    }
+
+    pub(crate) fn restic(&self, sandbox: &Sandbox, arguments: &[&str]) -> Option<String> {
         let restic =
             peers::require("restic")?.env("RESTIC_PASSWORD", PASSWORD).folder(sandbox.path(""));
         let mut command = restic.command();
@@ -51,7 +57,7 @@ impl Place {
         Some(output.expect_success().unwrap().stdout())
     }
 
-    fn dress<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+    pub(crate) fn dress<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         for (name, value) in &self.variables {
             command.env(name, value);
         }

@@ -239,6 +239,10 @@ const SCAN_BYTES: usize = 64 * KIB;
 /// Six is where the gain levels off.
 const LANES: usize = 6;
 
+/// Bytes are taken from memory so many at a time: with two tables to look into for each byte, it is
+/// the loads that the scan waits for.
+const WORD_BYTES: usize = 8;
+
 /// Finds the first place in `data`, at `from` bytes from its start or later, where a chunk may end.
 ///
 /// A place is the number of bytes before it. What it is worth depends on the 64 bytes before it
@@ -271,15 +275,21 @@ fn find_cut_in_lanes(tables: &Tables, data: &[u8], n_blocks: usize) -> Option<us
     let mut fingerprints = lanes.map(|lane| tables.fingerprint(&lane[0], WINDOW_BYTES));
     let mut first = None::<usize>;
     for block in 0..n_blocks {
-        let leaving = lanes.map(|lane| &lane[block]);
-        let entering = lanes.map(|lane| &lane[block + 1]);
-        for index in 0..WINDOW_BYTES {
-            for lane in 0..LANES {
-                fingerprints[lane] =
-                    tables.slide(fingerprints[lane], leaving[lane][index], entering[lane][index]);
-                if is_cut(fingerprints[lane]) {
-                    let place = (lane * n_blocks + block + 1) * WINDOW_BYTES + index + 1;
-                    first = Some(first.map_or(place, |first| first.min(place)));
+        let leaving = lanes.map(|lane| lane[block].as_chunks::<WORD_BYTES>().0);
+        let entering = lanes.map(|lane| lane[block + 1].as_chunks::<WORD_BYTES>().0);
+        for word in 0..WINDOW_BYTES / WORD_BYTES {
+            let leaving = leaving.map(|words| u64::from_le_bytes(words[word]));
+            let entering = entering.map(|words| u64::from_le_bytes(words[word]));
+            for index in 0..WORD_BYTES {
+                for lane in 0..LANES {
+                    let byte_of = |word: u64| (word >> (8 * index)).to_le_bytes()[0];
+                    let (leaving, entering) = (byte_of(leaving[lane]), byte_of(entering[lane]));
+                    fingerprints[lane] = tables.slide(fingerprints[lane], leaving, entering);
+                    if is_cut(fingerprints[lane]) {
+                        let block = (lane * n_blocks + block + 1) * WINDOW_BYTES;
+                        let place = block + word * WORD_BYTES + index + 1;
+                        first = Some(first.map_or(place, |first| first.min(place)));
+                    }
                 }
             }
         }
