@@ -18,7 +18,7 @@ fn place(server: &Server, name: &str) -> Place {
 }
 
 /// Asks as the repository's own client would: the store only looks whether a signature is there.
-fn ask(server: &Server, line: &str, body: &[u8]) -> String {
+pub(crate) fn ask(server: &Server, line: &str, body: &[u8]) -> String {
     let signed = "Authorization: AWS4-HMAC-SHA256 Credential=id/20260101/us-east-1/s3/aws4_request, \
                   SignedHeaders=host, Signature=0";
     let headers = [signed.to_owned(), "Content-Type: application/octet-stream".to_owned()];
