@@ -55,7 +55,7 @@ impl CompressionLevel {
 
     /// zstd's number. restic's encoder has four levels of its own, which its documentation compares
     /// to zstd's 1, 3, 7 and 11. Its default compresses less than zstd's 3 does; 2 arrives at about
-    /// restic's size, in about two thirds of the time of 3 (`docs/performance.md`).
+    /// restic's size, in less time than 3 takes (`docs/performance.md`).
     fn zstd_level(self) -> i32 {
         match self {
             Self::Off | Self::Fastest => 1,
