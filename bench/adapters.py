@@ -7,7 +7,8 @@ Argument and environment templates may use
     {cache}   per-tool, per-run cache and configuration directory
     {seq}     number of the latest backup, 1-based (for tools that name archives)
 
-Tools run with their default settings. "open" lists an empty repository: what it
+Tools run with their default settings, but for "sparse": flags for restoring a file
+with holes, where "help" shows that this version has them. "open" lists an empty repository: what it
 takes is deriving the key and starting up, which every other command pays too.
 """
 
@@ -26,6 +27,8 @@ ADAPTERS = {
         "backup": ["{exe}", "backup", "{src}"],
         "restore": ["{exe}", "restore", "latest", "--target", "{target}"],
         "check": ["{exe}", "check", "--read-data"],
+        "help": ["{exe}", "restore", "--help"],
+        "sparse": ["--sparse"],
     },
     "rustic": {
         "exe": "rustic",
@@ -37,6 +40,8 @@ ADAPTERS = {
         "backup": ["{exe}", "backup", "{src}"],
         "restore": ["{exe}", "restore", "latest", "{target}"],
         "check": ["{exe}", "check", "--read-data"],
+        "help": ["{exe}", "restore", "--help"],
+        "sparse": ["--sparse", "by-content"],
     },
     "borg": {
         "exe": "borg",
@@ -48,6 +53,8 @@ ADAPTERS = {
         "backup": ["{exe}", "create", "::b{seq}", "{src}"],
         "restore": ["{exe}", "extract", "::b{seq}"],
         "check": ["{exe}", "check", "--verify-data"],
+        "help": ["{exe}", "extract", "--help"],
+        "sparse": ["--sparse"],
     },
     "muster": {
         "exe": "muster",
@@ -77,6 +84,16 @@ def adapter(tool, exes):
     a = dict(ADAPTERS[base(tool)])
     a["exe"] = exes.get(tool, a["exe"])
     return a
+
+
+def sparse_flags(tool, exes):
+    """What makes a tool restore holes as holes, if this version of it can be told to."""
+    a = adapter(tool, exes)
+    if "sparse" not in a:  # it does so anyway
+        return []
+    argv = [x.format(exe=a["exe"]) for x in a["help"]]
+    out = subprocess.run(argv, capture_output=True, text=True)
+    return a["sparse"] if a["sparse"][0] in out.stdout + out.stderr else []
 
 
 def tool_version(tool, exes):

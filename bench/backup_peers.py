@@ -36,7 +36,7 @@ import sys
 import time
 from pathlib import Path
 
-from adapters import ADAPTERS, adapter, base, is_peer, tool_version
+from adapters import ADAPTERS, adapter, base, is_peer, sparse_flags, tool_version
 from datasets import DATASETS, dataset
 from limits import FLOORS, READ_ALL, cpu_name, crypto_limits, run_floor, zstd_limits
 from measure import measure
@@ -89,7 +89,8 @@ def run_phase(phase, tool, seq, src, opts):
            **{k: v.format(**fill) for k, v in a["env"].items()}}
     command = "backup" if phase in ("unchanged", "changed") else phase
     log = opts.work / "logs" / f"{tool}.log"
-    res = measure([x.format(**fill) for x in a[command]], env=env, log=log, opts=opts,
+    flags = sparse_flags(tool, opts.exe) if phase == "restore" and src.parent.name == "sparse" else []
+    res = measure([*(x.format(**fill) for x in a[command]), *flags], env=env, log=log, opts=opts,
                   cwd=target if phase == "restore" else src.parent)
     res["is_peer"] = is_peer(tool)
     if res["rc"] != 0:

@@ -15,6 +15,12 @@ PHASES = ("init", "open", "backup", "unchanged", "changed", "restore", "check")
 NOISE = 0.10
 MUSTER_RSS_MIB_MAX = 160
 
+# How many times as fast as the fastest peer of the same run muster shall be, at least.
+GOALS = {
+    "mixed": {"backup": 2, "unchanged": 1, "changed": 1.3, "restore": 1.8, "check": 1.4},
+    "small": {"backup": 2.5, "unchanged": 2, "changed": 2, "restore": 1.2, "check": 1.5},
+}
+
 
 def failed(res):
     """A result that must not be counted: it exited non-zero or restored wrongly."""
@@ -45,7 +51,9 @@ def report(result):
         floors = {label: summary(runs) for label, runs in d["floors"].items()}
         runs = max(len(r) for phases in d["tools"].values() for r in phases.values())
         out.append(f"\n## {name}: {d['files']} files, {d['bytes'] / MIB:.0f} MiB, {runs} runs\n")
+        out += muster_beside_fastest(name, med)
         out += muster_beside_restic(med, floors)
+        out += sizes_beside_restic(med)
         out += wall_seconds(med, floors)
         out += cpu_and_memory(med, result["cores"])
         out += repository_and_throughput(med, d)
@@ -65,6 +73,40 @@ def machine(result):
         out.append("One-core limits (openssl, 16 KiB blocks): "
                    + ", ".join(f"{k} {v:.0f} MB/s" for k, v in result["crypto"].items()) + ".\n")
     return "\n".join(out)
+
+
+def muster_beside_fastest(name, med):
+    """How many times as fast as the fastest peer, phase by phase."""
+    muster = next((m for t, m in med.items() if base(t) == "muster"), None)
+    if not muster:
+        return []
+    rows = []
+    for p in PHASES[1:]:
+        peers = {t: m[p]["wall_s"] for t, m in med.items() if is_peer(t) and "wall_s" in m[p]}
+        if not peers or "wall_s" not in muster[p]:
+            continue
+        best = min(peers, key=peers.get)
+        speed, goal = peers[best] / muster[p]["wall_s"], GOALS.get(name, {}).get(p)
+        rows.append([p, number(muster[p]["wall_s"], ".2f"), best, number(peers[best], ".2f"), times(speed),
+                     f"{goal}x" if goal else "-", "" if not goal else "yes" if speed >= goal else "no"])
+    return ["Muster beside the fastest peer of each phase (above 1x is faster)\n",
+            table(["phase", "muster s", "fastest peer", "its s", "speed", "goal", "met"], rows)]
+
+
+def sizes_beside_restic(med):
+    """How large the repositories are, and by how much the edit made them grow."""
+    restic = next((m for t, m in med.items() if base(t) == "restic"), None)
+    if not restic or "repo_bytes" not in restic["backup"] or "repo_bytes" not in restic["changed"]:
+        return []
+    size, grown = restic["backup"]["repo_bytes"], restic["changed"]["repo_bytes"]
+    rows = []
+    for t, m in med.items():
+        if "repo_bytes" in m["backup"] and "repo_bytes" in m["changed"]:
+            first, then = m["backup"]["repo_bytes"], m["changed"]["repo_bytes"]
+            rows.append([t, f"{first / MIB:.1f}", times(ratio(first, size)), f"{(then - first) / MIB:.1f}",
+                         times(ratio(then - first, grown - size))])
+    return ["Repository beside restic's\n",
+            table(["tool", "MiB", "to restic", "grown by the edit, MiB", "to restic"], rows)]
 
 
 def muster_beside_restic(med, floors):

@@ -23,7 +23,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<ExitCode> {
     }
     let options = Options::parse(args)?;
     let root = workspace::root()?;
-    peers::find(&options)?;
+    peers::find(&options, &root)?;
     if options.measures("muster") {
         build(&root)?;
     }

@@ -147,6 +147,7 @@ impl<'a> App<'a> {
             pack_bytes: self.settings.pack_size.unwrap_or(default.pack_bytes),
             compression: self.settings.compression,
             dry_run,
+            ..default
         }
     }
 

@@ -84,12 +84,14 @@ pub struct PackOptions {
     pub compression: CompressionLevel,
     /// Whether nothing is stored and only counted.
     pub dry_run: bool,
+    /// Whether each blob is opened again after it was sealed, and compared, before it is stored.
+    pub verify_seal: bool,
 }
 
 impl Default for PackOptions {
     fn default() -> Self {
         let compression = CompressionLevel::default();
-        Self { pack_bytes: PACK_BYTES_DEFAULT, compression, dry_run: false }
+        Self { pack_bytes: PACK_BYTES_DEFAULT, compression, dry_run: false, verify_seal: true }
     }
 }
 
@@ -188,6 +190,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Sealer<'k> {
     key: &'k Key,
     compress: bool,
+    verify: bool,
     compressor: Compressor,
     decompressor: Decompressor,
     /// The compressed blob, and after sealing what was opened again.
@@ -213,6 +216,7 @@ impl<'k> Sealer<'k> {
     pub fn new(repository: &'k Repository, level: CompressionLevel) -> Result<Self, FormatError> {
         Ok(Self {
             key: repository.key(),
+            verify: true,
             compress: repository.config().version >= Version::V2 && level != CompressionLevel::Off,
             compressor: Compressor::new(level)?,
             decompressor: Decompressor::new()?,
@@ -231,7 +235,8 @@ impl<'k> Sealer<'k> {
         }
     }
 
-    /// Seals a blob and opens it again: what is stored is proven to be readable.
+    /// Seals a blob and opens it again, unless that was declined: what is stored is proven to be
+    /// readable.
     ///
     /// # Errors
     /// Fails when zstd or the system's randomness fail, or what was sealed does not open to
@@ -240,7 +245,9 @@ impl<'k> Sealer<'k> {
         let uncompressed_length = self.compress(plaintext)?;
         let content = if uncompressed_length.is_some() { &self.compressed } else { plaintext };
         self.key.seal_over(content, &mut self.sealed)?;
-        self.verify(id, plaintext, uncompressed_length)?;
+        if self.verify {
+            self.verify(id, plaintext, uncompressed_length)?;
+        }
         Ok(Sealed { bytes: &self.sealed, uncompressed_length })
     }
 
@@ -376,6 +383,7 @@ impl<'a> PackWriter<'a> {
             (_, level) => level,
         };
         let mut sealer = Sealer::new(self.repository, level)?;
+        sealer.verify = self.options.verify_seal;
         if kind == BlobKind::Data {
             sealer.reserve(CHUNK_BYTES_MAX);
         }

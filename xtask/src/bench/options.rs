@@ -8,12 +8,14 @@ use anyhow::{Context, bail};
 pub(super) const USAGE: &str = "\
 Usage: cargo xtask bench [OPTION]... [-- HARNESS OPTION]...
 
-  --datasets LIST  of mixed, small, system           (mixed,small)
-  --tools LIST     of muster, restic, rustic, borg   (restic,muster)
+  --datasets LIST  of mixed, small, system, database,
+                   sparse, million                   (mixed,small)
+  --tools LIST     of muster, restic, restic@0.18,
+                   rustic, borg                      (restic,muster)
   --runs N         repetitions, medians are reported (3)
   --scale X        size of the datasets              (1.0; 0.02 for a look)
   --work DIR       scratch folder, about 15 GiB      (target/bench)
-  --install        install missing peers with apt-get (root)
+  --install        get missing peers: from Debian's packages (root), rustic from crates.io
 
 Options after -- go to bench/backup_peers.py as they are.";
 
@@ -83,15 +85,18 @@ impl Options {
     }
 
     /// The tools that the harness must find on the PATH by their own name.
-    pub(super) fn on_path(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn on_path(&self, peers: &Path) -> impl Iterator<Item = &str> {
+        self.peers().filter(|tool| !peers.join(tool).exists()).map(base)
+    }
+
+    /// The peers whose executable was not given.
+    pub(super) fn peers(&self) -> impl Iterator<Item = &str> {
         let is_given = |tool: &str| {
             let exe = format!("{tool}=");
             self.rest.iter().any(|arg| arg.trim_start_matches("--exe=").starts_with(&exe))
         };
-        self.tools
-            .iter()
-            .filter(move |tool| base(tool) != "muster" && !is_given(tool))
-            .map(|tool| base(tool))
+        let tools = self.tools.iter().map(String::as_str);
+        tools.filter(move |tool| base(tool) != "muster" && !is_given(tool))
     }
 
     /// The arguments for the harness; `muster` is the freshly built binary.
@@ -108,6 +113,12 @@ impl Options {
         let mut exe = OsString::from("muster=");
         exe.push(muster);
         give("--exe", exe);
+        let peers = work.join("peers");
+        for peer in self.peers().filter(|peer| peers.join(peer).exists()) {
+            let mut exe = OsString::from(format!("{peer}="));
+            exe.push(peers.join(peer));
+            give("--exe", exe);
+        }
         args.extend(self.rest.iter().map(OsString::from));
         args
     }
@@ -150,7 +161,7 @@ mod tests {
         let options =
             parse("--tools restic,restic@0.18,muster,rustic -- --exe restic@0.18=/opt/restic")
                 .unwrap();
-        assert_eq!(options.on_path().collect::<Vec<_>>(), ["restic", "rustic"]);
+        assert_eq!(options.on_path(Path::new("/none")).collect::<Vec<_>>(), ["restic", "rustic"]);
         assert!(options.measures("muster") && !options.measures("borg"));
     }
 

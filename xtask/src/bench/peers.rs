@@ -16,7 +16,6 @@ struct Program {
     install: &'static str,
 }
 
-/// rustic takes about ten minutes to build and is therefore never installed on the side.
 const PROGRAMS: &[Program] = &[
     Program { name: "python3", package: Some("python3"), install: "apt-get install python3" },
     Program { name: "restic", package: Some("restic"), install: "apt-get install restic" },
@@ -24,13 +23,21 @@ const PROGRAMS: &[Program] = &[
     Program { name: "rustic", package: None, install: "cargo install rustic-rs --locked" },
 ];
 
-/// Finds python3 and the peers on the PATH, or installs them when told to.
+/// Peers that `bench/install-peers.sh` can get.
+const BROUGHT: [&str; 2] = ["rustic", "restic@0.18"];
+
+/// Finds python3 and the peers on the PATH or among those that were brought before, or gets them
+/// when told to.
 ///
 /// # Errors
 ///
 /// A program is missing and may not or cannot be installed; the message says how to.
-pub(super) fn find(options: &Options) -> anyhow::Result<()> {
-    let needed = ["python3"].into_iter().chain(options.on_path());
+pub(super) fn find(options: &Options, root: &Path) -> anyhow::Result<()> {
+    let peers = root.join(&options.work).join("peers");
+    if options.installs {
+        bring(options, root, &peers)?;
+    }
+    let needed = ["python3"].into_iter().chain(options.on_path(&peers));
     let missing = needed.filter(|name| which(name).is_none()).map(program);
     let mut missing: Vec<&Program> = missing.collect::<anyhow::Result<_>>()?;
     if options.installs {
@@ -42,6 +49,21 @@ pub(super) fn find(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Gets the peers that no package of this system brings.
+fn bring(options: &Options, root: &Path, peers: &Path) -> anyhow::Result<()> {
+    let wanted = |peer: &&str| BROUGHT.contains(peer) && !peers.join(peer).exists();
+    let wanted: Vec<&str> =
+        options.peers().filter(wanted).filter(|peer| which(peer).is_none()).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    say::line(&format!("getting {}", wanted.join(" ")));
+    let script = root.join("bench/install-peers.sh");
+    let brought = Command::new(&script).arg(peers).args(&wanted).status().context("run it")?;
+    ensure!(brought.success(), "{} failed", script.display());
+    Ok(())
+}
+
 fn program(name: &str) -> anyhow::Result<&'static Program> {
     PROGRAMS.iter().find(|program| program.name == name).with_context(|| {
         format!("no tool is called `{name}`; there are muster, restic, rustic and borg")
@@ -49,8 +71,7 @@ fn program(name: &str) -> anyhow::Result<&'static Program> {
 }
 
 fn hint(program: &Program) -> String {
-    let apt = if program.package.is_some() { " (or --install)" } else { "" };
-    format!("  {}: {}{apt}", program.name, program.install)
+    format!("  {}: {} (or --install)", program.name, program.install)
 }
 
 fn install(missing: &[&Program]) -> anyhow::Result<()> {
@@ -98,7 +119,8 @@ mod tests {
             hint(program("borg").unwrap()),
             "  borg: apt-get install borgbackup (or --install)"
         );
-        assert_eq!(hint(program("rustic").unwrap()), "  rustic: cargo install rustic-rs --locked");
+        let rustic = "  rustic: cargo install rustic-rs --locked (or --install)";
+        assert_eq!(hint(program("rustic").unwrap()), rustic);
         assert!(program("tar").is_err());
     }
 }

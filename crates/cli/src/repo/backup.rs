@@ -116,6 +116,9 @@ pub(crate) struct Args {
     /// Do not count first how much there is to do
     #[arg(long)]
     no_scan: bool,
+    /// Store blobs without opening each again first; the snapshot is tagged muster:unverified-seal
+    #[arg(long, alias = "no-extra-verify")]
+    no_verify_seal: bool,
     /// How many files to read at the same time
     #[arg(long, value_name = "N", default_value_t = READERS_DEFAULT)]
     read_concurrency: NonZeroUsize,
@@ -170,6 +173,7 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     options.ignore_inode = args.ignore_inode;
     options.with_atime = args.with_atime;
     options.packs = app.pack_options(args.dry_run);
+    options.packs.verify_seal = !args.no_verify_seal;
     options.skip_if_unchanged = args.skip_if_unchanged;
     options.count_first = !args.no_scan && progress::is_shown(app.output, Shape::Backup);
     options.readers = args.read_concurrency;

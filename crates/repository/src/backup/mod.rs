@@ -206,6 +206,9 @@ pub struct BackupReport {
     pub duration: Duration,
 }
 
+/// Tag of a snapshot whose new blobs were stored without being opened again first.
+pub const UNVERIFIED_TAG: &str = "muster:unverified-seal";
+
 /// Backs up files and folders.
 ///
 /// # Errors
@@ -357,6 +360,9 @@ impl<'a> Job<'a> {
         let signals = signals::signals(&summary, &before, compared);
         if is_suspect(&signals) {
             tags.push(SUSPECT_TAG.to_owned());
+        }
+        if !self.options.packs.verify_seal {
+            tags.push(UNVERIFIED_TAG.to_owned());
         }
         let snapshot = Snapshot {
             time: self.options.time.unwrap_or(self.start),

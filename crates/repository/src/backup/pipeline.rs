@@ -26,12 +26,12 @@ use std::{
     io::{self, Read},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use crossbeam_channel::{Receiver, Sender};
 use rustix::{
-    fs::{FileType, Mode, OFlags, fstat, openat},
+    fs::{FileType, Mode, OFlags, SeekFrom, Stat, fstat, openat, seek},
     io::Errno,
 };
 
@@ -86,7 +86,7 @@ pub(super) enum FileOutcome {
 /// A blob to store.
 pub(super) struct BlobJob {
     kind: BlobKind,
-    plaintext: Plaintext,
+    content: Content,
     /// The file that waits for the chunk, and which chunk it is.
     file: Option<(Arc<InFlight>, usize)>,
 }
@@ -125,6 +125,34 @@ impl Drop for InFlight {
         };
         // An assembler that is gone has failed, and wants no more outcomes.
         drop(self.done.send(outcome));
+    }
+}
+
+/// What a blob holds.
+enum Content {
+    /// This.
+    Plain(Plaintext),
+    /// A chunk of zeros as long as chunks of zeros are: a piece of a hole, which nobody read.
+    Zeros,
+}
+
+/// A run of zeros is cut wherever that is allowed (`crate::chunker`).
+static ZEROS: [u8; CHUNK_BYTES_MIN] = [0; CHUNK_BYTES_MIN];
+static ZEROS_ID: LazyLock<BlobId> = LazyLock::new(|| BlobId::of(&ZEROS));
+
+impl Content {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Plain(plaintext) => &plaintext.bytes,
+            Self::Zeros => &ZEROS,
+        }
+    }
+
+    fn id(&self) -> BlobId {
+        match self {
+            Self::Plain(plaintext) => BlobId::of(&plaintext.bytes),
+            Self::Zeros => *ZEROS_ID,
+        }
     }
 }
 
@@ -242,7 +270,7 @@ pub(super) fn send_tree(
     plaintext: Vec<u8>,
 ) -> Result<(), WriteError> {
     let plaintext = budget.admit(plaintext)?;
-    let job = BlobJob { kind: BlobKind::Tree, plaintext, file: None };
+    let job = BlobJob { kind: BlobKind::Tree, content: Content::Plain(plaintext), file: None };
     jobs.send(job).map_err(|_| WriteError::Aborted)
 }
 
@@ -291,7 +319,7 @@ impl<'a> Reader<'a> {
         };
         let file = in_flight(node, done);
         match opened {
-            Ok((open, size)) => self.read_content(&file, open, size),
+            Ok(open) => self.read_content(&file, open),
             Err((operation, error)) => {
                 lock(&file.state).failure = Some((operation, error));
                 Ok(())
@@ -306,7 +334,7 @@ impl<'a> Reader<'a> {
         folder: &OwnedFd,
         name: &[u8],
         node: &mut Node,
-    ) -> Result<(OwnedFd, u64), (&'static str, io::Error)> {
+    ) -> Result<Open, (&'static str, io::Error)> {
         let open = open_quietly(folder, name).map_err(|error| ("open", error.into()))?;
         let stat = fstat(&open).map_err(|error| ("look at", error.into()))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -315,16 +343,11 @@ impl<'a> Reader<'a> {
         self.maker.fill(node, &stat);
         node.extended_attributes = metadata::attributes_of_open(&open, &mut self.attributes)
             .map_err(|error| ("read the attributes of", error))?;
-        Ok((open, node.size))
+        Ok(Open { file: open.into(), size: node.size, sparse: is_sparse(&stat) })
     }
 
-    fn read_content(
-        &mut self,
-        file: &Arc<InFlight>,
-        open: OwnedFd,
-        size: u64,
-    ) -> Result<(), WriteError> {
-        let mut open = OsFile::from(open);
+    fn read_content(&mut self, file: &Arc<InFlight>, open: Open) -> Result<(), WriteError> {
+        let Open { file: mut open, size, sparse } = open;
         match usize::try_from(size) {
             // One chunk at most: no need to look for cuts, nor to copy.
             Ok(size) if size < CHUNK_BYTES_MIN => {
@@ -337,6 +360,7 @@ impl<'a> Reader<'a> {
                     Err(error) => self.fail(file, error),
                 }
             }
+            _ if sparse => self.read_sparse(file, open),
             _ => self.read_chunks(file, Box::new(open)),
         }
     }
@@ -344,7 +368,7 @@ impl<'a> Reader<'a> {
     fn send_whole(&mut self, file: &Arc<InFlight>, bytes: Vec<u8>) -> Result<(), WriteError> {
         let length = bytes.len() as u64;
         if length > 0 {
-            self.send(file, self.budget.admit(bytes)?)?;
+            self.send(file, Content::Plain(self.budget.admit(bytes)?))?;
         }
         finish(file, length);
         Ok(())
@@ -357,20 +381,82 @@ impl<'a> Reader<'a> {
     ) -> Result<(), WriteError> {
         self.chunker.reset(content);
         let mut length = 0;
-        let result = loop {
+        let result = self.send_chunks(file, None, &mut length);
+        self.end(file, result, length)
+    }
+
+    /// Reads a file that has holes; those are not read.
+    fn read_sparse(&mut self, file: &Arc<InFlight>, open: OsFile) -> Result<(), WriteError> {
+        let open = Arc::new(open);
+        self.chunker.reset(Box::new(Shared(Arc::clone(&open))));
+        let mut length = 0;
+        let result = self.send_chunks(file, Some(&open), &mut length);
+        self.end(file, result, length)
+    }
+
+    /// Sends the chunks of what the chunker was given, and counts their bytes. `sparse` is the file
+    /// that it reads, if that has holes.
+    fn send_chunks(
+        &mut self,
+        file: &Arc<InFlight>,
+        sparse: Option<&OsFile>,
+        length: &mut u64,
+    ) -> Result<io::Result<()>, WriteError> {
+        loop {
             self.run.cancel.check()?;
+            if let Some(open) = sparse {
+                match self.skip_hole(open, *length) {
+                    Ok(chunks) => {
+                        for _ in 0..chunks {
+                            self.run.cancel.check()?;
+                            self.send(file, Content::Zeros)?;
+                        }
+                        *length += chunks * CHUNK_BYTES_MIN as u64;
+                    }
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
             let mut chunk = self.budget.buffer()?;
             match self.chunker.next_chunk(&mut chunk.bytes) {
                 Ok(true) => {
-                    length += chunk.bytes.len() as u64;
-                    self.send(file, chunk)?;
+                    *length += chunk.bytes.len() as u64;
+                    self.send(file, Content::Plain(chunk))?;
                 }
-                Ok(false) => break Ok(()),
-                Err(error) => break Err(error),
+                Ok(false) => return Ok(Ok(())),
+                Err(error) => return Ok(Err(error)),
             }
+        }
+    }
+
+    /// Passes over the chunks of zeros that begin at `offset`, where the next chunk begins too, as
+    /// far as they lie in a hole; returns how many there are.
+    fn skip_hole(&mut self, open: &OsFile, offset: u64) -> io::Result<u64> {
+        let end = match seek(open, SeekFrom::Data(offset)) {
+            Ok(data) => data,
+            // No data behind: the hole reaches to the end.
+            Err(Errno::NXIO) => fstat(open).map(|stat| u64::try_from(stat.st_size).unwrap_or(0))?,
+            // A file system that knows no holes has none.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => offset,
+            Err(error) => return Err(error.into()),
         };
+        let chunks = end.saturating_sub(offset) / CHUNK_BYTES_MIN as u64;
+        if chunks > 0 {
+            self.chunker.drop_read_ahead();
+        }
+        // Asking for data moved the file, which must go on behind what was read ahead.
+        let next_chunk = offset + chunks * CHUNK_BYTES_MIN as u64;
+        seek(open, SeekFrom::Start(next_chunk + self.chunker.read_ahead() as u64))?;
+        Ok(chunks)
+    }
+
+    fn end(
+        &mut self,
+        file: &Arc<InFlight>,
+        result: Result<io::Result<()>, WriteError>,
+        length: u64,
+    ) -> Result<(), WriteError> {
         self.chunker.reset(Box::new(io::empty()));
-        match result {
+        match result? {
             Ok(()) => finish(file, length),
             Err(error) => self.fail(file, error)?,
         }
@@ -382,14 +468,14 @@ impl<'a> Reader<'a> {
         self.run.cancel.check().map_err(WriteError::from)
     }
 
-    fn send(&self, file: &Arc<InFlight>, plaintext: Plaintext) -> Result<(), WriteError> {
+    fn send(&self, file: &Arc<InFlight>, content: Content) -> Result<(), WriteError> {
         let number = {
             let mut state = lock(&file.state);
             state.chunks.push(None);
             state.chunks.len() - 1
         };
         let file = Some((Arc::clone(file), number));
-        let job = BlobJob { kind: BlobKind::Data, plaintext, file };
+        let job = BlobJob { kind: BlobKind::Data, content, file };
         self.chunks.send(job).map_err(|_| WriteError::Aborted)
     }
 
@@ -450,11 +536,35 @@ fn finish(file: &InFlight, length: u64) {
     }
 }
 
-/// Opens what is read in a file's place; gives its length too.
-fn open_copy(copy: &Path) -> Result<(OwnedFd, u64), (&'static str, io::Error)> {
+/// A file that was opened to be read.
+struct Open {
+    file: OsFile,
+    size: u64,
+    /// Whether it may have holes.
+    sparse: bool,
+}
+
+/// Whether less is stored of a file than its length says; compressing file systems say so too.
+fn is_sparse(stat: &Stat) -> bool {
+    const UNIT_OF_BLOCKS: i64 = 512;
+    stat.st_blocks.saturating_mul(UNIT_OF_BLOCKS) < stat.st_size
+}
+
+/// A file that is read by one and moved by another, both on one thread.
+struct Shared(Arc<OsFile>);
+
+impl Read for Shared {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self.0).read(buffer)
+    }
+}
+
+/// Opens what is read in a file's place.
+fn open_copy(copy: &Path) -> Result<Open, (&'static str, io::Error)> {
     let file = OsFile::open(copy).map_err(|error| ("open the copy of", error))?;
-    let length = file.metadata().map_err(|error| ("look at the copy of", error))?.len();
-    Ok((file.into(), length))
+    let stat = fstat(&file).map_err(|error| ("look at the copy of", error.into()))?;
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    Ok(Open { file, size, sparse: is_sparse(&stat) })
 }
 
 /// Opens a file for reading without touching its access time, where that is allowed.
@@ -494,18 +604,18 @@ fn write_blobs(
     let mut trees = writer.sealer(BlobKind::Tree)?;
     for job in jobs {
         run.cancel.check()?;
-        let BlobJob { kind, plaintext, file } = job;
-        let id = BlobId::of(&plaintext.bytes);
+        let BlobJob { kind, content, file } = job;
+        let (id, plaintext) = (content.id(), content.bytes());
         if writer.claim(kind, id) {
             let sealer = match kind {
                 BlobKind::Data => &mut data,
                 BlobKind::Tree => &mut trees,
             };
-            let sealed = sealer.seal(id, &plaintext.bytes)?;
-            writer.add(kind, id, plaintext.bytes.len() as u64, sealed)?;
+            let sealed = sealer.seal(id, plaintext)?;
+            writer.add(kind, id, plaintext.len() as u64, sealed)?;
         }
         if let Some((file, number)) = file {
-            run.progress.add_done(0, plaintext.bytes.len() as u64);
+            run.progress.add_done(0, plaintext.len() as u64);
             file.set_chunk(number, id);
         }
     }

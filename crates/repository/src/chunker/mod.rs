@@ -128,6 +128,17 @@ impl<R: Read> Chunker<R> {
         }
     }
 
+    /// How many bytes were taken from the reader that belong to the chunks to come.
+    pub(crate) fn read_ahead(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// Forgets the bytes that were read ahead; the caller moved the reader to where the next chunk
+    /// begins.
+    pub(crate) fn drop_read_ahead(&mut self) {
+        self.rest.clear();
+    }
+
     /// Finds where the chunk ends that begins `data`, of which the places up to `searched` are no
     /// ends. `None` when more data is needed.
     fn find_end(&self, data: &[u8], searched: &mut usize) -> Option<usize> {

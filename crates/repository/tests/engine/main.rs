@@ -21,4 +21,5 @@ mod prune;
 mod reading;
 mod restore;
 mod sequences;
+mod shortcuts;
 mod stand_in;

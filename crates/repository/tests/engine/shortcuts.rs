@@ -1,0 +1,190 @@
+//! What a backup does not do twice, or at all: read holes, encode folders in which nothing changed.
+//! Each shortcut is held against the long way.
+
+use std::{
+    fs,
+    io::{Seek, SeekFrom, Write},
+    os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink},
+    path::Path,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use anyhow::{Result, ensure};
+use muster_repository::{
+    backup::{BackupOptions, BackupReport, ParentChoice},
+    format::{config::Version, tree::Tree},
+    id::BlobId,
+    repository::Repository,
+    restore::{RestoreOptions, restore},
+    run::Run,
+};
+
+use crate::common::{Sandbox, backup};
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// Bytes that look random, the same each time.
+fn noise(length: u64) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+#[test]
+fn a_hole_gives_the_chunks_that_reading_its_zeros_gives() -> Result<()> {
+    let sandbox = Sandbox::new("holes")?;
+    let repository = sandbox.init(Version::V2)?;
+    let source = sandbox.folder("source")?;
+    // Holes before, between and behind data; aligned to chunks and not; too short to pass over.
+    let layouts: &[(&str, &[(u64, u64)], u64)] = &[
+        ("all-hole", &[], 5 * MIB + 17),
+        ("short-hole", &[], 300 * KIB),
+        ("data-first", &[(0, 700 * KIB)], 9 * MIB),
+        ("data-last", &[(6 * MIB - 4 * KIB, 4 * KIB)], 6 * MIB),
+        ("between", &[(512 * KIB, 4 * KIB), (4 * MIB + 4 * KIB, 2 * MIB)], 12 * MIB + 1),
+        ("comb", &[(MIB, 4 * KIB), (2 * MIB, 4 * KIB), (3 * MIB, 4 * KIB)], 4 * MIB),
+    ];
+    for (name, data, length) in layouts {
+        let sparse = fs::File::create(source.join(format!("{name}.sparse")))?;
+        sparse.set_len(*length)?;
+        let mut dense = vec![0; usize::try_from(*length)?];
+        for (offset, bytes) in *data {
+            let bytes = noise(*bytes);
+            sparse.write_all_at(&bytes, *offset)?;
+            dense[usize::try_from(*offset)?..][..bytes.len()].copy_from_slice(&bytes);
+        }
+        let kept = sparse.metadata()?.blocks() * 512;
+        ensure!(kept < *length, "{name}: this file system keeps no holes");
+        fs::write(source.join(format!("{name}.dense")), dense)?;
+    }
+    let report = backup(&repository, BackupOptions::new(vec![source.clone()]))?;
+    assert!(report.problems.is_empty());
+    let tree = tree_of(&repository, &report, &source)?;
+    for (name, _, length) in layouts {
+        let node = |kind| tree.get(format!("{name}.{kind}").as_bytes()).unwrap();
+        assert_eq!(node("sparse").content, node("dense").content, "{name}");
+        assert_eq!(node("sparse").size, *length, "{name}");
+    }
+    let target = sandbox.join("target");
+    let indexed = repository.load_index(&Run::new())?;
+    let options = RestoreOptions::new(&target);
+    assert!(restore(&indexed, report.snapshot.tree, &options, &Run::new())?.is_complete());
+    for (name, ..) in layouts {
+        let restored = target.join(source.strip_prefix("/")?).join(format!("{name}.sparse"));
+        assert!(fs::read(restored)? == fs::read(source.join(format!("{name}.dense")))?, "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_file_of_a_hundred_gigabytes_of_nothing_is_soon_done() -> Result<()> {
+    let sandbox = Sandbox::new("emptiness")?;
+    let repository = sandbox.init(Version::V2)?;
+    let source = sandbox.folder("source")?;
+    let mut disk = fs::File::create(source.join("disk.img"))?;
+    disk.set_len(100 << 30)?;
+    disk.seek(SeekFrom::Start(77 << 30))?;
+    disk.write_all(b"the only data")?;
+    let report = backup(&repository, BackupOptions::new(vec![source.clone()]))?;
+    let tree = tree_of(&repository, &report, &source)?;
+    assert_eq!(tree.nodes[0].size, 100 << 30);
+    let summary = report.snapshot.summary.unwrap();
+    assert_eq!((summary.total_bytes_processed, summary.data_blobs), (100 << 30, 2));
+    Ok(())
+}
+
+/// The tree of the folder `source` in a snapshot.
+fn tree_of(repository: &Repository, report: &BackupReport, source: &Path) -> Result<Tree> {
+    let indexed = repository.load_index(&Run::new())?;
+    let mut reader = indexed.blob_reader()?;
+    let mut tree = reader.tree(report.snapshot.tree)?;
+    for name in source.strip_prefix("/")?.iter() {
+        tree = reader.tree(tree.get(name.as_encoded_bytes()).unwrap().subtree.unwrap())?;
+    }
+    Ok(tree)
+}
+
+/// Something that happens to a folder between two backups.
+type Change = fn(&Path) -> std::io::Result<()>;
+
+#[test]
+fn a_folder_is_recorded_as_if_there_were_no_parent() -> Result<()> {
+    let sandbox = Sandbox::new("shortcuts")?;
+    let repository = sandbox.init(Version::V2)?;
+    let source = sandbox.folder("source")?;
+    for folder in ["a", "a/deep", "b"] {
+        fs::create_dir(source.join(folder))?;
+        for name in ["1", "3", "5"] {
+            write_long_ago(&source.join(folder).join(name), name.as_bytes())?;
+        }
+    }
+    symlink("3", source.join("a/link"))?;
+    // Each is done to what the ones before left.
+    let changes: &[(&str, Change)] = &[
+        ("nothing", |_| Ok(())),
+        ("a mode", |s| fs::set_permissions(s.join("a/3"), fs::Permissions::from_mode(0o600))),
+        ("a first entry", |s| write_long_ago(&s.join("a/0"), b"0")),
+        ("an entry in the middle", |s| write_long_ago(&s.join("a/deep/2"), b"2")),
+        ("a last entry", |s| write_long_ago(&s.join("b/9"), b"9")),
+        ("the first removed", |s| fs::remove_file(s.join("a/0"))),
+        ("the last removed", |s| fs::remove_file(s.join("b/9"))),
+        ("one renamed", |s| fs::rename(s.join("b/3"), s.join("b/4"))),
+        ("two exchanged", |s| {
+            fs::rename(s.join("b/1"), s.join("b/x"))?;
+            fs::rename(s.join("b/5"), s.join("b/1"))?;
+            fs::rename(s.join("b/x"), s.join("b/5"))
+        }),
+        ("content", |s| write_long_ago(&s.join("a/deep/1"), b"other content")),
+        ("a link", |s| {
+            fs::remove_file(s.join("a/link"))?;
+            symlink("5", s.join("a/link"))
+        }),
+        ("another kind", |s| {
+            fs::remove_file(s.join("a/5"))?;
+            fs::create_dir(s.join("a/5"))
+        }),
+        ("a folder removed", |s| fs::remove_dir_all(s.join("a/deep"))),
+        ("all removed", |s| {
+            fs::remove_dir_all(s.join("b"))?;
+            fs::create_dir(s.join("b"))
+        }),
+    ];
+    let mut before: Option<BlobId> = None;
+    for (what, change) in changes {
+        change(&source)?;
+        // The files are younger than the parent's start; only their times of modification are not.
+        let options =
+            BackupOptions { ignore_ctime: true, ..BackupOptions::new(vec![source.clone()]) };
+        let quick = backup(&repository, options)?;
+        let options = BackupOptions {
+            parent: ParentChoice::Nothing,
+            ..BackupOptions::new(vec![source.clone()])
+        };
+        let long = backup(&repository, options)?;
+        assert_eq!(quick.snapshot.tree, long.snapshot.tree, "after {what}");
+        let changed = before.is_none_or(|before| before != quick.snapshot.tree);
+        assert_eq!(changed, before.is_none() || *what != "nothing", "after {what}");
+        before = Some(quick.snapshot.tree);
+    }
+    // Now nothing changes any more: no tree is written, none is new.
+    let options = BackupOptions { ignore_ctime: true, ..BackupOptions::new(vec![source]) };
+    let summary = backup(&repository, options)?.snapshot.summary.unwrap();
+    assert_eq!((summary.tree_blobs, summary.files_new, summary.files_changed), (0, 0, 0));
+    assert_eq!((summary.dirs_new, summary.dirs_changed), (0, 0));
+    Ok(())
+}
+
+fn write_long_ago(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    fs::write(path, content)?;
+    let seed = content.iter().map(|&byte| u64::from(byte)).sum::<u64>();
+    fs::File::options()
+        .append(true)
+        .open(path)?
+        .set_modified(UNIX_EPOCH + Duration::from_secs(1_600_000_000 + seed))
+}
