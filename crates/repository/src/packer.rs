@@ -14,13 +14,14 @@
 //! See eprint.iacr.org 2025/532 and restic's issue 5291.
 //!
 //! **Memory.** Packs of data are assembled in buffers that are reused, two for the open ones and
-//! one for each that is being stored; who needs another waits until one was stored.
+//! one for each that is being stored; who needs another waits until one was stored. How many are
+//! stored at once is bounded by their bytes, not by the store's connections alone.
 
 use std::{
     collections::HashSet,
     num::NonZeroU32,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -46,7 +47,7 @@ use crate::{
     index::Index,
     repository::{Repository, SaveError},
     run::{Cancelled, Run},
-    storage::{File, StorageError},
+    storage::{File, Storage, StorageError},
 };
 
 /// Default target size of a pack in bytes, as restic's.
@@ -62,6 +63,11 @@ const OPEN_PACKS: usize = 2;
 /// How much a pack may grow beyond its target: by its last blob and its header. Reserved at
 /// once, because a vector that doubles when it is full would take twice the memory.
 const PACK_SLACK_BYTES: usize = CHUNK_BYTES_MAX + (1 << 20);
+
+/// What packs that are being stored take together, in bytes, unless two are larger. Three of the
+/// usual size: with `n` on their way the line is busy if one takes longer to send than the
+/// `n - 1`th part of a round trip.
+const STORING_BYTES: u64 = 48 << 20;
 
 /// Blobs of an index file, as in restic.
 pub(crate) const INDEX_BLOBS_MAX: usize = 50_000;
@@ -536,7 +542,10 @@ impl Storer<'_> {
         if !self.dry_run {
             self.verify_header(&pack)?;
             let id = PackId::of(&pack.bytes);
-            self.repository.storage().put(File::Pack(id), &pack.bytes)?;
+            let content = Arc::new(std::mem::take(&mut pack.bytes));
+            self.repository.storage().put_shared(File::Pack(id), &content)?;
+            // Should the store's client not have let go of it yet, the next pack gets a new one.
+            pack.bytes = Arc::try_unwrap(content).unwrap_or_default();
             let blobs = pack.blobs.iter().map(|&blob| blob.into()).collect();
             let due = {
                 let mut pending = lock(&self.pending);
@@ -581,6 +590,18 @@ impl Storer<'_> {
     }
 }
 
+/// How many packs are stored at once: as many as the store takes requests and memory allows, two
+/// at least, so that one is sent while the other's answer is waited for. A disk of this machine
+/// gains nothing by a second.
+fn stored_at_once(storage: &dyn Storage, pack_bytes: u32) -> usize {
+    if storage.local_folder().is_some() {
+        return 1;
+    }
+    let fit = STORING_BYTES / u64::from(pack_bytes.max(1));
+    let fit = usize::try_from(fit).unwrap_or(usize::MAX).max(2);
+    storage.costs().connections.clamp(1, fit)
+}
+
 /// Runs `work` with a writer of blobs; when it is done, stores what is still open and the
 /// index. `adopted` are packs that are stored already and that no index names yet: they go
 /// into the first index file.
@@ -596,19 +617,7 @@ pub fn write_packs<T, E: From<WriteError>>(
     run: &Run,
     work: impl FnOnce(&PackWriter<'_>) -> Result<T, E>,
 ) -> Result<(T, PackStats), E> {
-    write_packs_over(repository, known, options, adopted, 1, run, work)
-}
-
-/// As [`write_packs`], with so many packs at most being stored at once. Each takes a buffer.
-pub(crate) fn write_packs_over<T, E: From<WriteError>>(
-    repository: &Repository,
-    known: &Index,
-    options: PackOptions,
-    adopted: Vec<IndexPack>,
-    stored_at_once: usize,
-    run: &Run,
-    work: impl FnOnce(&PackWriter<'_>) -> Result<T, E>,
-) -> Result<(T, PackStats), E> {
+    let stored_at_once = stored_at_once(repository.storage().as_ref(), options.pack_bytes);
     // No queue: who fills a pack waits until a storing thread takes it, and meanwhile the
     // buffer counts as in use.
     let (to_store, packs) = bounded(0);

@@ -643,7 +643,8 @@ fn earlier(
 ) -> Result<Vec<(SnapshotId, Snapshot)>, BackupError> {
     let ids = repository.snapshot_ids()?;
     // A damaged snapshot is no parent and no measure; `check` is there to tell of it.
-    let snapshots = ids.into_iter().filter_map(|id| Some((id, repository.snapshot(id).ok()?)));
+    let snapshots = repository.snapshots_of(ids).into_iter();
+    let snapshots = snapshots.filter_map(|(id, snapshot)| Some((id, snapshot.ok()?)));
     let hostname = options.hostname.as_deref().unwrap_or(&environment.hostname);
     let time = options.time.unwrap_or(start);
     let query = SourceQuery { hostname, paths, time };
