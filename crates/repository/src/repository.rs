@@ -21,8 +21,8 @@ use muster_model::{Class, Fault};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use self::trees::TreeWindows;
 pub use self::errors::{InitError, OpenError, ReadError, SaveError};
+use self::trees::TreeWindows;
 use crate::{
     chunker::Polynomial,
     compression::Decompressor,
@@ -137,7 +137,13 @@ impl Repository {
     ) -> Result<Self, OpenError> {
         let location = storage.location();
         let mut keys: Vec<KeyId> = Vec::new();
-        for listed in storage.list(FileKind::Key)? {
+        // Two questions at once: each command begins with them.
+        let (listed, sealed) = thread::scope(|scope| {
+            let sealed = scope.spawn(|| storage.read(File::Config, KEY_FILE_BYTES_MAX));
+            let listed = storage.list(FileKind::Key);
+            (listed, sealed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        for listed in listed? {
             if let File::Key(id) = listed.file {
                 keys.push(id);
             }
@@ -155,7 +161,7 @@ impl Repository {
             let hinted = key_hint.is_some_and(|hint| id.to_hex().starts_with(hint));
             (!hinted, *id)
         });
-        let sealed = match storage.read(File::Config, KEY_FILE_BYTES_MAX) {
+        let sealed = match sealed {
             Err(error) if error.problem() == StorageProblem::NotFound => {
                 return Err(OpenError::ConfigMissing { location });
             }

@@ -20,7 +20,9 @@ use std::{
 
 use muster_repository::{
     format::time::Timestamp,
-    storage::{Costs, File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem},
+    storage::{
+        Costs, File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem,
+    },
 };
 
 use crate::{
@@ -233,12 +235,15 @@ impl<S: Storage> Patient<S> {
         put: impl Fn() -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
         self.pass(file, Way::Up, content.len())?;
-        self.persist_moving(|()| content.len(), |tries| {
-            if tries > 1 && self.was_put(file, content)? {
-                return Ok(());
-            }
-            put()
-        })
+        self.persist_moving(
+            |()| content.len(),
+            |tries| {
+                if tries > 1 && self.was_put(file, content)? {
+                    return Ok(());
+                }
+                put()
+            },
+        )
     }
 
     /// Deletes the files of one request.
@@ -326,11 +331,14 @@ impl<S: Storage> Storage for Patient<S> {
     fn read_range(&self, file: File, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
         let end = offset.saturating_add(buffer.len() as u64);
         let bytes = buffer.len();
-        self.persist_moving(|()| bytes, |_| {
-            self.inner
-                .read_range(file, offset, buffer)
-                .map_err(|error| self.doubt_shortness(file, end, error))
-        })?;
+        self.persist_moving(
+            |()| bytes,
+            |_| {
+                self.inner
+                    .read_range(file, offset, buffer)
+                    .map_err(|error| self.doubt_shortness(file, end, error))
+            },
+        )?;
         self.pass(file, Way::Down, buffer.len())
     }
 

@@ -10,6 +10,7 @@ mod check;
 mod clock;
 mod demo;
 mod demo_service;
+mod far;
 mod full_disk;
 mod immutable;
 mod init;

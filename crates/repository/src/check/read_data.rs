@@ -111,7 +111,8 @@ pub(super) fn read(
     }
     let first = wanted.first().map(|wanted| wanted.pack);
     let budget = Budget::new(BUDGET_BYTES);
-    let readers: Result<Vec<_>, _> = (0..asking_threads(repository.storage().as_ref()).min(wanted.len()))
+    let readers: Result<Vec<_>, _> = (0..asking_threads(repository.storage().as_ref())
+        .min(wanted.len()))
         .map(|_| PackReader::new(repository, cancel, progress))
         .collect();
     let work = |reader: &mut PackReader<'_>, wanted: Wanted| {

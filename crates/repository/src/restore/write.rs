@@ -14,8 +14,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     fs::File as OpenFile,
-    io,
-    ops,
+    io, ops,
     os::{fd::AsFd, unix::fs::FileExt},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
 };

@@ -10,7 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Costs, File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem};
+use super::{
+    Costs, File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem,
+};
 use crate::format::time::Timestamp;
 
 /// What an [`Unreliable`] store does wrong. The default does nothing wrong.
