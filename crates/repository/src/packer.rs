@@ -14,12 +14,14 @@
 //! See eprint.iacr.org 2025/532 and restic's issue 5291.
 //!
 //! **Memory.** Packs of data are assembled in buffers that are reused, two for the open ones and
-//! one for each that is being stored; who needs another waits until one was stored. How many are
-//! stored at once is bounded by their bytes, not by the store's connections alone.
+//! one for each whose content is being given to the store; who needs another waits for one. A
+//! disk of this machine takes the content at once and may be waited for by several packs; how many
+//! a remote store is given at once is bounded by their bytes, not by its connections alone.
+
+mod sealer;
 
 use std::{
     collections::HashSet,
-    num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -33,13 +35,14 @@ use foldhash::fast::RandomState;
 use muster_model::{Class, Fault};
 use thiserror::Error;
 
+pub use sealer::{Sealed, Sealer};
+
 use crate::{
     chunker::CHUNK_BYTES_MAX,
-    compression::{CompressionLevel, Compressor, Decompressor},
-    crypto::{Key, NoRandomness, OVERHEAD_BYTES, random_bytes},
+    compression::CompressionLevel,
+    crypto::{NoRandomness, random_bytes},
     format::{
         FormatError,
-        config::Version,
         index_file::{IndexFile, IndexPack},
         pack::{self, BlobKind, PackedBlob},
     },
@@ -59,6 +62,11 @@ pub const PACK_BYTES_MAX: u32 = 128 << 20;
 
 /// Open packs of each kind. See the module's page.
 const OPEN_PACKS: usize = 2;
+
+/// How many packs may wait for the disk at once. Their content is the system's by then and takes no
+/// buffer. On one virtual disk, four that were synced side by side were stored twice as fast as
+/// one after another (`docs/performance.md`).
+const SYNCED_AT_ONCE: usize = 4;
 
 /// How much a pack may grow beyond its target: by its last blob and its header. Reserved at
 /// once, because a vector that doubles when it is full would take twice the memory.
@@ -184,112 +192,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Compresses, seals and verifies blobs on one thread; contexts and buffers are reused.
-pub struct Sealer<'k> {
-    key: &'k Key,
-    compress: bool,
-    compressor: Compressor,
-    decompressor: Decompressor,
-    /// The compressed blob, and after sealing what was opened again.
-    compressed: Vec<u8>,
-    sealed: Vec<u8>,
-    plaintext: Vec<u8>,
-}
-
-/// A sealed blob, as it lies in a pack.
-#[derive(Debug, Clone, Copy)]
-pub struct Sealed<'a> {
-    /// IV, ciphertext and MAC.
-    pub bytes: &'a [u8],
-    /// Length of the plaintext when it is compressed.
-    pub uncompressed_length: Option<NonZeroU32>,
-}
-
-impl<'k> Sealer<'k> {
-    /// A sealer for a repository.
-    ///
-    /// # Errors
-    /// Fails when zstd cannot allocate its tables.
-    pub fn new(repository: &'k Repository, level: CompressionLevel) -> Result<Self, FormatError> {
-        Ok(Self {
-            key: repository.key(),
-            compress: repository.config().version >= Version::V2 && level != CompressionLevel::Off,
-            compressor: Compressor::new(level)?,
-            decompressor: Decompressor::new()?,
-            compressed: Vec::new(),
-            sealed: Vec::new(),
-            plaintext: Vec::new(),
-        })
-    }
-
-    /// Makes room for blobs of up to `bytes` at once: buffers that grow with the blobs would
-    /// leave holes behind. Room that is not used costs nothing.
-    fn reserve(&mut self, bytes: usize) {
-        let bytes = bytes + bytes / 128 + OVERHEAD_BYTES;
-        for buffer in [&mut self.compressed, &mut self.sealed, &mut self.plaintext] {
-            buffer.reserve_exact(bytes);
-        }
-    }
-
-    /// Seals a blob and opens it again: what is stored is proven to be readable.
-    ///
-    /// # Errors
-    /// Fails when zstd or the system's randomness fail, or what was sealed does not open to
-    /// exactly `plaintext`.
-    pub fn seal(&mut self, id: BlobId, plaintext: &[u8]) -> Result<Sealed<'_>, WriteError> {
-        let uncompressed_length = self.compress(plaintext)?;
-        let content = if uncompressed_length.is_some() { &self.compressed } else { plaintext };
-        self.key.seal_over(content, &mut self.sealed)?;
-        self.verify(id, plaintext, uncompressed_length)?;
-        Ok(Sealed { bytes: &self.sealed, uncompressed_length })
-    }
-
-    /// Compresses into `self.compressed`; `None` when that does not make the blob smaller.
-    fn compress(&mut self, plaintext: &[u8]) -> Result<Option<NonZeroU32>, FormatError> {
-        if !self.compress || plaintext.is_empty() {
-            return Ok(None);
-        }
-        self.compressor.compress(plaintext, &mut self.compressed)?;
-        if self.compressed.len() >= plaintext.len() {
-            return Ok(None);
-        }
-        let length = u32::try_from(plaintext.len())
-            .map_err(|_| FormatError::invalid("a blob is longer than 4 GiB"))?;
-        Ok(NonZeroU32::new(length))
-    }
-
-    fn verify(
-        &mut self,
-        id: BlobId,
-        plaintext: &[u8],
-        uncompressed_length: Option<NonZeroU32>,
-    ) -> Result<(), WriteError> {
-        let not_verified = |_| WriteError::NotVerified { id };
-        self.key
-            .open(&self.sealed, &mut self.compressed)
-            .map_err(|_| WriteError::NotVerified { id })?;
-        let opened = match uncompressed_length {
-            None => &self.compressed,
-            Some(length) => {
-                let length = length.get() as usize;
-                self.decompressor
-                    .decompress_exact(&self.compressed, length, &mut self.plaintext)
-                    .map_err(not_verified)?;
-                &self.plaintext
-            }
-        };
-        match opened == plaintext {
-            true => Ok(()),
-            false => Err(WriteError::NotVerified { id }),
-        }
-    }
-}
-
 /// A pack that is being filled.
 #[derive(Default)]
 struct OpenPack {
     bytes: Vec<u8>,
     blobs: Vec<PackedBlob>,
+    /// Whether `bytes` is one of the pool's buffers.
+    pooled: bool,
 }
 
 impl OpenPack {
@@ -300,6 +209,16 @@ impl OpenPack {
         self.bytes.extend_from_slice(sealed);
         self.blobs.push(blob);
         Ok(())
+    }
+
+    /// Gives the buffer back to the pool that it is from, once.
+    fn give_back(&mut self, pool: &Sender<Vec<u8>>) {
+        if std::mem::take(&mut self.pooled) {
+            let mut bytes = std::mem::take(&mut self.bytes);
+            bytes.clear();
+            // A pool that is gone wants nothing back.
+            drop(pool.try_send(bytes));
+        }
     }
 
     /// Moves the blobs of `other` behind this pack's own.
@@ -422,7 +341,8 @@ impl<'a> PackWriter<'a> {
             Some(pack) => pack,
             None => {
                 let bytes = self.buffer(kind)?;
-                slot.insert(OpenPack { bytes, blobs: Vec::new() })
+                let pooled = kind == BlobKind::Data;
+                slot.insert(OpenPack { bytes, blobs: Vec::new(), pooled })
             }
         };
         pack.append(blob, sealed)?;
@@ -542,10 +462,7 @@ impl Storer<'_> {
         if !self.dry_run {
             self.verify_header(&pack)?;
             let id = PackId::of(&pack.bytes);
-            let content = Arc::new(std::mem::take(&mut pack.bytes));
-            self.repository.storage().put_shared(File::Pack(id), &content)?;
-            // Should the store's client not have let go of it yet, the next pack gets a new one.
-            pack.bytes = Arc::try_unwrap(content).unwrap_or_default();
+            self.put(File::Pack(id), &mut pack, buffers)?;
             let blobs = pack.blobs.iter().map(|&blob| blob.into()).collect();
             let due = {
                 let mut pending = lock(&self.pending);
@@ -558,10 +475,29 @@ impl Storer<'_> {
             due.map_or(Ok(()), |due| self.save_index(due))?;
         }
         self.packs_stored.fetch_add(1, Ordering::Relaxed);
-        pack.bytes.clear();
-        // The pool has room for its own buffers and takes no others (trees, oversized packs).
-        drop(buffers.try_send(pack.bytes));
+        pack.give_back(buffers);
         Ok(())
+    }
+
+    /// Stores a pack's content, and gives its buffer back as soon as the store needs it no more.
+    fn put(
+        &self,
+        file: File,
+        pack: &mut OpenPack,
+        buffers: &Sender<Vec<u8>>,
+    ) -> Result<(), StorageError> {
+        let storage = self.repository.storage();
+        if storage.local_folder().is_some() {
+            let storing = storage.begin_put(file, &pack.bytes)?;
+            pack.give_back(buffers);
+            return storing.finish();
+        }
+        let content = Arc::new(std::mem::take(&mut pack.bytes));
+        let stored = storage.put_shared(file, &content);
+        // Should the store's client not have let go of it yet, the next pack gets a new one.
+        pack.bytes = Arc::try_unwrap(content).unwrap_or_default();
+        pack.give_back(buffers);
+        stored
     }
 
     fn verify_header(&self, pack: &OpenPack) -> Result<(), WriteError> {
@@ -647,7 +583,7 @@ pub fn write_packs<T, E: From<WriteError>>(
         failed: AtomicBool::new(false),
     };
     thread::scope(|scope| {
-        let storing: Vec<_> = (0..stored_at_once)
+        let storing: Vec<_> = (0..stored_at_once.max(SYNCED_AT_ONCE))
             .map(|_| {
                 let (storer, packs, to_pool) = (&storer, packs.clone(), to_pool.clone());
                 scope.spawn(move || storer.work(packs, to_pool))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     environment::Environment,
-    format::key_file::Cost,
+    format::{config::Version, key_file::Cost},
     repository::InitOptions,
     storage::{
         Costs, FileKind, Storage,
