@@ -513,8 +513,9 @@ impl BlobReader<'_> {
     ) -> Result<(), ReadError> {
         let IndexedRepository { repository, index, windows } = self.repository;
         let storage = repository.storage.as_ref();
+        let of_pack = |error| ReadError::of_pack(location.pack, error);
         if location.blob.kind == BlobKind::Tree
-            && windows.take(storage, index, location, &mut self.sealed)
+            && windows.take(storage, index, location, &mut self.sealed).map_err(of_pack)?
             && self.opener.open(location, &mut self.sealed, plaintext).is_ok()
         {
             return Ok(());
@@ -522,8 +523,7 @@ impl BlobReader<'_> {
         let file = File::Pack(location.pack);
         let offset = u64::from(location.blob.offset);
         let length = location.blob.length as usize;
-        read_claimed(storage, file, offset, length, &mut self.sealed)
-            .map_err(|error| ReadError::of_pack(location.pack, error))?;
+        read_claimed(storage, file, offset, length, &mut self.sealed).map_err(of_pack)?;
         self.opener.open(location, &mut self.sealed, plaintext)
     }
 

@@ -18,7 +18,7 @@ use std::{
 use crate::{
     id::PackId,
     index::{Index, Location},
-    storage::{File, Storage},
+    storage::{File, Storage, StorageError, StorageProblem},
 };
 
 /// The longest window, in bytes.
@@ -54,16 +54,19 @@ struct Window {
 impl TreeWindows {
     /// Replaces the content of `sealed` with the blob at `location`, if that is to be had without
     /// a request of its own.
+    ///
+    /// # Errors
+    /// Fails when the store does, but not when it tells that a pack is shorter than was thought.
     pub(super) fn take(
         &self,
         storage: &dyn Storage,
         index: &Index,
         location: &Location,
         sealed: &mut Vec<u8>,
-    ) -> bool {
+    ) -> Result<bool, StorageError> {
         let costs = storage.costs();
         if !costs.is_far() {
-            return false;
+            return Ok(false);
         }
         let start = u64::from(location.blob.offset);
         let wanted = start..start + u64::from(location.blob.length);
@@ -73,7 +76,7 @@ impl TreeWindows {
                 drop(state);
                 sealed.clear();
                 sealed.extend_from_slice(window.part(&wanted));
-                return true;
+                return Ok(true);
             }
             if !state.under_way.iter().any(|(pack, range)| covers(*pack, range, location, &wanted))
             {
@@ -84,7 +87,7 @@ impl TreeWindows {
         let bytes = window_bytes(costs.gap_bytes(), state.reads);
         let range = index.around(location, bytes);
         if range == wanted || range.end - range.start > 2 * u64::from(WINDOW_BYTES_MAX) {
-            return false;
+            return Ok(false);
         }
         state.reads = state.reads.saturating_add(1);
         state.under_way.push((location.pack, range.clone()));
@@ -147,18 +150,23 @@ struct Reading<'w> {
 }
 
 impl Reading<'_> {
-    fn read(&self, storage: &dyn Storage, wanted: &Range<u64>, sealed: &mut Vec<u8>) -> bool {
+    fn read(
+        &self,
+        storage: &dyn Storage,
+        wanted: &Range<u64>,
+        sealed: &mut Vec<u8>,
+    ) -> Result<bool, StorageError> {
         let length = usize::try_from(self.range.end - self.range.start).unwrap_or(0);
         let mut bytes = vec![0; length];
-        // A pack may end early, or hold less than the index says.
-        if storage.read_range(File::Pack(self.pack), self.range.start, &mut bytes).is_err() {
-            return false;
+        match storage.read_range(File::Pack(self.pack), self.range.start, &mut bytes) {
+            Err(error) if error.problem() == StorageProblem::TooShort => return Ok(false),
+            result => result?,
         }
         let window = Window { pack: self.pack, range: self.range.clone(), bytes };
         sealed.clear();
         sealed.extend_from_slice(window.part(wanted));
         self.windows.lock().keep(window);
-        true
+        Ok(true)
     }
 }
 
