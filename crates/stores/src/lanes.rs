@@ -2,8 +2,7 @@
 //!
 //! One more request pays when throughput grows by it. So one more is tried now and then, kept when
 //! it brought at least half of its share, and given up again otherwise; one fewer is tried in
-//! turn, and kept when it cost less than half of its share. At first, and after a success, the
-//! steps double. When the store asks for mercy (it is busy, does not answer in time, hangs up),
+//! turn, and kept when it cost less than a quarter of its share. Steps up double while they pay. When the store asks for mercy (it is busy, does not answer in time, hangs up),
 //! half are given up at once. This is AIMD (Chiu and Jain, 1989) with a look at the gain, akin to
 //! the gradient of Netflix's concurrency-limits.
 //!
@@ -26,6 +25,9 @@ const HOLD: u32 = 4;
 
 /// The part of its share that one more has to bring.
 const WORTH: f64 = 0.5;
+
+/// The part of its share that one fewer may cost: less, for what is lost is lost.
+const LOSS: f64 = 0.25;
 
 /// How many requests may be under way, and what was observed with so many.
 #[derive(Debug, Clone)]
@@ -116,10 +118,10 @@ impl Lanes {
     fn judge(&mut self, trial: &Trial, rate: f64) {
         let (from, now) = (f64::from(trial.from), f64::from(self.now));
         let share = (now - from) / from;
-        // One more brings half its share at least; one fewer costs less than half of it.
-        let is_worth = rate >= trial.rate * (1.0 + WORTH * share);
-        if is_worth {
-            self.step = self.step.saturating_mul(2);
+        let part = if share > 0.0 { WORTH } else { LOSS };
+        if rate >= trial.rate * (1.0 + part * share) {
+            // Up in steps that double, down one by one.
+            self.step = self.step.saturating_mul(2).max(-1);
             return;
         }
         self.now = trial.from;

@@ -10,7 +10,6 @@ mod check;
 mod clock;
 mod demo;
 mod demo_service;
-mod far;
 mod full_disk;
 mod immutable;
 mod init;
