@@ -554,8 +554,7 @@ pub fn write_packs<T, E: From<WriteError>>(
     work: impl FnOnce(&PackWriter<'_>) -> Result<T, E>,
 ) -> Result<(T, PackStats), E> {
     let stored_at_once = stored_at_once(repository.storage().as_ref(), options.pack_bytes);
-    // No queue: who fills a pack waits until a storing thread takes it, and meanwhile the
-    // buffer counts as in use.
+    // No queue: who fills a pack waits until a storing thread takes it.
     let (to_store, packs) = bounded(0);
     // For packs of data: the open ones and those that are being stored.
     let n_buffers = OPEN_PACKS + stored_at_once;
