@@ -21,8 +21,12 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<ExitCode> {
         say::line(options::USAGE);
         return Ok(ExitCode::SUCCESS);
     }
-    let options = Options::parse(args)?;
     let root = workspace::root()?;
+    if let Some((_, rest)) = args.split_first().filter(|(first, _)| *first == "--remote") {
+        build(&root)?;
+        return measure_remote(&root, rest);
+    }
+    let options = Options::parse(args)?;
     peers::find(&options, &root)?;
     if options.measures("muster") {
         build(&root)?;
@@ -52,6 +56,20 @@ fn measure(options: &Options, root: &Path) -> anyhow::Result<ExitCode> {
         .status()
         .context("run python3 bench/backup_peers.py")?;
     say::line(&format!("Tables: {}/result.md, raw data: result.json", work.display()));
+    Ok(if measured.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Over an S3 server next door and at a distance; the harness takes the arguments as they are.
+fn measure_remote(root: &Path, args: &[String]) -> anyhow::Result<ExitCode> {
+    let measured = Command::new("python3")
+        .arg("bench/remote.py")
+        .arg("--muster")
+        .arg(workspace::target_dir(root)?.join("release/muster"))
+        .args(args)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .current_dir(root)
+        .status()
+        .context("run python3 bench/remote.py")?;
     Ok(if measured.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -169,7 +169,7 @@ pub(crate) static CREDENTIALS: Object = Object::new(&[
 
 /// By the names that `muster repo -o` takes.
 pub(crate) static STORE_OPTIONS: Object = Object::new(&[
-    Field::new("s3.connections", Count, "requests at once, 1 to 64; 5 unless said"),
+    Field::new("s3.connections", Count, "requests at once at most, 1 to 64; 10 unless said"),
     Field::new("s3.region", Word, "the bucket's region"),
     Field::new(
         "s3.bucket-lookup",

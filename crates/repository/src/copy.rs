@@ -40,7 +40,7 @@ use crate::{
     format::{index_file::IndexPack, snapshot::Snapshot},
     id::SnapshotId,
     lock::Lock,
-    packer::{PackOptions, PackStats, WriteError, write_packs_over},
+    packer::{PackOptions, PackStats, WriteError, write_packs},
     repository::{IndexedRepository, ReadError, Repository, SaveError},
     run::{Cancelled, Run},
     storage::File,
@@ -49,9 +49,6 @@ use crate::{
 /// Bytes of a batch, in packs of the target's size, as in restic: small snapshots share packs,
 /// and large copies get their snapshots while they run.
 const BATCH_PACKS: u64 = 100;
-
-/// Packs that are stored at once.
-const STORED_AT_ONCE: usize = 3;
 
 /// Something happened that people may want to see.
 #[derive(Debug, Clone, Copy)]
@@ -169,15 +166,10 @@ pub fn copy(
         let blobs: Vec<u32> = batch.iter().flat_map(|group| &group.missing).copied().collect();
         let taken_over = std::mem::take(&mut adopted);
         report.adopted += taken_over.len();
-        let (lost, stats) = write_packs_over(
-            &target,
-            target.index(),
-            options,
-            taken_over,
-            STORED_AT_ONCE,
-            run,
-            |writer| transfer(source, writer, &blobs, run),
-        )?;
+        let (lost, stats) =
+            write_packs(&target, target.index(), options, taken_over, run, |writer| {
+                transfer(source, writer, &blobs, run)
+            })?;
         add(&mut report.stats, &stats);
         // Without the locks, what the snapshots refer to may have been deleted meanwhile.
         run.cancel.check_condition()?;

@@ -8,7 +8,7 @@
 //! Equal ids collide always, so the table has each blob once, and its further places are listed
 //! apart.
 
-use std::{collections::HashMap, num::NonZeroU32};
+use std::{collections::HashMap, num::NonZeroU32, ops::Range};
 
 use foldhash::fast::RandomState;
 use hashbrown::{HashTable, hash_table};
@@ -230,6 +230,28 @@ impl Index {
         self.to_delete.keys().copied()
     }
 
+    /// The bytes of the blobs of the same kind that lie around a blob in its pack: those that begin
+    /// in the same window, when the pack is cut into windows of `window` bytes.
+    pub(crate) fn around(&self, location: &Location, window: u32) -> Range<u64> {
+        let blob = location.blob;
+        let ranges = self.by_pack.get(&location.pack).map_or(&[][..], Vec::as_slice);
+        let ranges = ranges.iter().map(|&range| &self.packs[range as usize]);
+        let own = u64::from(blob.offset)..u64::from(blob.offset) + u64::from(blob.length);
+        let first = blob.offset - blob.offset % window;
+        let last = first.saturating_add(window - 1);
+        ranges.filter(|range| range.kind == blob.kind).fold(own, |around, range| {
+            let entry = |at: u32| entry_at(&self.segments, range.first + at);
+            let begin = partition(range.count, |at| entry(at).offset < first);
+            let end = partition(range.count, |at| entry(at).offset <= last);
+            if begin >= end {
+                return around;
+            }
+            let end = entry(end - 1);
+            let end = u64::from(end.offset) + u64::from(end.length);
+            around.start.min(entry(begin).offset.into())..around.end.max(end)
+        })
+    }
+
     /// The blobs of a pack, by kind and offset; none when the pack is unknown.
     #[must_use]
     pub fn pack_blobs(&self, pack: &PackId) -> Vec<PackedBlob> {
@@ -240,6 +262,19 @@ impl Index {
             .map(|number| self.location(entry_at(&self.segments, number)).blob)
             .collect()
     }
+}
+
+/// The first number below `count` of which `is_before` is false, when it is true of all before.
+fn partition(count: u32, is_before: impl Fn(u32) -> bool) -> u32 {
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match is_before(middle) {
+            true => low = middle + 1,
+            false => high = middle,
+        }
+    }
+    low
 }
 
 fn is_blob(packs: &[Pack], entry: &Entry, kind: BlobKind, id: BlobId) -> bool {

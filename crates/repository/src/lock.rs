@@ -179,9 +179,9 @@ impl Lock {
     /// # Errors
     /// Fails when the locks cannot be listed or one cannot be read.
     pub fn others_at_work(&self) -> Result<Vec<Held>, LockError> {
-        let own = self.shared.id();
-        let held = held(&self.shared.repository, &self.shared.environment)?;
-        Ok(held.into_iter().filter(|other| other.id != own && !other.stale).collect())
+        let Shared { repository, environment, .. } = &*self.shared;
+        let held = held_by_others(repository, environment, Some(self.shared.id()))?;
+        Ok(held.into_iter().filter(|other| !other.stale).collect())
     }
 
     fn end(&mut self) -> Result<(), LockError> {
@@ -194,11 +194,9 @@ impl Lock {
             drop(refresher.join());
         }
         let file = File::Lock(self.shared.id());
-        match self.shared.repository.storage().delete(file) {
-            Err(error) if error.problem() != StorageProblem::NotFound => Err(error.into()),
-            // Somebody ran 'unlock --remove-all'.
-            _ => Ok(()),
-        }
+        // One that is gone is as good: somebody ran 'unlock --remove-all'.
+        let deleted = self.shared.repository.storage().delete_all(&[file]);
+        Ok(deleted.into_iter().collect::<Result<(), _>>()?)
     }
 }
 
@@ -314,11 +312,10 @@ fn refuse_conflict(
 ) -> Result<(), LockError> {
     let mut pauses = UNREADABLE_PAUSES.iter();
     loop {
-        match held(repository, environment) {
+        match held_by_others(repository, environment, own) {
             Ok(others) => {
-                let conflict = others.into_iter().find(|other| {
-                    Some(other.id) != own && (other.lock.exclusive || kind == LockKind::Exclusive)
-                });
+                let forbids = |other: &Held| other.lock.exclusive || kind == LockKind::Exclusive;
+                let conflict = others.into_iter().find(forbids);
                 return conflict.map_or(Ok(()), |other| Err(LockError::Locked(Box::new(other))));
             }
             // A damaged local file stays damaged; only a store whose files appear late is
@@ -350,10 +347,19 @@ fn wait(pause: Duration, run: &Run) -> Result<(), Cancelled> {
 /// # Errors
 /// Fails when the locks cannot be listed or one cannot be read.
 pub fn held(repository: &Repository, environment: &Environment) -> Result<Vec<Held>, LockError> {
+    held_by_others(repository, environment, None)
+}
+
+/// As [`held`], without one's own.
+fn held_by_others(
+    repository: &Repository,
+    environment: &Environment,
+    own: Option<LockId>,
+) -> Result<Vec<Held>, LockError> {
     let mut all = Vec::new();
     for listed in repository.storage().list(FileKind::Lock)? {
         let File::Lock(id) = listed.file else { continue };
-        if listed.bytes == 0 {
+        if listed.bytes == 0 || Some(id) == own {
             continue;
         }
         let file = listed.file;

@@ -15,31 +15,34 @@
 //!
 //! **Memory.** Packs of data are assembled in buffers that are reused, two for the open ones and
 //! one for each whose content is being given to the store; who needs another waits for one. A
-//! disk of this machine takes the content at once and may be waited for by several packs.
+//! disk of this machine takes the content at once and may be waited for by several packs; how many
+//! a remote store is given at once is bounded by their bytes, not by its connections alone.
+
+mod sealer;
 
 use std::{
     collections::HashSet,
-    num::NonZeroU32,
     sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvError, Sender, bounded, select_biased};
 use foldhash::fast::RandomState;
 use muster_model::{Class, Fault};
 use thiserror::Error;
 
+pub use sealer::{Sealed, Sealer};
+
 use crate::{
     chunker::CHUNK_BYTES_MAX,
-    compression::{CompressionLevel, Compressor, Decompressor},
-    crypto::{Key, NoRandomness, OVERHEAD_BYTES, random_bytes},
+    compression::CompressionLevel,
+    crypto::{NoRandomness, random_bytes},
     format::{
         FormatError,
-        config::Version,
         index_file::{IndexFile, IndexPack},
         pack::{self, BlobKind, PackedBlob},
     },
@@ -47,7 +50,7 @@ use crate::{
     index::Index,
     repository::{Repository, SaveError},
     run::{Cancelled, Run},
-    storage::{File, StorageError},
+    storage::{File, Storage, StorageError},
 };
 
 /// Default target size of a pack in bytes, as restic's.
@@ -68,6 +71,11 @@ const SYNCED_AT_ONCE: usize = 4;
 /// How much a pack may grow beyond its target: by its last blob and its header. Reserved at
 /// once, because a vector that doubles when it is full would take twice the memory.
 const PACK_SLACK_BYTES: usize = CHUNK_BYTES_MAX + (1 << 20);
+
+/// What packs that are being stored take together, in bytes, unless two are larger. Two of the usual
+/// size: while the answer for one is waited for, the other is sent, and at 50 ms that takes longer
+/// on any line of less than 320 MiB a second.
+const STORING_BYTES: u64 = 32 << 20;
 
 /// Blobs of an index file, as in restic.
 pub(crate) const INDEX_BLOBS_MAX: usize = 50_000;
@@ -184,112 +192,6 @@ impl Fault for WriteError {
 /// Locks a mutex whose data stays sound when a holder panics: the panic ends the operation.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Compresses, seals and verifies blobs on one thread; contexts and buffers are reused.
-pub struct Sealer<'k> {
-    key: &'k Key,
-    compress: bool,
-    verify: bool,
-    compressor: Compressor,
-    decompressor: Decompressor,
-    /// The compressed blob, and after sealing what was opened again.
-    compressed: Vec<u8>,
-    sealed: Vec<u8>,
-    plaintext: Vec<u8>,
-}
-
-/// A sealed blob, as it lies in a pack.
-#[derive(Debug, Clone, Copy)]
-pub struct Sealed<'a> {
-    /// IV, ciphertext and MAC.
-    pub bytes: &'a [u8],
-    /// Length of the plaintext when it is compressed.
-    pub uncompressed_length: Option<NonZeroU32>,
-}
-
-impl<'k> Sealer<'k> {
-    /// A sealer for a repository.
-    ///
-    /// # Errors
-    /// Fails when zstd cannot allocate its tables.
-    pub fn new(repository: &'k Repository, level: CompressionLevel) -> Result<Self, FormatError> {
-        Ok(Self {
-            key: repository.key(),
-            verify: true,
-            compress: repository.config().version >= Version::V2 && level != CompressionLevel::Off,
-            compressor: Compressor::new(level)?,
-            decompressor: Decompressor::new()?,
-            compressed: Vec::new(),
-            sealed: Vec::new(),
-            plaintext: Vec::new(),
-        })
-    }
-
-    /// Makes room for blobs of up to `bytes` at once: buffers that grow with the blobs would
-    /// leave holes behind. Room that is not used costs nothing.
-    fn reserve(&mut self, bytes: usize) {
-        let bytes = bytes + bytes / 128 + OVERHEAD_BYTES;
-        for buffer in [&mut self.compressed, &mut self.sealed, &mut self.plaintext] {
-            buffer.reserve_exact(bytes);
-        }
-    }
-
-    /// Seals a blob and opens it again, unless that was declined: what is stored is proven to be
-    /// readable.
-    ///
-    /// # Errors
-    /// Fails when zstd or the system's randomness fail, or what was sealed does not open to
-    /// exactly `plaintext`.
-    pub fn seal(&mut self, id: BlobId, plaintext: &[u8]) -> Result<Sealed<'_>, WriteError> {
-        let uncompressed_length = self.compress(plaintext)?;
-        let content = if uncompressed_length.is_some() { &self.compressed } else { plaintext };
-        self.key.seal_over(content, &mut self.sealed)?;
-        if self.verify {
-            self.verify(id, plaintext, uncompressed_length)?;
-        }
-        Ok(Sealed { bytes: &self.sealed, uncompressed_length })
-    }
-
-    /// Compresses into `self.compressed`; `None` when that does not make the blob smaller.
-    fn compress(&mut self, plaintext: &[u8]) -> Result<Option<NonZeroU32>, FormatError> {
-        if !self.compress || plaintext.is_empty() {
-            return Ok(None);
-        }
-        self.compressor.compress(plaintext, &mut self.compressed)?;
-        if self.compressed.len() >= plaintext.len() {
-            return Ok(None);
-        }
-        let length = u32::try_from(plaintext.len())
-            .map_err(|_| FormatError::invalid("a blob is longer than 4 GiB"))?;
-        Ok(NonZeroU32::new(length))
-    }
-
-    fn verify(
-        &mut self,
-        id: BlobId,
-        plaintext: &[u8],
-        uncompressed_length: Option<NonZeroU32>,
-    ) -> Result<(), WriteError> {
-        let not_verified = |_| WriteError::NotVerified { id };
-        self.key
-            .open(&self.sealed, &mut self.compressed)
-            .map_err(|_| WriteError::NotVerified { id })?;
-        let opened = match uncompressed_length {
-            None => &self.compressed,
-            Some(length) => {
-                let length = length.get() as usize;
-                self.decompressor
-                    .decompress_exact(&self.compressed, length, &mut self.plaintext)
-                    .map_err(not_verified)?;
-                &self.plaintext
-            }
-        };
-        match opened == plaintext {
-            true => Ok(()),
-            false => Err(WriteError::NotVerified { id }),
-        }
-    }
 }
 
 /// A pack that is being filled.
@@ -511,8 +413,14 @@ struct Storer<'a> {
     dry_run: bool,
     pending: Mutex<PendingIndex>,
     packs_stored: AtomicU64,
-    failed: AtomicBool,
+    /// Dropped when one thread fails, which ends the others: who waits for a pack to be taken or
+    /// for a buffer notices that nobody is there any more.
+    going_on: Mutex<Option<Sender<Never>>>,
+    stopped: Receiver<Never>,
 }
+
+/// What is never sent.
+enum Never {}
 
 /// The index file to come: what it names is durable.
 struct PendingIndex {
@@ -538,16 +446,19 @@ impl PendingIndex {
 impl Storer<'_> {
     /// One thread's part: stores packs until no more come or another thread failed.
     fn work(&self, packs: Receiver<OpenPack>, buffers: Sender<Vec<u8>>) -> Result<(), WriteError> {
-        while let Ok(pack) = packs.recv() {
-            if self.failed.load(Ordering::Relaxed) {
-                return Ok(());
-            }
+        loop {
+            let pack = select_biased! {
+                recv(self.stopped) -> _ => return Ok(()),
+                recv(packs) -> pack => match pack {
+                    Ok(pack) => pack,
+                    Err(RecvError) => return Ok(()),
+                },
+            };
             let stored = self.run.cancel.check().map_err(WriteError::from);
-            let stored = stored.and_then(|()| self.store(pack, &buffers));
-            self.failed.fetch_or(stored.is_err(), Ordering::Relaxed);
-            stored?;
+            stored.and_then(|()| self.store(pack, &buffers)).inspect_err(|_| {
+                drop(lock(&self.going_on).take());
+            })?;
         }
-        Ok(())
     }
 
     /// Writes what is left of the index; gives how many packs were stored.
@@ -563,9 +474,7 @@ impl Storer<'_> {
         if !self.dry_run {
             self.verify_header(&pack)?;
             let id = PackId::of(&pack.bytes);
-            let storing = self.repository.storage().begin_put(File::Pack(id), &pack.bytes)?;
-            pack.give_back(buffers);
-            storing.finish()?;
+            self.put(File::Pack(id), &mut pack, buffers)?;
             let blobs = pack.blobs.iter().map(|&blob| blob.into()).collect();
             let due = {
                 let mut pending = lock(&self.pending);
@@ -580,6 +489,27 @@ impl Storer<'_> {
         self.packs_stored.fetch_add(1, Ordering::Relaxed);
         pack.give_back(buffers);
         Ok(())
+    }
+
+    /// Stores a pack's content, and gives its buffer back as soon as the store needs it no more.
+    fn put(
+        &self,
+        file: File,
+        pack: &mut OpenPack,
+        buffers: &Sender<Vec<u8>>,
+    ) -> Result<(), StorageError> {
+        let storage = self.repository.storage();
+        if storage.local_folder().is_some() {
+            let storing = storage.begin_put(file, &pack.bytes)?;
+            pack.give_back(buffers);
+            return storing.finish();
+        }
+        let content = Arc::new(std::mem::take(&mut pack.bytes));
+        let stored = storage.put_shared(file, &content);
+        // Should the store's client not have let go of it yet, the next pack gets a new one.
+        pack.bytes = Arc::try_unwrap(content).unwrap_or_default();
+        pack.give_back(buffers);
+        stored
     }
 
     fn verify_header(&self, pack: &OpenPack) -> Result<(), WriteError> {
@@ -608,6 +538,18 @@ impl Storer<'_> {
     }
 }
 
+/// How many packs are stored at once: as many as the store takes requests and memory allows, two
+/// at least, so that one is sent while the other's answer is waited for. A folder of this machine
+/// takes the content at once ([`SYNCED_AT_ONCE`]) and needs one.
+fn stored_at_once(storage: &dyn Storage, pack_bytes: u32) -> usize {
+    if storage.local_folder().is_some() {
+        return 1;
+    }
+    let fit = STORING_BYTES / u64::from(pack_bytes.max(1));
+    let fit = usize::try_from(fit).unwrap_or(usize::MAX).max(2);
+    storage.costs().connections.clamp(1, fit)
+}
+
 /// Runs `work` with a writer of blobs; when it is done, stores what is still open and the
 /// index. `adopted` are packs that are stored already and that no index names yet: they go
 /// into the first index file.
@@ -623,22 +565,8 @@ pub fn write_packs<T, E: From<WriteError>>(
     run: &Run,
     work: impl FnOnce(&PackWriter<'_>) -> Result<T, E>,
 ) -> Result<(T, PackStats), E> {
-    write_packs_over(repository, known, options, adopted, 1, run, work)
-}
-
-/// As [`write_packs`], with so many packs at most being given to the store at once. Each takes a
-/// buffer.
-pub(crate) fn write_packs_over<T, E: From<WriteError>>(
-    repository: &Repository,
-    known: &Index,
-    options: PackOptions,
-    adopted: Vec<IndexPack>,
-    stored_at_once: usize,
-    run: &Run,
-    work: impl FnOnce(&PackWriter<'_>) -> Result<T, E>,
-) -> Result<(T, PackStats), E> {
-    // No queue: who fills a pack waits until a storing thread takes it, and meanwhile the
-    // buffer counts as in use.
+    let stored_at_once = stored_at_once(repository.storage().as_ref(), options.pack_bytes);
+    // No queue: who fills a pack waits until a storing thread takes it.
     let (to_store, packs) = bounded(0);
     // For packs of data: the open ones and those that are being stored.
     let n_buffers = OPEN_PACKS + stored_at_once;
@@ -657,13 +585,15 @@ pub(crate) fn write_packs_over<T, E: From<WriteError>>(
         to_store,
         stats: Mutex::default(),
     };
+    let (going_on, stopped) = bounded(0);
     let storer = Storer {
         repository,
         run,
         dry_run: options.dry_run,
         pending: Mutex::new(PendingIndex::new(adopted)),
         packs_stored: AtomicU64::new(0),
-        failed: AtomicBool::new(false),
+        going_on: Mutex::new(Some(going_on)),
+        stopped,
     };
     thread::scope(|scope| {
         let storing: Vec<_> = (0..stored_at_once.max(SYNCED_AT_ONCE))

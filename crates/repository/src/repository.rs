@@ -5,8 +5,16 @@
 //! the second, so it cannot be called too early.
 
 mod errors;
+mod trees;
 
-use std::{sync::Arc, thread};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
 
 use crossbeam_channel::bounded;
 use muster_model::{Class, Fault};
@@ -14,6 +22,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 pub use self::errors::{InitError, OpenError, ReadError, SaveError};
+use self::trees::TreeWindows;
 use crate::{
     chunker::Polynomial,
     compression::Decompressor,
@@ -31,7 +40,7 @@ use crate::{
     id::{BlobId, Id, KeyId, PackId, SnapshotId},
     index::{Index, Location},
     run::Run,
-    storage::{File, FileKind, Storage, StorageError, StorageProblem},
+    storage::{File, FileKind, Listed, Storage, StorageError, StorageProblem},
 };
 
 /// How many keys are tried with a password, as in restic: each try costs a scrypt.
@@ -128,7 +137,13 @@ impl Repository {
     ) -> Result<Self, OpenError> {
         let location = storage.location();
         let mut keys: Vec<KeyId> = Vec::new();
-        for listed in storage.list(FileKind::Key)? {
+        // Two questions at once: each command begins with them.
+        let (listed, sealed) = thread::scope(|scope| {
+            let sealed = scope.spawn(|| storage.read(File::Config, KEY_FILE_BYTES_MAX));
+            let listed = storage.list(FileKind::Key);
+            (listed, sealed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        for listed in listed? {
             if let File::Key(id) = listed.file {
                 keys.push(id);
             }
@@ -146,7 +161,7 @@ impl Repository {
             let hinted = key_hint.is_some_and(|hint| id.to_hex().starts_with(hint));
             (!hinted, *id)
         });
-        let sealed = match storage.read(File::Config, KEY_FILE_BYTES_MAX) {
+        let sealed = match sealed {
             Err(error) if error.problem() == StorageProblem::NotFound => {
                 return Err(OpenError::ConfigMissing { location });
             }
@@ -239,8 +254,8 @@ impl Repository {
     /// Fails at the first snapshot that cannot be read.
     pub fn snapshots(&self) -> Result<Vec<(SnapshotId, Snapshot)>, ReadError> {
         let mut snapshots = Vec::new();
-        for id in self.snapshot_ids()? {
-            match self.snapshot(id) {
+        for (id, snapshot) in self.snapshots_of(self.snapshot_ids()?) {
+            match snapshot {
                 Ok(snapshot) => snapshots.push((id, snapshot)),
                 Err(error) if error.class() == Class::NotFound => {}
                 Err(error) => return Err(error),
@@ -250,13 +265,37 @@ impl Repository {
         Ok(snapshots)
     }
 
+    /// Reads snapshots, as many at once as the store takes; each or why not, in their order.
+    pub(crate) fn snapshots_of(
+        &self,
+        ids: Vec<SnapshotId>,
+    ) -> Vec<(SnapshotId, Result<Snapshot, ReadError>)> {
+        let threads = self.storage.costs().connections.min(ids.len());
+        let next = AtomicUsize::new(0);
+        let read = || {
+            let next = || ids.get(next.fetch_add(1, Ordering::Relaxed));
+            std::iter::from_fn(next).map(|&id| (id, self.snapshot(id))).collect::<Vec<_>>()
+        };
+        let mut snapshots = thread::scope(|scope| {
+            let readers: Vec<_> = (1..threads).map(|_| scope.spawn(read)).collect();
+            let mut all = read();
+            for reader in readers {
+                all.extend(reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            all
+        });
+        let places: HashMap<_, _> = ids.iter().enumerate().map(|(at, id)| (*id, at)).collect();
+        snapshots.sort_by_key(|(id, _)| places[id]);
+        snapshots
+    }
+
     /// Loads the index.
     ///
     /// # Errors
     /// Fails at the first index file that cannot be read.
     pub fn load_index(&self, run: &Run) -> Result<IndexedRepository, ReadError> {
         let index = self.read_index(run)?;
-        Ok(IndexedRepository { repository: self.clone(), index: Arc::new(index) })
+        Ok(IndexedRepository::with_index(self.clone(), index))
     }
 
     /// Reads all index files into one index.
@@ -283,7 +322,7 @@ impl Repository {
         mut visit: impl FnMut(File, Result<IndexFile, ReadError>) -> Result<(), E>,
     ) -> Result<(), E> {
         let listed = self.storage.list(FileKind::Index).map_err(ReadError::from)?;
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(listed.len());
+        let threads = index_threads(self.storage.costs().connections, &listed);
         // One decoded file a thread waits at most, so that memory stays small.
         let (to_visit, visited) = bounded(0);
         let (to_read, wanted) = bounded(listed.len());
@@ -318,6 +357,16 @@ impl Repository {
         let index: IndexFile = self.read_unpacked(file)?;
         index.validated().map_err(|source| ReadError::damaged(file, source))
     }
+}
+
+/// How many index files are read at once: as many as the store takes, but when they are large only
+/// one for each core, for a decoded one takes several times its size.
+fn index_threads(connections: usize, listed: &[Listed]) -> usize {
+    const TOGETHER_BYTES: u64 = 2 << 20;
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let largest = listed.iter().map(|entry| entry.bytes).max().unwrap_or(0).max(1);
+    let small = usize::try_from(TOGETHER_BYTES / largest).unwrap_or(usize::MAX);
+    cores.max(connections.min(small)).min(listed.len())
 }
 
 /// Tries the password on each key in turn, and each master key on the `sealed` config.
@@ -384,6 +433,7 @@ pub(crate) fn verify_digest(file: File, content: &[u8]) -> Result<(), FormatErro
 pub struct IndexedRepository {
     repository: Repository,
     index: Arc<Index>,
+    windows: Arc<TreeWindows>,
 }
 
 impl std::ops::Deref for IndexedRepository {
@@ -398,7 +448,7 @@ impl IndexedRepository {
     /// Joins a repository with an index that was put together elsewhere.
     #[must_use]
     pub fn with_index(repository: Repository, index: Index) -> Self {
-        Self { repository, index: Arc::new(index) }
+        Self { repository, index: Arc::new(index), windows: Arc::default() }
     }
 
     /// The index.
@@ -461,11 +511,19 @@ impl BlobReader<'_> {
         location: &Location,
         plaintext: &mut Vec<u8>,
     ) -> Result<(), ReadError> {
+        let IndexedRepository { repository, index, windows } = self.repository;
+        let storage = repository.storage.as_ref();
+        let of_pack = |error| ReadError::of_pack(location.pack, error);
+        if location.blob.kind == BlobKind::Tree
+            && windows.take(storage, index, location, &mut self.sealed).map_err(of_pack)?
+            && self.opener.open(location, &mut self.sealed, plaintext).is_ok()
+        {
+            return Ok(());
+        }
         let file = File::Pack(location.pack);
         let offset = u64::from(location.blob.offset);
         let length = location.blob.length as usize;
-        read_claimed(self.repository.storage.as_ref(), file, offset, length, &mut self.sealed)
-            .map_err(|error| ReadError::of_pack(location.pack, error))?;
+        read_claimed(storage, file, offset, length, &mut self.sealed).map_err(of_pack)?;
         self.opener.open(location, &mut self.sealed, plaintext)
     }
 

@@ -6,9 +6,10 @@
 use std::{
     future::Future,
     io,
-    sync::{OnceLock, mpsc},
+    sync::{Arc, OnceLock, mpsc},
 };
 
+use bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::stop::{LOOK, Watch};
@@ -17,6 +18,21 @@ use crate::stop::{LOOK, Watch};
 const WORKERS: usize = 2;
 
 static RUNTIME: OnceLock<Result<Runtime, io::ErrorKind>> = OnceLock::new();
+
+/// Content that is sent from where it lies: nobody copies a pack.
+pub(crate) struct Shared(Arc<Vec<u8>>);
+
+impl Shared {
+    pub(crate) fn bytes(content: &Arc<Vec<u8>>) -> Bytes {
+        Bytes::from_owner(Self(Arc::clone(content)))
+    }
+}
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 /// Runs a future to its end, or drops it when `watch` is over (`None`).
 ///

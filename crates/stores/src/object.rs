@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use muster_repository::{
     format::time::Timestamp,
@@ -156,13 +155,22 @@ impl ObjectStorage {
     }
 
     fn write(&self, file: File, content: &[u8], mode: PutMode) -> Result<(), StorageError> {
+        self.write_shared(file, &Arc::new(content.to_vec()), mode)
+    }
+
+    fn write_shared(
+        &self,
+        file: File,
+        content: &Arc<Vec<u8>>,
+        mode: PutMode,
+    ) -> Result<(), StorageError> {
         let path = self.path(file);
         if let Some(locks) = self.locks.as_ref().filter(|locks| locks.concern(file)) {
             let what = format!("{file} in {}", self.location);
             let is_new = matches!(mode, PutMode::Create);
             return locks.put(what, path.as_ref(), content, is_new);
         }
-        let payload = PutPayload::from(Bytes::copy_from_slice(content));
+        let payload = PutPayload::from(bridge::Shared::bytes(content));
         self.run("write", file, content.len(), |store| async move {
             store.put_opts(&path, payload, PutOptions::from(mode)).await.map(drop)
         })
@@ -308,6 +316,10 @@ impl Storage for ObjectStorage {
 
     fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
         self.write(file, content, PutMode::Overwrite)
+    }
+
+    fn put_shared(&self, file: File, content: &Arc<Vec<u8>>) -> Result<(), StorageError> {
+        self.write_shared(file, content, PutMode::Overwrite)
     }
 
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {

@@ -21,28 +21,30 @@ pub(crate) struct Hold {
 
 /// Names and what they set.
 pub const OPTIONS: &[(&str, &str)] = &[
-    ("s3.connections", "how many requests at once, 1 to 64 (5)"),
+    ("s3.connections", "how many requests at once at most, 1 to 64 (10)"),
     ("s3.region", "the bucket's region (from the host, AWS_REGION, or us-east-1)"),
     ("s3.bucket-lookup", "auto, dns or path: where the bucket's name stands (auto)"),
     ("s3.unsafe-anonymous-auth", "true: send no credentials (false)"),
     ("s3.object-lock", "hold each new file for so long, for example 30d (not at all)"),
     ("s3.object-lock-mode", "compliance or governance: who may end a hold early (compliance)"),
     ("s3.as-of", "read a bucket with versions as it was at a moment, as 2026-11-01T00:00:00Z"),
-    ("azure.connections", "how many requests at once (5)"),
+    ("azure.connections", "how many requests at once at most (10)"),
     ("azure.endpoint", "the account's URL, when it is not Azure's own"),
-    ("gs.connections", "how many requests at once (5)"),
+    ("gs.connections", "how many requests at once at most (10)"),
     ("gs.endpoint", "the service's URL, when it is not Google's own"),
     ("gs.unsafe-anonymous-auth", "true: send no credentials (false)"),
     ("gs.credentials-file", "a service account's key (GOOGLE_APPLICATION_CREDENTIALS)"),
-    ("rest.connections", "how many requests at once (5)"),
-    ("sftp.connections", "how many requests at once (5)"),
+    ("rest.connections", "how many requests at once at most (5)"),
+    ("sftp.connections", "how many requests at once at most (5)"),
     ("sftp.command", "the command that speaks SFTP, instead of ssh"),
     ("sftp.args", "more arguments for ssh"),
     ("tls.cacert", "a file with authorities to trust besides the system's, in PEM"),
 ];
 
-/// Requests at once, unless said otherwise; restic's number.
+/// Requests at once at most, unless said otherwise: restic's number for a single server, and twice
+/// that for the clouds' stores, which are many. How many there are is decided in `lanes.rs`.
 const CONNECTIONS: u32 = 5;
+const CONNECTIONS_TO_CLOUDS: u32 = 10;
 const CONNECTIONS_MAX: u32 = 64;
 
 /// The names, for messages.
@@ -95,7 +97,11 @@ impl Options {
 
     pub(crate) fn connections(&self, scheme: &str) -> u32 {
         let value = self.0.get(format!("{scheme}.connections").as_str());
-        value.and_then(|value| value.parse().ok()).unwrap_or(CONNECTIONS)
+        let usual = match scheme {
+            "s3" | "azure" | "gs" => CONNECTIONS_TO_CLOUDS,
+            _ => CONNECTIONS,
+        };
+        value.and_then(|value| value.parse().ok()).unwrap_or(usual)
     }
 
     /// How long new files are held, and how.
@@ -150,6 +156,7 @@ mod tests {
         let options = Options::parse(["s3.connections=7", "s3.region=x", "s3.region=y"]).unwrap();
         assert_eq!((options.connections("s3"), options.get("s3.region")), (7, Some("y")));
         assert_eq!(options.connections("rest"), CONNECTIONS);
+        assert_eq!(options.connections("azure"), CONNECTIONS_TO_CLOUDS);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! A wrapper for any store: tries again what may pass, bounds how much happens at once, counts.
+//! A wrapper for any store: tries again what may pass, bounds how much happens at once (`gate.rs`),
+//! counts.
 //!
 //! Only problems that may pass are met with another try ([`StorageProblem::is_transient`]), never
 //! a file that is not there or a refusal. A `put` whose outcome is unknown is looked at before it
@@ -10,7 +11,7 @@ use std::{
     fmt,
     path::Path,
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -19,13 +20,16 @@ use std::{
 
 use muster_repository::{
     format::time::Timestamp,
-    storage::{File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem},
+    storage::{
+        Costs, File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem,
+    },
 };
 
 use crate::{
     backoff::Patience,
+    gate::{Gate, Outcome},
     pace::{Pace, Statistics, Way},
-    stop::{self, LOOK, Stop, Watch},
+    stop::{self, LOOK, Stop},
 };
 
 /// Time and chance, which tests bring themselves.
@@ -75,38 +79,6 @@ impl Surroundings for Real {
     }
 }
 
-/// Lets so many through at once.
-#[derive(Debug)]
-struct Gate {
-    free: Mutex<u32>,
-    changed: Condvar,
-}
-
-impl Gate {
-    /// Waits for a free place, as long as somebody still wants it.
-    fn enter(&self, watch: &Watch<'_>) -> Option<Entered<'_>> {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        while *free == 0 {
-            if watch.is_void() {
-                return None;
-            }
-            let waited = self.changed.wait_timeout(free, LOOK);
-            free = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        *free -= 1;
-        Some(Entered(self))
-    }
-}
-
-struct Entered<'g>(&'g Gate);
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.0.changed.notify_one();
-    }
-}
-
 /// A store that is asked again. See the module's page.
 #[derive(Debug)]
 pub struct Patient<S> {
@@ -153,7 +125,7 @@ impl<S: Storage> Patient<S> {
         connections: u32,
         (pace, paces): (Arc<Pace>, bool),
     ) -> Self {
-        let gate = Gate { free: Mutex::new(connections.max(1)), changed: Condvar::new() };
+        let gate = Gate::new(connections);
         let has_answered = AtomicBool::new(false);
         Self { inner, patience, surroundings, gate, connections, pace, paces, has_answered }
     }
@@ -170,10 +142,19 @@ impl<S: Storage> Patient<S> {
         &self.inner
     }
 
-    /// Does something until it is done, fails for good, or patience ends. The number of the try
-    /// is passed on, from 1.
+    /// Does something small until it is done, fails for good, or patience ends. The number of the
+    /// try is passed on, from 1.
     fn persist<T>(
         &self,
+        attempt: impl FnMut(u32) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        self.persist_moving(|_| 0, attempt)
+    }
+
+    /// The same for something that moves bytes, as many as `moved` tells of the result.
+    fn persist_moving<T>(
+        &self,
+        moved: impl Fn(&T) -> usize,
         mut attempt: impl FnMut(u32) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         let began = self.surroundings.now();
@@ -183,8 +164,10 @@ impl<S: Storage> Patient<S> {
             let Some(entered) = self.gate.enter(&watch) else {
                 return Err(stop::given_up("ask", self.inner.location()));
             };
+            let asked = self.surroundings.now();
             let result = attempt(tries);
-            drop(entered);
+            let now = self.surroundings.now();
+            entered.leave(outcome(&result, &moved, now.saturating_sub(asked), now));
             let error = match result {
                 Err(error) if error.problem().is_transient() => error,
                 result => {
@@ -245,6 +228,24 @@ impl<S: Storage> Patient<S> {
         }
     }
 
+    fn put_by(
+        &self,
+        file: File,
+        content: &[u8],
+        put: impl Fn() -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        self.pass(file, Way::Up, content.len())?;
+        self.persist_moving(
+            |()| content.len(),
+            |tries| {
+                if tries > 1 && self.was_put(file, content)? {
+                    return Ok(());
+                }
+                put()
+            },
+        )
+    }
+
     /// Deletes the files of one request.
     fn delete_some(&self, files: &[File]) -> Vec<(File, Result<(), StorageError>)> {
         let all = |problem: StorageProblem| {
@@ -281,6 +282,23 @@ impl<S: Storage> Patient<S> {
     }
 }
 
+/// What a try tells about how fast the store is. Whatever it answered at once, it answered.
+fn outcome<T>(
+    result: &Result<T, StorageError>,
+    moved: impl Fn(&T) -> usize,
+    took: Duration,
+    now: Duration,
+) -> Outcome {
+    match result {
+        Ok(value) => Outcome::Answered { bytes: moved(value) as u64, took, now },
+        Err(error) => match error.problem() {
+            StorageProblem::NotFound => Outcome::Answered { bytes: 0, took, now },
+            problem if problem.is_transient() => Outcome::Troubled,
+            _ => Outcome::Other,
+        },
+    }
+}
+
 impl<S: Storage> Storage for Patient<S> {
     fn location(&self) -> String {
         self.inner.location()
@@ -303,7 +321,7 @@ impl<S: Storage> Storage for Patient<S> {
     }
 
     fn read(&self, file: File, bytes_max: u64) -> Result<Vec<u8>, StorageError> {
-        let content = self.persist(|_| {
+        let content = self.persist_moving(Vec::len, |_| {
             self.inner.read(file, bytes_max).map_err(|error| self.doubt_shortness(file, 0, error))
         })?;
         self.pass(file, Way::Down, content.len())?;
@@ -312,22 +330,24 @@ impl<S: Storage> Storage for Patient<S> {
 
     fn read_range(&self, file: File, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
         let end = offset.saturating_add(buffer.len() as u64);
-        self.persist(|_| {
-            self.inner
-                .read_range(file, offset, buffer)
-                .map_err(|error| self.doubt_shortness(file, end, error))
-        })?;
+        let bytes = buffer.len();
+        self.persist_moving(
+            |()| bytes,
+            |_| {
+                self.inner
+                    .read_range(file, offset, buffer)
+                    .map_err(|error| self.doubt_shortness(file, end, error))
+            },
+        )?;
         self.pass(file, Way::Down, buffer.len())
     }
 
     fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
-        self.pass(file, Way::Up, content.len())?;
-        self.persist(|tries| {
-            if tries > 1 && self.was_put(file, content)? {
-                return Ok(());
-            }
-            self.inner.put(file, content)
-        })
+        self.put_by(file, content, || self.inner.put(file, content))
+    }
+
+    fn put_shared(&self, file: File, content: &Arc<Vec<u8>>) -> Result<(), StorageError> {
+        self.put_by(file, content, || self.inner.put_shared(file, content))
     }
 
     /// That the name is taken by exactly this content is no conflict: the request, or its
@@ -394,6 +414,14 @@ impl<S: Storage> Storage for Patient<S> {
 
     fn retain(&self, file: File, until: Timestamp) -> Result<(), StorageError> {
         self.persist(|_| self.inner.retain(file, until))
+    }
+
+    /// As observed here; but a folder of this machine knows best itself.
+    fn costs(&self) -> Costs {
+        match self.connections {
+            u32::MAX => self.inner.costs(),
+            _ => self.gate.costs(),
+        }
     }
 
     fn listing_lag(&self) -> Duration {

@@ -107,12 +107,12 @@ impl RestStorage {
         }
     }
 
-    fn post(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
+    fn post(&self, file: File, content: &Arc<Vec<u8>>) -> Result<(), StorageError> {
         let request = self
             .request(Method::POST, &self.url(file))
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .header(header::CONTENT_LENGTH, content.len());
-        let body = Bytes::copy_from_slice(content);
+        let body = bridge::Shared::bytes(content);
         self.run("write", file, (request, body), content.len(), |_| async { Ok(()) })
     }
 }
@@ -257,9 +257,13 @@ impl Storage for RestStorage {
         Ok(())
     }
 
+    fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
+        self.put_shared(file, &Arc::new(content.to_vec()))
+    }
+
     /// A server that does not replace files refuses what is there already. That is as good when
     /// the name is the content's hash.
-    fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
+    fn put_shared(&self, file: File, content: &Arc<Vec<u8>>) -> Result<(), StorageError> {
         match self.post(file, content) {
             Err(error) if error.problem() == StorageProblem::Denied && file.digest().is_some() => {
                 match self.size(file) {
@@ -278,7 +282,7 @@ impl Storage for RestStorage {
             Err(error) if error.problem() == StorageProblem::NotFound => {}
             Err(error) => return Err(error),
         }
-        match self.post(file, content) {
+        match self.post(file, &Arc::new(content.to_vec())) {
             Err(error) if error.problem() == StorageProblem::Denied => match self.size(file) {
                 Ok(_) => Err(exists()),
                 Err(_) => Err(error),

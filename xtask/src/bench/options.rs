@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 
 pub(super) const USAGE: &str = "\
 Usage: cargo xtask bench [OPTION]... [-- HARNESS OPTION]...
+       cargo xtask bench --remote [OPTION OF bench/remote.py]...
 
   --datasets LIST  of mixed, small, system, database,
                    sparse, million                   (mixed,small)

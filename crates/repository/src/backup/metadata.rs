@@ -104,7 +104,7 @@ impl NodeMaker {
             && node.mode == go_mode(node.kind, stat.st_mode & 0o7777)
             && (node.uid, node.gid) == (stat.st_uid, stat.st_gid)
             && node.device_id == stat.st_dev
-            && node.links == stat.st_nlink as u64
+            && node.links == u64::from(u32::try_from(stat.st_nlink).unwrap_or(u32::MAX))
             && node.device == 0
             && node.link_target.is_empty()
             && node.error.is_empty()

@@ -58,12 +58,13 @@ use crate::{
         tree::{Node, NodeKind},
     },
     id::{BlobId, SnapshotId},
+    index::Index,
     lock::{Lock, LockKind},
     packer::{PackOptions, PackWriter, WriteError, write_packs},
     repository::{IndexedRepository, Repository},
     run::Run,
     select::{self, SourceQuery},
-    storage::File,
+    storage::{File, Listed},
 };
 
 /// Tag of a snapshot from which something unreadable was left out.
@@ -278,18 +279,21 @@ impl<'a> Job<'a> {
                 Some(Lock::acquire(repository, LockKind::Shared, retry, environment, run)?)
             }
         };
-        // The listing before the index: see `adopt`.
-        let listed = adopt::list(repository)?;
-        let mut index = repository.read_index(run)?;
-        let adopted = match &lock {
-            Some(lock) => adopt::adopt(repository, lock, &listed, &mut index, run)?,
-            None => Vec::new(),
-        };
         let paths = match &stream {
             Some(stream) => vec![shown(&[b"/", stream_path(&stream.path).as_slice()].concat())],
             None => options.sources.iter().map(|path| shown(&walk::absolute(path))).collect(),
         };
-        let earlier = earlier(repository, &options, &paths, start, environment)?;
+        let (earlier, loaded) = thread::scope(|scope| {
+            let earlier = scope.spawn(|| earlier(repository, &options, &paths, start, environment));
+            let loaded = list_and_load(repository, run);
+            (earlier.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), loaded)
+        });
+        let (listed, mut index) = loaded?;
+        let earlier = earlier?;
+        let adopted = match &lock {
+            Some(lock) => adopt::adopt(repository, lock, &listed, &mut index, run)?,
+            None => Vec::new(),
+        };
         let parent = match &stream {
             // A stream is always read whole.
             Some(_) => None,
@@ -649,11 +653,18 @@ fn earlier(
 ) -> Result<Vec<(SnapshotId, Snapshot)>, BackupError> {
     let ids = repository.snapshot_ids()?;
     // A damaged snapshot is no parent and no measure; `check` is there to tell of it.
-    let snapshots = ids.into_iter().filter_map(|id| Some((id, repository.snapshot(id).ok()?)));
+    let snapshots = repository.snapshots_of(ids).into_iter();
+    let snapshots = snapshots.filter_map(|(id, snapshot)| Some((id, snapshot.ok()?)));
     let hostname = options.hostname.as_deref().unwrap_or(&environment.hostname);
     let time = options.time.unwrap_or(start);
     let query = SourceQuery { hostname, paths, time };
     Ok(snapshots.filter(|(_, snapshot)| query.matches(snapshot)).collect())
+}
+
+/// The packs that there are, and then the index: see `adopt`.
+fn list_and_load(repository: &Repository, run: &Run) -> Result<(Vec<Listed>, Index), BackupError> {
+    let listed = adopt::list(repository)?;
+    Ok((listed, repository.read_index(run)?))
 }
 
 fn find_parent(

@@ -3,7 +3,7 @@
 use super::{
     CheckError,
     findings::Findings,
-    parallel::{each_on_threads, thread_count},
+    parallel::{asking_threads, each_on_threads},
     report::{Damage, Problem, Subject},
 };
 use crate::{
@@ -62,7 +62,7 @@ pub(super) fn check(
     findings.counts.snapshots = listed.len() as u64;
     let files = listed.into_iter().map(|entry| entry.file).collect();
     let read = |(): &mut (), file| (file, read_snapshot(repository, file));
-    let states = vec![(); thread_count()];
+    let states = vec![(); asking_threads(repository.storage().as_ref())];
     each_on_threads(states, files, &run.cancel, read, |(file, result)| match result {
         Ok(Some(root)) => roots.newest_first.push(root),
         Ok(None) => findings.counts.snapshots -= 1,

@@ -8,11 +8,19 @@ use std::{
 
 use crossbeam_channel::bounded;
 
-use crate::run::{Cancel, Cancelled};
+use crate::{
+    run::{Cancel, Cancelled},
+    storage::Storage,
+};
 
 /// How many threads work at once: one for each core.
 pub(crate) fn thread_count() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// How many threads ask a store at once: each waits most of the time when the store is far.
+pub(crate) fn asking_threads(storage: &dyn Storage) -> usize {
+    storage.costs().connections.max(thread_count())
 }
 
 /// Calls `work` with each of `items`, on one thread for each of `states`, and `take` with each

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::{
     CheckError,
     findings::{Findings, explain},
-    parallel::{each_on_threads, thread_count},
+    parallel::{asking_threads, each_on_threads},
     report::{Hint, Problem, Subject},
     rota::Order,
 };
@@ -36,6 +36,9 @@ use crate::{
 /// How much is read at once: large enough that the cost of a request does not show, small
 /// enough that it is still in the cache when it is hashed.
 const PIECE_BYTES: usize = 1 << 20;
+
+/// The same when asking takes long: several pieces are under way, and each lasts a while.
+const FAR_PIECE_BYTES: usize = 2 << 20;
 
 /// What all workers together may keep in buffers.
 const BUDGET_BYTES: u64 = 96 << 20;
@@ -108,7 +111,8 @@ pub(super) fn read(
     }
     let first = wanted.first().map(|wanted| wanted.pack);
     let budget = Budget::new(BUDGET_BYTES);
-    let readers: Result<Vec<_>, _> = (0..thread_count().min(wanted.len()))
+    let readers: Result<Vec<_>, _> = (0..asking_threads(repository.storage().as_ref())
+        .min(wanted.len()))
         .map(|_| PackReader::new(repository, cancel, progress))
         .collect();
     let work = |reader: &mut PackReader<'_>, wanted: Wanted| {
@@ -134,7 +138,7 @@ fn bytes_needed(blobs: &[PackedBlob]) -> u64 {
         u64::from(blob.length) + blob.uncompressed_length.map_or(0, |n| u64::from(n.get()))
     };
     let header = 3 * 41 * blobs.len() as u64;
-    blobs.iter().map(buffers).max().unwrap_or(0) + header + 2 * PIECE_BYTES as u64
+    blobs.iter().map(buffers).max().unwrap_or(0) + header + 2 * FAR_PIECE_BYTES as u64
 }
 
 /// Memory that workers share.
@@ -220,6 +224,10 @@ impl<'r> PackReader<'r> {
             progress,
             digest: Sha256::new(),
             window: std::mem::take(&mut self.window),
+            piece_bytes: match storage.costs().is_far() {
+                true => FAR_PIECE_BYTES,
+                false => PIECE_BYTES,
+            },
         };
         stream.window.rewind();
         for blob in blobs {
@@ -364,6 +372,8 @@ struct Stream<'s> {
     progress: Option<&'s Progress>,
     digest: Sha256,
     window: Window,
+    /// How much is read at once.
+    piece_bytes: usize,
 }
 
 impl Stream<'_> {
@@ -375,7 +385,7 @@ impl Stream<'_> {
             self.window.consume(consumed);
             let left = usize::try_from(self.bytes - self.window.end()).unwrap_or(usize::MAX);
             let offset = self.window.end();
-            let piece = self.window.room(left.min(PIECE_BYTES));
+            let piece = self.window.room(left.min(self.piece_bytes));
             self.storage.read_range(File::Pack(self.pack), offset, piece)?;
             self.digest.update(&*piece);
             let read = piece.len();

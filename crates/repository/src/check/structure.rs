@@ -3,7 +3,7 @@
 use super::{
     CheckError,
     findings::{Findings, Map},
-    parallel::{each_on_threads, thread_count},
+    parallel::{asking_threads, each_on_threads},
     read_data::{self, Seen, Wanted, header_of},
     report::{Hint, Problem, Subject},
     rota::Order,
@@ -228,14 +228,20 @@ fn add_unindexed(
     let read = |(): &mut (), wanted: Wanted| {
         (wanted.pack, read_header_of(repository, wanted.pack, wanted.bytes))
     };
-    each_on_threads(vec![(); thread_count()], packs, &run.cancel, read, |(pack, header)| {
-        findings.add_unindexed(pack);
-        // One without a header is what an interrupted upload leaves: superfluous, no damage.
-        if let Ok(blobs) = header {
-            let blobs = blobs.into_iter().map(Into::into).collect();
-            index.add_pack(&IndexPack { id: pack, blobs });
-        }
-    })?;
+    each_on_threads(
+        vec![(); asking_threads(repository.storage().as_ref())],
+        packs,
+        &run.cancel,
+        read,
+        |(pack, header)| {
+            findings.add_unindexed(pack);
+            // One without a header is what an interrupted upload leaves: superfluous, no damage.
+            if let Ok(blobs) = header {
+                let blobs = blobs.into_iter().map(Into::into).collect();
+                index.add_pack(&IndexPack { id: pack, blobs });
+            }
+        },
+    )?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use super::{
     CheckError,
     files::Roots,
     findings::{Findings, Map, explain, shown},
-    parallel::thread_count,
+    parallel::asking_threads,
     report::{Hint, Problem},
 };
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
 
 /// Reading a tree is waiting, on remote stores: a few threads more than cores do no harm.
 const THREADS_MIN: usize = 2;
-const THREADS_MAX: usize = 16;
+const THREADS_MAX: usize = 8;
 
 /// Trees larger than this are parsed one at a time, for a parsed tree takes several times its
 /// length. In bytes of plaintext.
@@ -56,7 +56,7 @@ pub(super) fn walk(
     run: &Run,
     findings: &mut Findings,
 ) -> Result<(), CheckError> {
-    let threads = thread_count().clamp(THREADS_MIN, THREADS_MAX);
+    let threads = asking_threads(repository.storage().as_ref()).clamp(THREADS_MIN, THREADS_MAX);
     let readers: Result<Vec<_>, _> = (0..threads).map(|_| repository.blob_reader()).collect();
     let unindexed: Map<PackId, ()> = findings.superfluous_packs().map(|pack| (pack, ())).collect();
     let (to_take, events) = bounded(1024);

@@ -14,6 +14,7 @@
 //! there. The intrinsics are safe within it, and no pointer is used. Its safe twin is
 //! [`super::scan`]; tests compare the two on every kind of input.
 
+use std::array;
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_set_epi64x, _mm256_and_si256, _mm256_broadcastsi128_si256,
     _mm256_cmpeq_epi8, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256,
@@ -78,16 +79,13 @@ impl WideTables {
 }
 
 fn half_tables(of_byte: impl Fn(u64) -> u64) -> HalfTables {
-    let mut tables = [[[0; 16]; 2]; PLANES];
-    for half in 0..2 {
-        for value in 0..16 {
-            let bytes = (of_byte((value as u64) << (4 * half)) << SHIFT).to_le_bytes();
-            for plane in 0..PLANES {
-                tables[plane][half][value] = bytes[plane];
-            }
-        }
-    }
-    tables
+    let bytes = |half: usize, value: usize| {
+        let byte = (value << (4 * half)) as u64;
+        (of_byte(byte) << SHIFT).to_le_bytes()
+    };
+    array::from_fn(|plane| {
+        array::from_fn(|half| array::from_fn(|value| bytes(half, value)[plane]))
+    })
 }
 
 /// A table of halves for each plane, ready to be looked into by all lanes.
@@ -218,7 +216,7 @@ fn columns(blocks: &[[u8; BLOCK_BYTES]], n_blocks: usize, block: usize) -> [__m2
 /// Eight bytes each, as numbers whose bytes in memory are the same.
 fn quarters<const BYTES: usize, const QUARTERS: usize>(bytes: &[u8; BYTES]) -> [i64; QUARTERS] {
     let (words, _) = bytes.as_chunks::<8>();
-    std::array::from_fn(|index| i64::from_le_bytes(words[index]))
+    array::from_fn(|index| i64::from_le_bytes(words[index]))
 }
 
 /// Rows become columns. Instructions that interleave work within halves of 16 bytes: sixteen rows

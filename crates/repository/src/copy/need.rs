@@ -9,10 +9,10 @@ use std::collections::{HashMap, VecDeque};
 
 use super::{
     CopyError,
-    transfer::{CONNECTIONS, Range, into_ranges, read_range},
+    transfer::{Range, into_ranges, read_range},
 };
 use crate::{
-    check::each_on_threads,
+    check::{asking_threads, each_on_threads},
     format::{FormatError, pack::BlobKind, snapshot::Snapshot, tree::Tree},
     id::{BlobId, SnapshotId},
     index::Index,
@@ -59,7 +59,8 @@ impl<'n> Need<'n> {
         run: &'n Run,
     ) -> Result<Self, CopyError> {
         let reader = |_| TreeReader::new(source).map_err(CopyError::Source);
-        let readers = (0..CONNECTIONS).map(reader).collect::<Result<_, _>>()?;
+        let readers = asking_threads(source.storage().as_ref());
+        let readers = (0..readers).map(reader).collect::<Result<_, _>>()?;
         let bits = || Bits::of(source.index().len());
         let (seen, copied) = (bits(), bits());
         Ok(Self { source, target, run, readers, seen, copied, lost: HashMap::new() })
@@ -182,7 +183,7 @@ impl<'n> Need<'n> {
     ) -> Result<(), ReadError> {
         let mut locations: Vec<_> =
             numbers.iter().map(|&number| self.source.index().at(number)).collect();
-        let ranges = into_ranges(&mut locations);
+        let ranges = into_ranges(&mut locations, &self.source.storage().costs());
         let readers = std::mem::take(&mut self.readers);
         let (mut found, mut failure) = (Vec::new(), None);
         let mut states: Vec<TreeReader<'n>> = readers;

@@ -15,24 +15,18 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::CopyError;
 use crate::{
-    check::thread_count,
+    check::{asking_threads, thread_count},
     format::pack::BlobKind,
     id::PackId,
     index::Location,
     packer::{PackWriter, Sealer},
     repository::{BlobOpener, BlobReader, IndexedRepository, ReadError, read_claimed},
     run::Run,
-    storage::{File, StorageError},
+    storage::{Costs, File, StorageError},
 };
-
-/// Ranges that are read at once. At a latency of 50 ms that is up to 640 MiB/s.
-pub(super) const CONNECTIONS: usize = 8;
 
 /// Blobs that are sorted into ranges at once; about 30 MiB.
 const COLLECTED_MAX: usize = 1 << 18;
-
-/// Bytes between two blobs that are read and thrown away rather than asked for twice.
-const GAP_BYTES_MAX: u64 = 256 << 10;
 
 /// Bytes that are read at once; a larger blob is read whole.
 const RANGE_BYTES_MAX: u64 = 4 << 20;
@@ -50,7 +44,7 @@ pub(super) fn transfer(
     let lost = Mutex::default();
     for part in numbers.chunks(COLLECTED_MAX) {
         let mut locations: Vec<_> = part.iter().map(|&number| source.index().at(number)).collect();
-        let ranges = into_ranges(&mut locations);
+        let ranges = into_ranges(&mut locations, &source.storage().costs());
         let job = Job { source, writer, run, ranges: &ranges, lost: &lost };
         job.perform()?;
     }
@@ -75,7 +69,7 @@ impl Job<'_> {
         // No queue: what is read waits at its reader.
         let (to_seal, read) = bounded(0);
         let results: Vec<Result<(), CopyError>> = thread::scope(|scope| {
-            for _ in 0..CONNECTIONS.min(self.ranges.len()) {
+            for _ in 0..asking_threads(self.source.storage().as_ref()).min(self.ranges.len()) {
                 let to_seal = to_seal.clone();
                 scope.spawn(|| self.read(&next, &failed, to_seal));
             }
@@ -216,8 +210,9 @@ pub(super) fn read_range(
     read_claimed(source.storage().as_ref(), file, range.start, length, sealed)
 }
 
-/// Sorts by pack and place, and joins what lies close together.
-pub(crate) fn into_ranges(locations: &mut [Location]) -> Vec<Range> {
+/// Sorts by pack and place, and joins what lies so close together that asking twice costs more.
+pub(crate) fn into_ranges(locations: &mut [Location], costs: &Costs) -> Vec<Range> {
+    let gap_bytes_max = costs.gap_bytes();
     locations.sort_unstable_by_key(|location| (location.pack, location.blob.offset));
     let mut ranges: Vec<Range> = Vec::new();
     for location in locations {
@@ -226,7 +221,7 @@ pub(crate) fn into_ranges(locations: &mut [Location]) -> Vec<Range> {
         match ranges.last_mut() {
             Some(range)
                 if range.pack == location.pack
-                    && start.saturating_sub(range.end) <= GAP_BYTES_MAX
+                    && start.saturating_sub(range.end) <= gap_bytes_max
                     && end - range.start <= RANGE_BYTES_MAX =>
             {
                 range.end = range.end.max(end);

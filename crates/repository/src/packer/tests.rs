@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     environment::Environment,
-    format::key_file::Cost,
+    format::{config::Version, key_file::Cost},
     repository::InitOptions,
     storage::{
-        FileKind, Storage,
+        Costs, FileKind, Storage,
         memory::MemoryStorage,
         unreliable::{Faults, Unreliable},
     },
@@ -99,6 +99,26 @@ fn packs_hold_one_kind_and_are_spread_over_two() {
     };
     let changes = (1..60).filter(|&n| pack_of(n) != pack_of(n - 1)).count();
     assert!(changes > 10, "{changes} changes of pack");
+}
+
+#[test]
+fn packs_are_stored_at_once_as_far_as_memory_allows() {
+    let check = |connections: usize, pack_mib: u32, expected: usize| {
+        let latency = Duration::from_millis(50);
+        let costs = Some(Costs { latency, bytes_per_s: 1, connections });
+        let storage =
+            Unreliable::new(MemoryStorage::new().into(), Faults { costs, ..Faults::default() });
+        assert_eq!(stored_at_once(&storage, pack_mib << 20), expected, "{connections} {pack_mib}");
+    };
+    check(10, 16, 2);
+    check(10, 4, 8);
+    check(3, 4, 3);
+    check(64, 4, 8);
+    check(10, 128, 2);
+    check(1, 4, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let local = crate::storage::LocalStorage::new(folder.path());
+    assert_eq!(stored_at_once(&local, PACK_BYTES_DEFAULT), 1);
 }
 
 #[test]

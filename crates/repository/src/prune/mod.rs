@@ -279,12 +279,11 @@ impl<'a> Work<'a> {
     /// Follows the trees of snapshots that were not followed yet, and notes what they use.
     fn follow(&mut self, snapshots: Vec<SnapshotId>) -> Result<(), PruneError> {
         let mut roots = Vec::new();
-        for id in snapshots {
-            if self.followed.contains(&id) {
-                continue;
-            }
-            self.run.cancel.check()?;
-            roots.push(self.repository.snapshot(id)?.tree);
+        let is_new = |id: &SnapshotId| !self.followed.contains(id);
+        let new = snapshots.into_iter().filter(is_new).collect();
+        self.run.cancel.check()?;
+        for (id, snapshot) in self.repository.snapshots_of(new) {
+            roots.push(snapshot?.tree);
             self.followed.insert(id);
         }
         loop {

@@ -99,8 +99,9 @@ impl Job<'_> {
             opened: Vec::new(),
             plaintext: Vec::new(),
         };
+        let costs = self.repository.storage().costs();
         while let Some(pack) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            for range in into_ranges(&mut self.needed_of(pack.id)) {
+            for range in into_ranges(&mut self.needed_of(pack.id), &costs) {
                 if failed.load(Ordering::Relaxed) {
                     return Ok(());
                 }

@@ -10,6 +10,7 @@ use std::{
 
 use super::PruneError;
 use crate::{
+    check::asking_threads,
     format::pack::BlobKind,
     id::BlobId,
     index::Index,
@@ -63,7 +64,12 @@ impl Used {
         let mut missing = Vec::new();
         loop {
             missing.append(&mut found.missing);
-            let level = std::mem::take(&mut found.trees);
+            let mut level = std::mem::take(&mut found.trees);
+            // As they lie in their packs: neighbours are read together.
+            level.sort_by_cached_key(|&id| {
+                let place = repository.index().find(BlobKind::Tree, id);
+                place.map(|place| (place.pack, place.blob.offset))
+            });
             if level.is_empty() {
                 missing.sort_unstable();
                 missing.dedup();
@@ -98,7 +104,7 @@ impl Used {
     ) -> Result<Found, PruneError> {
         let next = AtomicUsize::new(0);
         let work = || self.read_trees(repository, level, &next, run);
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(level.len());
+        let threads = asking_threads(repository.storage().as_ref()).min(level.len());
         let results: Vec<Result<Found, ReadError>> = thread::scope(|scope| {
             let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
             let join = |worker: thread::ScopedJoinHandle<'_, _>| {

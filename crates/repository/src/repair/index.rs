@@ -19,7 +19,7 @@ use muster_model::{Class, Fault as _};
 
 use super::index_files::{self, Replaced};
 use crate::{
-    check::{each_on_threads, fit, read_header_of, thread_count},
+    check::{asking_threads, each_on_threads, fit, read_header_of},
     format::{index_file::IndexPack, pack::PackedBlob},
     id::PackId,
     index::Index,
@@ -189,7 +189,7 @@ fn read_headers(
         (pack, bytes, header)
     };
     let mut failure = None;
-    let states = vec![(); thread_count()];
+    let states = vec![(); asking_threads(repository.storage().as_ref())];
     each_on_threads(states, packs, &run.cancel, read, |(pack, bytes, header)| {
         let result = judge_header(index, pack, bytes, header, proposal);
         failure = failure.take().or(result.err());

@@ -120,9 +120,9 @@ pub struct SnapshotList {
 /// Fails when the store does.
 pub fn list(repository: &Repository) -> Result<SnapshotList, ChangeError> {
     let mut list = SnapshotList::default();
-    for id in repository.snapshot_ids()? {
+    for (id, snapshot) in repository.snapshots_of(repository.snapshot_ids()?) {
         // What may be removed is looked at twice.
-        match repository.snapshot(id).or_else(|_| repository.snapshot(id)) {
+        match snapshot.or_else(|_| repository.snapshot(id)) {
             Ok(snapshot) => list.readable.push((id, snapshot)),
             Err(error) if error.class() == Class::Corrupt => {
                 list.damaged.push(DamagedSnapshot { id, misnamed: misnamed(repository, id) });

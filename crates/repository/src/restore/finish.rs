@@ -17,6 +17,7 @@ use super::{
     plan::{Batch, BatchBuilder, FileState, LeftFolder, PlannedLink},
     report::ProblemCause,
     walk::Walk,
+    workers::Begun,
 };
 use crate::repository::ReadError;
 
@@ -32,16 +33,17 @@ impl Walk<'_> {
         if self.builder.is_full() { self.submit() } else { Ok(()) }
     }
 
-    /// Waits for the last batch, hands this one to the workers, and completes the last one.
+    /// Hands this batch to the workers, and completes the last one: what comes next is read while
+    /// that is waited for. So two batches exist at a time, each with folders of its own to leave.
     fn submit(&mut self) -> Result<(), RestoreError> {
+        let costs = self.context.repository.storage().costs();
         let next = BatchBuilder::new(self.builder.number() + 1);
-        let batch = Arc::new(std::mem::replace(&mut self.builder, next).finish());
-        if let Some(last) = self.under_way.take() {
-            self.complete(last)?;
+        let batch = std::mem::replace(&mut self.builder, next).finish(&costs);
+        let begun = self.workers.begin(batch);
+        match self.under_way.replace(begun) {
+            Some(last) => self.complete(last),
+            None => Ok(()),
         }
-        self.workers.begin(&batch);
-        self.under_way = Some(batch);
-        Ok(())
     }
 
     /// Completes everything that was walked.
@@ -76,8 +78,8 @@ impl Walk<'_> {
         }
     }
 
-    fn complete(&mut self, batch: Arc<Batch>) -> Result<(), RestoreError> {
-        let mut batch = self.workers.wait(batch);
+    fn complete(&mut self, begun: Begun) -> Result<(), RestoreError> {
+        let mut batch = self.workers.wait(begun);
         let left = std::mem::take(&mut batch.left);
         loop {
             self.discard_incomplete(&batch);
@@ -87,8 +89,8 @@ impl Walk<'_> {
             if without_first.is_empty() {
                 break;
             }
-            let again = Arc::new(self.plan_again(batch.number, without_first));
-            self.workers.begin(&again);
+            let again = self.plan_again(batch.number, without_first);
+            let again = self.workers.begin(again);
             batch = self.workers.wait(again);
         }
         for folder in left {
@@ -175,7 +177,8 @@ impl Walk<'_> {
                 Err(error) => self.problem(path, "find the content of", error),
             }
         }
-        std::mem::replace(&mut self.builder, next).finish()
+        let costs = self.context.repository.storage().costs();
+        std::mem::replace(&mut self.builder, next).finish(&costs)
     }
 
     fn replace_by_link(

@@ -19,15 +19,12 @@ use super::{
 use crate::{
     id::{BlobId, PackId},
     index::Location,
+    storage::Costs,
 };
 
-/// Two wanted chunks are read in one go when no more lies between them, in bytes: to read on
-/// takes less time than to ask again, on disks and on networks.
-const GAP_BYTES_MAX: u32 = 1 << 20;
-
 /// The longest range that is read in one go, in bytes, unless a single chunk is longer. Each
-/// worker holds one, so it bounds memory; 4 MiB keep disks and networks busy.
-const RANGE_BYTES_MAX: u32 = 4 << 20;
+/// thread holds one, so it bounds memory; 4 MiB keep disks and networks busy.
+pub(super) const RANGE_BYTES_MAX: u32 = 4 << 20;
 
 /// A batch is complete when its plan takes this much memory, in bytes. Two exist at a time: one
 /// is planned while the other is restored.
@@ -261,11 +258,12 @@ impl BatchBuilder {
         self.batch.left.push(left);
     }
 
-    /// Puts the work in order.
-    pub(super) fn finish(mut self) -> Batch {
+    /// Puts the work in order, for a store whose requests have these costs.
+    pub(super) fn finish(mut self, costs: &Costs) -> Batch {
         let wants = &mut self.batch.wants;
         wants.sort_unstable_by_key(|want| (want.pack, want.offset, want.file, want.chunk));
-        let mut jobs = jobs_of(wants, &self.packs);
+        let gap = u32::try_from(costs.gap_bytes()).unwrap_or(u32::MAX);
+        let mut jobs = jobs_of(wants, &self.packs, gap);
         for first in (0..self.batch.empty.len()).step_by(EMPTY_FILES_PER_JOB) {
             let end = self.batch.empty.len().min(first + EMPTY_FILES_PER_JOB);
             jobs.push(Job::Empty(first..end));
@@ -280,8 +278,9 @@ fn to_u32(number: usize) -> u32 {
     u32::try_from(number).expect("a batch has fewer than 2^32 of anything")
 }
 
-/// Cuts sorted wants into ranges to read.
-fn jobs_of(wants: &[Want], packs: &[PackId]) -> Vec<Job> {
+/// Cuts sorted wants into ranges to read: two are read in one go when no more than `gap` bytes lie
+/// between them, for to read on takes less time than to ask again.
+fn jobs_of(wants: &[Want], packs: &[PackId], gap: u32) -> Vec<Job> {
     let mut jobs = Vec::new();
     let mut first = 0;
     let mut range_end = 0;
@@ -289,7 +288,7 @@ fn jobs_of(wants: &[Want], packs: &[PackId]) -> Vec<Job> {
         let start = wants[first].offset;
         let end = want.offset.saturating_add(want.length);
         let joins = want.pack == wants[first].pack
-            && want.offset.saturating_sub(range_end) <= GAP_BYTES_MAX
+            && want.offset.saturating_sub(range_end) <= gap
             && (end - start <= RANGE_BYTES_MAX || want.offset == start);
         if i > first && !joins {
             jobs.push(job(&wants[first], range_end, first..i, packs));
@@ -334,7 +333,7 @@ mod tests {
                 wants: wants.clone(),
             })
             .collect();
-        assert_eq!(jobs_of(&wants, &packs), expected);
+        assert_eq!(jobs_of(&wants, &packs, MIB), expected);
     }
 
     const MIB: u32 = 1 << 20;

@@ -3,6 +3,7 @@
 mod content;
 mod damaged;
 mod existing;
+mod far;
 mod hostile;
 mod links;
 
@@ -23,6 +24,7 @@ use crate::{
         time::Timestamp,
         tree::Node,
     },
+    repository::Repository,
     storage::{File, memory::MemoryStorage},
     testing::{RepositoryBuilder, dir_node, file_node, node, symlink_node},
 };

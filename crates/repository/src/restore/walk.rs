@@ -17,10 +17,10 @@ use super::{
     existing::Verdict,
     links::{FirstName, Links, Restored},
     metadata::{Item, Metadata, Present, PresentAttributes, apply},
-    plan::{Batch, BatchBuilder, FileProgress, LeftFolder, PlannedFile, PlannedLink},
+    plan::{BatchBuilder, FileProgress, LeftFolder, PlannedFile, PlannedLink},
     report::{Problem, ProblemCause},
     target::LOST_AND_FOUND,
-    workers::Workers,
+    workers::{Begun, Workers},
     write::present_in,
 };
 use crate::{
@@ -44,7 +44,7 @@ pub(super) struct Walk<'a> {
     stack: Vec<Step>,
     pub(super) builder: BatchBuilder,
     /// The batch that the workers are busy with.
-    pub(super) under_way: Option<Arc<Batch>>,
+    pub(super) under_way: Option<Begun>,
     pub(super) links: Links,
     /// Folders that lock us out once they have their mode: they get it at the very end.
     pub(super) late: Vec<(Arc<Folder>, Metadata)>,

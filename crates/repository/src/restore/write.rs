@@ -1,6 +1,6 @@
-//! Workers: read ranges of packs, open chunks, write files.
+//! Workers: open chunks, write files.
 //!
-//! A worker takes the next job of a batch and does all of it. Whoever writes the last chunk of
+//! A worker takes the next job of a batch, with the range of a pack that was read for it. Whoever writes the last chunk of
 //! a file completes it: length, metadata, final name.
 //!
 //! **What stands under its final name is whole.** A file that is written in one go is made
@@ -14,8 +14,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     fs::File as OpenFile,
-    io,
-    ops::Range,
+    io, ops,
     os::{fd::AsFd, unix::fs::FileExt},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
 };
@@ -62,8 +61,36 @@ pub(super) struct Worker<'a> {
     context: &'a Context<'a>,
     opener: BlobOpener<'a>,
     reader: BlobReader<'a>,
-    range: Vec<u8>,
     plaintext: Vec<u8>,
+}
+
+/// What was read of a pack for a job.
+#[derive(Debug, Default)]
+pub(super) struct Range {
+    bytes: Vec<u8>,
+    is_read: bool,
+}
+
+/// Takes the next job of the batch and reads what it needs into a buffer; none when there are none
+/// left, or the restore shall stop.
+pub(super) fn read_next(
+    context: &Context<'_>,
+    batch: &Batch,
+    buffer: impl FnOnce() -> Vec<u8>,
+) -> Option<(usize, Range)> {
+    if context.is_stopped() {
+        return None;
+    }
+    let next = batch.next_job.fetch_add(1, Ordering::Relaxed);
+    let mut range = Range::default();
+    if let Job::Chunks { pack, offset, length, .. } = batch.jobs.get(next)? {
+        let storage = context.repository.storage().as_ref();
+        let (file, length) = (File::Pack(*pack), *length as usize);
+        range.bytes = buffer();
+        let read = read_claimed(storage, file, u64::from(*offset), length, &mut range.bytes);
+        range.is_read = read.is_ok();
+    }
+    Some((next, range))
 }
 
 impl<'a> Worker<'a> {
@@ -72,44 +99,38 @@ impl<'a> Worker<'a> {
             context,
             opener: BlobOpener::new(context.repository.key())?,
             reader: context.repository.blob_reader()?,
-            range: Vec::new(),
             plaintext: Vec::new(),
         })
     }
 
-    /// Does jobs of the batch until there are none left, or the restore shall stop.
-    pub(super) fn work(&mut self, batch: &Batch) {
-        while !self.context.is_stopped() {
-            let next = batch.next_job.fetch_add(1, Ordering::Relaxed);
-            match batch.jobs.get(next) {
-                Some(Job::Chunks { pack, offset, length, wants }) => {
-                    self.do_chunks(batch, *pack, (*offset, *length), wants.clone());
-                }
-                Some(Job::Empty(files)) => {
-                    for &file in &batch.empty[files.clone()] {
-                        self.make_empty(batch, file);
-                    }
-                }
-                None => return,
+    /// Does a job of the batch, unless the restore shall stop. Gives the buffer back.
+    pub(super) fn work(&mut self, batch: &Batch, job: usize, mut range: Range) -> Vec<u8> {
+        match &batch.jobs[job] {
+            _ if self.context.is_stopped() => {}
+            Job::Chunks { pack, offset, wants, .. } => {
+                self.do_chunks(batch, (*pack, *offset), wants.clone(), &mut range);
             }
+            Job::Empty(files) => {
+                for &file in &batch.empty[files.clone()] {
+                    self.make_empty(batch, file);
+                }
+            }
+        }
+        match range.bytes.capacity() > BUFFER_KEPT_BYTES_MAX {
+            true => Vec::new(),
+            false => range.bytes,
         }
     }
 
     fn do_chunks(
         &mut self,
         batch: &Batch,
-        pack: PackId,
-        (offset, length): (u32, u32),
-        wants: Range<usize>,
+        (pack, offset): (PackId, u32),
+        wants: ops::Range<usize>,
+        range: &mut Range,
     ) {
         let wants = &batch.wants[wants];
         self.show_current(batch, wants[0].file);
-        let storage = self.context.repository.storage().as_ref();
-        // When the range cannot be read, each chunk is tried alone, and its other copies.
-        let mut range = std::mem::take(&mut self.range);
-        let file = File::Pack(pack);
-        let read = read_claimed(storage, file, offset.into(), length as usize, &mut range);
-        let has_range = read.is_ok();
         let id_of = |want: &Want| batch.files[want.file as usize].content[want.chunk as usize];
         let same = |a: &Want, b: &Want| a.offset == b.offset && id_of(a) == id_of(b);
         for group in wants.chunk_by(same) {
@@ -118,16 +139,14 @@ impl<'a> Worker<'a> {
             }
             let first = &group[0];
             let start = (first.offset - offset) as usize;
-            let sealed = range.get_mut(start..start + first.length as usize);
-            let sealed = sealed.filter(|_| has_range);
+            let sealed = range.bytes.get_mut(start..start + first.length as usize);
+            // When the range cannot be read, each chunk is tried alone, and its other copies.
+            let sealed = sealed.filter(|_| range.is_read);
             let opened = self.open(pack, first, id_of(first), sealed);
             self.deliver(batch, group, opened);
         }
-        self.range = range;
-        for buffer in [&mut self.range, &mut self.plaintext] {
-            if buffer.capacity() > BUFFER_KEPT_BYTES_MAX {
-                *buffer = Vec::new();
-            }
+        if self.plaintext.capacity() > BUFFER_KEPT_BYTES_MAX {
+            self.plaintext = Vec::new();
         }
     }
 
@@ -266,7 +285,7 @@ impl<'a> Worker<'a> {
             match first_difference(handle, &file.content, index) {
                 Ok(None) => {}
                 Ok(Some(part)) => {
-                    let Range { start, end } = part;
+                    let ops::Range { start, end } = part;
                     return Err(("verify", ProblemCause::Differs { start, end }));
                 }
                 Err(error) => return Err(("read back", error.into())),
@@ -460,7 +479,7 @@ impl OpenFiles {
 }
 
 /// The parts of a chunk at position `at` of its file that are not zeros.
-fn runs(data: &[u8], at: u64) -> impl Iterator<Item = Range<usize>> + '_ {
+fn runs(data: &[u8], at: u64) -> impl Iterator<Item = ops::Range<usize>> + '_ {
     // The remainder is smaller than 4096.
     let misaligned = usize::try_from(at % HOLE_BYTES as u64).unwrap_or(0);
     let block_end =
@@ -488,7 +507,7 @@ pub(super) fn first_difference(
     file: &OpenFile,
     content: &[BlobId],
     index: &Index,
-) -> io::Result<Option<Range<u64>>> {
+) -> io::Result<Option<ops::Range<u64>>> {
     let mut buffer = vec![0; COMPARE_BYTES];
     let mut at = 0;
     for &id in content {
@@ -522,7 +541,7 @@ pub(super) fn first_difference(
 mod tests {
     use super::*;
 
-    fn check(at: u64, parts: &[(u8, usize)], expected: &[Range<usize>]) {
+    fn check(at: u64, parts: &[(u8, usize)], expected: &[ops::Range<usize>]) {
         let data: Vec<u8> =
             parts.iter().flat_map(|&(byte, count)| std::iter::repeat_n(byte, count)).collect();
         assert_eq!(runs(&data, at).collect::<Vec<_>>(), expected, "{at} {parts:?}");

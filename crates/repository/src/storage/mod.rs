@@ -16,6 +16,7 @@
 
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
+mod costs;
 mod disk;
 mod local;
 #[cfg(any(test, feature = "testing"))]
@@ -24,11 +25,12 @@ mod retention;
 #[cfg(any(test, feature = "testing"))]
 pub mod unreliable;
 
-use std::{error::Error as StdError, fmt, io, path::Path, time::Duration};
+use std::{error::Error as StdError, fmt, io, path::Path, sync::Arc, time::Duration};
 
 use muster_model::{Class, Fault};
 use thiserror::Error;
 
+pub use costs::Costs;
 pub use disk::{Disk, RealDisk};
 pub use local::LocalStorage;
 pub use retention::{Holding, Mode, Retention};
@@ -210,6 +212,15 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// After an error the file is absent, or whole; never half-written.
     fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError>;
 
+    /// Stores a file as [`Storage::put`] does, and may hold on to the content until it is sent: so
+    /// nobody copies it.
+    ///
+    /// # Errors
+    /// As [`Storage::put`].
+    fn put_shared(&self, file: File, content: &Arc<Vec<u8>>) -> Result<(), StorageError> {
+        self.put(file, content)
+    }
+
     /// Begins to store a file. When this returns the content may be given away, and the file is
     /// stored once [`Storing::finish`] says so, which may wait for a disk; until then it is
     /// absent.
@@ -261,6 +272,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// How long a listing may lag behind a `put`; zero where it never does.
     fn listing_lag(&self) -> Duration {
         Duration::ZERO
+    }
+
+    /// What requests cost, as observed so far, and how many there may be at once: whoever reads
+    /// or writes much keeps so many under way. Whoever wraps a store passes this on.
+    fn costs(&self) -> Costs {
+        Costs::of_this_machine()
     }
 
     /// The folder on this machine that holds the files, if there is one: a backup must not

@@ -10,7 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem};
+use super::{
+    Costs, File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem,
+};
 use crate::format::time::Timestamp;
 
 /// What an [`Unreliable`] store does wrong. The default does nothing wrong.
@@ -31,6 +33,8 @@ pub struct Faults {
     /// From the n-th write or delete (counting from 1) on, nothing works any more, as after a
     /// crash; 0 for never. That write itself does not happen.
     pub stop_at_write: u64,
+    /// What the store says that its requests cost.
+    pub costs: Option<Costs>,
 }
 
 /// Wraps a store and misbehaves as its [`Faults`] say.
@@ -74,6 +78,12 @@ impl<S: Storage> Unreliable<S> {
     #[must_use]
     pub fn reads_at_once(&self) -> u64 {
         self.reading_max.load(Ordering::SeqCst)
+    }
+
+    /// How many operations there were so far.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.operations.load(Ordering::SeqCst)
     }
 
     /// How many bytes of packs were stored.
@@ -220,6 +230,10 @@ impl<S: Storage> Storage for Unreliable<S> {
 
     fn listing_lag(&self) -> Duration {
         self.inner.listing_lag()
+    }
+
+    fn costs(&self) -> Costs {
+        self.faults.costs.unwrap_or_else(|| self.inner.costs())
     }
 
     fn remove_leftovers(&self) -> Result<usize, StorageError> {

@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -27,6 +28,8 @@ pub struct Options {
     pub busy_every: u64,
     /// Does every n-th request and closes the connection without an answer; 0 for never.
     pub mute_every: u64,
+    /// Answers each request so much later, as a server at a distance does.
+    pub delay: Duration,
 }
 
 /// What a server does with requests of one kind, from some moment on.
@@ -50,6 +53,9 @@ struct State {
     options: Options,
     files: Mutex<BTreeMap<String, Vec<u8>>>,
     requests: AtomicU64,
+    /// Requests that came and were not answered, now and at most.
+    at_once: AtomicU64,
+    at_once_max: AtomicU64,
     mood: Mutex<Option<(Mood, String)>>,
     /// Requests that met the mood.
     troubled: AtomicU64,
@@ -69,6 +75,8 @@ impl RestServer {
             options,
             files: Mutex::default(),
             requests: AtomicU64::new(0),
+            at_once: AtomicU64::new(0),
+            at_once_max: AtomicU64::new(0),
             mood: Mutex::default(),
             troubled: AtomicU64::new(0),
             ended: AtomicBool::new(false),
@@ -113,6 +121,11 @@ impl RestServer {
     /// How many requests came in all.
     pub fn requests(&self) -> u64 {
         self.state.requests.load(Ordering::SeqCst)
+    }
+
+    /// How many requests were under way at once since it was asked last, at most.
+    pub fn take_requests_at_once(&self) -> u64 {
+        self.state.at_once_max.swap(0, Ordering::SeqCst)
     }
 
     /// The paths of all files, for tests that look at what was really stored.
@@ -166,15 +179,21 @@ fn serve(stream: TcpStream, state: &State) {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read_request(&mut reader) {
         let number = state.requests.fetch_add(1, Ordering::SeqCst) + 1;
+        let at_once = state.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+        state.at_once_max.fetch_max(at_once, Ordering::SeqCst);
+        delay(state.options.delay);
         let due = |every: u64| every > 0 && number.is_multiple_of(every);
         let mood = state.mood_for(&request);
         if mood == Some(Mood::Silent) {
+            state.at_once.fetch_sub(1, Ordering::SeqCst);
             continue;
         }
         let answer = match mood == Some(Mood::Busy) || due(state.options.busy_every) {
             true => answer("503 Service Unavailable"),
             false => handle(state, &request),
         };
+        // Before the answer: who has it may ask again at once.
+        state.at_once.fetch_sub(1, Ordering::SeqCst);
         if due(state.options.mute_every) {
             return;
         }
@@ -191,6 +210,13 @@ fn serve(stream: TcpStream, state: &State) {
         if to_write.write_all(text.as_bytes()).and_then(|()| to_write.write_all(body)).is_err() {
             return;
         }
+    }
+}
+
+fn delay(time: Duration) {
+    let until = Instant::now() + time;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        thread::park_timeout(left);
     }
 }
 

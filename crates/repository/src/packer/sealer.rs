@@ -1,0 +1,118 @@
+//! Sealing blobs: compress, seal, open again, compare. Where they go is decided elsewhere.
+
+use std::num::NonZeroU32;
+
+use super::WriteError;
+use crate::{
+    compression::{CompressionLevel, Compressor, Decompressor},
+    crypto::{Key, OVERHEAD_BYTES},
+    format::{FormatError, config::Version},
+    id::BlobId,
+    repository::Repository,
+};
+
+/// Compresses, seals and verifies blobs on one thread; contexts and buffers are reused.
+pub struct Sealer<'k> {
+    key: &'k Key,
+    compress: bool,
+    pub(super) verify: bool,
+    compressor: Compressor,
+    decompressor: Decompressor,
+    /// The compressed blob, and after sealing what was opened again.
+    compressed: Vec<u8>,
+    sealed: Vec<u8>,
+    plaintext: Vec<u8>,
+}
+
+/// A sealed blob, as it lies in a pack.
+#[derive(Debug, Clone, Copy)]
+pub struct Sealed<'a> {
+    /// IV, ciphertext and MAC.
+    pub bytes: &'a [u8],
+    /// Length of the plaintext when it is compressed.
+    pub uncompressed_length: Option<NonZeroU32>,
+}
+
+impl<'k> Sealer<'k> {
+    /// A sealer for a repository.
+    ///
+    /// # Errors
+    /// Fails when zstd cannot allocate its tables.
+    pub fn new(repository: &'k Repository, level: CompressionLevel) -> Result<Self, FormatError> {
+        Ok(Self {
+            key: repository.key(),
+            verify: true,
+            compress: repository.config().version >= Version::V2 && level != CompressionLevel::Off,
+            compressor: Compressor::new(level)?,
+            decompressor: Decompressor::new()?,
+            compressed: Vec::new(),
+            sealed: Vec::new(),
+            plaintext: Vec::new(),
+        })
+    }
+
+    /// Makes room for blobs of up to `bytes` at once: buffers that grow with the blobs would
+    /// leave holes behind. Room that is not used costs nothing.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        let bytes = bytes + bytes / 128 + OVERHEAD_BYTES;
+        for buffer in [&mut self.compressed, &mut self.sealed, &mut self.plaintext] {
+            buffer.reserve_exact(bytes);
+        }
+    }
+
+    /// Seals a blob and opens it again, unless that was declined: what is stored is proven to be
+    /// readable.
+    ///
+    /// # Errors
+    /// Fails when zstd or the system's randomness fail, or what was sealed does not open to
+    /// exactly `plaintext`.
+    pub fn seal(&mut self, id: BlobId, plaintext: &[u8]) -> Result<Sealed<'_>, WriteError> {
+        let uncompressed_length = self.compress(plaintext)?;
+        let content = if uncompressed_length.is_some() { &self.compressed } else { plaintext };
+        self.key.seal_over(content, &mut self.sealed)?;
+        if self.verify {
+            self.verify(id, plaintext, uncompressed_length)?;
+        }
+        Ok(Sealed { bytes: &self.sealed, uncompressed_length })
+    }
+
+    /// Compresses into `self.compressed`; `None` when that does not make the blob smaller.
+    fn compress(&mut self, plaintext: &[u8]) -> Result<Option<NonZeroU32>, FormatError> {
+        if !self.compress || plaintext.is_empty() {
+            return Ok(None);
+        }
+        self.compressor.compress(plaintext, &mut self.compressed)?;
+        if self.compressed.len() >= plaintext.len() {
+            return Ok(None);
+        }
+        let length = u32::try_from(plaintext.len())
+            .map_err(|_| FormatError::invalid("a blob is longer than 4 GiB"))?;
+        Ok(NonZeroU32::new(length))
+    }
+
+    fn verify(
+        &mut self,
+        id: BlobId,
+        plaintext: &[u8],
+        uncompressed_length: Option<NonZeroU32>,
+    ) -> Result<(), WriteError> {
+        let not_verified = |_| WriteError::NotVerified { id };
+        self.key
+            .open(&self.sealed, &mut self.compressed)
+            .map_err(|_| WriteError::NotVerified { id })?;
+        let opened = match uncompressed_length {
+            None => &self.compressed,
+            Some(length) => {
+                let length = length.get() as usize;
+                self.decompressor
+                    .decompress_exact(&self.compressed, length, &mut self.plaintext)
+                    .map_err(not_verified)?;
+                &self.plaintext
+            }
+        };
+        match opened == plaintext {
+            true => Ok(()),
+            false => Err(WriteError::NotVerified { id }),
+        }
+    }
+}
