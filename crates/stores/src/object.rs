@@ -25,7 +25,11 @@ use object_store::{
 };
 
 use crate::{
-    answer::Trouble, bridge, error::StoreError, http::observed, pace::Pace,
+    answer::Trouble,
+    bridge,
+    error::StoreError,
+    http::observed,
+    pace::Pace,
     s3::{Bucket, Locks, deletion::Told},
     stop,
 };

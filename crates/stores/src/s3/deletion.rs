@@ -36,10 +36,8 @@ pub(crate) enum Told {
 
 /// The body of a request that deletes objects.
 pub(crate) fn request(keys: &[String]) -> String {
-    let objects: String = keys
-        .iter()
-        .map(|key| format!("<Object><Key>{}</Key></Object>", escaped(key)))
-        .collect();
+    let objects: String =
+        keys.iter().map(|key| format!("<Object><Key>{}</Key></Object>", escaped(key))).collect();
     format!("<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{objects}</Delete>")
 }
 

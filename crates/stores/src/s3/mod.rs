@@ -24,8 +24,8 @@ use object_store::{
     client::HttpRequestBody,
 };
 
-pub(crate) use self::{locks::Locks, past::Past, xml::element};
 use self::deletion::Told;
+pub(crate) use self::{locks::Locks, past::Past, xml::element};
 use crate::{
     answer::Trouble,
     bridge,
