@@ -17,7 +17,7 @@ use crate::{
 
 /// Sound repositories hold a blob once or twice. Of what lies in more places than this it is
 /// remembered which one counts, or each place would ask all the others.
-const COPIES_FEW: usize = 4;
+pub(super) const COPIES_FEW: usize = 4;
 
 /// Packs below this share of the target size are small.
 const SMALL_PERCENT: u64 = 80;
