@@ -32,7 +32,7 @@ pub const TARGETS: &[Target] = &[
 
 /// A packet of SFTP without its length. What is accepted is written and read again.
 pub fn sftp_reply(data: &[u8]) {
-    drop(wire::free_bytes(data));
+    assert_eq!(wire::free_bytes(data).is_some(), data.len() >= 40, "five numbers");
     if let Ok((id, reply)) = wire::parse(data) {
         if let Reply::Names(names) = &reply {
             // Three lengths and flags are the least that a name takes.
