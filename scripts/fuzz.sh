@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes everything that a repository's bytes go through first: the targets in fuzz/fuzz_targets.
+# Fuzzes what a repository's bytes and servers' answers go through first: fuzz/fuzz_targets.
 #
 #   scripts/fuzz.sh [SECONDS] [TARGET...]   SECONDS for each target, else MUSTER_FUZZ_SECONDS or 60
 #

@@ -24,7 +24,7 @@
 mod need;
 mod transfer;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use muster_model::{Class, Fault};
 use thiserror::Error;
@@ -260,7 +260,8 @@ impl Present {
 /// Whether two snapshots agree in everything but parent and original.
 fn is_similar(a: &Snapshot, b: &Snapshot) -> bool {
     let same_set = |a: &[String], b: &[String]| {
-        a.len() == b.len() && b.iter().all(|element| a.contains(element))
+        let elements: HashSet<&String> = a.iter().collect();
+        a.len() == b.len() && b.iter().all(|element| elements.contains(element))
     };
     a.time == b.time
         && a.tree == b.tree

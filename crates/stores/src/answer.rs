@@ -70,6 +70,15 @@ impl Trouble {
         }
         Self::new(problem, text)
     }
+
+    /// The store did what was asked, but for one thing.
+    pub(crate) fn of_refusal(code: &str, message: &str) -> Self {
+        let problem = match code {
+            "AccessDenied" | "ObjectLocked" | "InvalidObjectState" => StorageProblem::Denied,
+            code => problem_of(StatusCode::INTERNAL_SERVER_ERROR, code, message),
+        };
+        Self::new(problem, format!("{code}: {message}"))
+    }
 }
 
 impl fmt::Display for Trouble {

@@ -38,9 +38,6 @@ pub(crate) struct Address {
 #[derive(Debug)]
 pub(crate) struct S3 {
     pub(crate) store: Arc<AmazonS3>,
-    /// Sends `DELETE` for each object; `store` sends `POST ?delete` even for one, which not every
-    /// store that speaks S3 knows.
-    pub(crate) deleting_singly: Arc<AmazonS3>,
     pub(crate) address: Address,
 }
 
@@ -79,6 +76,8 @@ pub(crate) fn s3(
         .with_checksum_algorithm(Checksum::SHA256)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         .with_skip_signature(options.is_true("s3.unsafe-anonymous-auth"))
+        // It would send the request for many even for one object, which not every store knows.
+        .with_disable_bulk_delete(true)
         .with_retry(once())
         .with_http_connector(client);
     for name in [
@@ -98,12 +97,8 @@ pub(crate) fn s3(
             builder = builder.with_config(key, value.as_str());
         }
     }
-    let singly = builder.clone().with_disable_bulk_delete(true);
     let store = builder.build().map_err(unusable(location))?;
-    // Who asks for credentials asks once for both.
-    let singly = singly.with_credentials(Arc::clone(store.credentials()));
-    let deleting_singly = Arc::new(singly.build().map_err(unusable(location))?);
-    Ok(S3 { store: Arc::new(store), deleting_singly, address })
+    Ok(S3 { store: Arc::new(store), address })
 }
 
 /// The region that a host of Amazon's names: `s3.REGION.amazonaws.com`, `s3-REGION.…`.

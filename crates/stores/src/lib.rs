@@ -16,6 +16,8 @@ mod bridge;
 pub mod bucket;
 mod clouds;
 mod error;
+#[cfg(test)]
+mod fuzz_seeds;
 mod gate;
 mod http;
 pub mod lanes;

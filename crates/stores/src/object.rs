@@ -13,7 +13,8 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use muster_repository::{
     format::time::Timestamp,
     storage::{File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem},
@@ -24,7 +25,13 @@ use object_store::{
 };
 
 use crate::{
-    answer::Trouble, bridge, error::StoreError, http::observed, pace::Pace, s3::Locks, stop,
+    answer::Trouble,
+    bridge,
+    error::StoreError,
+    http::observed,
+    pace::Pace,
+    s3::{Bucket, Locks, deletion::Told},
+    stop,
 };
 
 /// What a store may take besides the time for the bytes.
@@ -42,8 +49,8 @@ pub(crate) struct ObjectStorage {
     pace: Arc<Pace>,
     /// One request deletes many objects, as far as is known.
     deletes_many: AtomicBool,
-    /// What deletes one object; `store` would send the request for many for a single one, too.
-    deleting: Arc<dyn ObjectStore>,
+    /// What deletes many objects.
+    bucket: Option<Arc<Bucket>>,
     /// What S3 can do besides.
     locks: Option<Locks>,
 }
@@ -58,19 +65,18 @@ impl ObjectStorage {
         Path::parse(prefix)
             .map_err(|error| StoreError::setup("the folder in the bucket", error))?;
         let deletes_many = AtomicBool::new(false);
-        let (prefix, deleting) = (prefix.to_owned(), Arc::clone(&store));
-        Ok(Self { store, prefix, location, pace, deletes_many, deleting, locks: None })
+        let prefix = prefix.to_owned();
+        Ok(Self { store, prefix, location, pace, deletes_many, bucket: None, locks: None })
     }
 
-    /// A store that deletes many objects with one request, S3, and one at a time through
-    /// `singly`.
-    pub(crate) fn deleting_many(self, singly: Arc<dyn ObjectStore>) -> Self {
-        Self { deletes_many: AtomicBool::new(true), deleting: singly, ..self }
+    /// A store that deletes many objects with one request: S3, through `bucket`.
+    pub(crate) fn deleting_many(self, bucket: Arc<Bucket>) -> Self {
+        Self { deletes_many: AtomicBool::new(true), bucket: Some(bucket), ..self }
     }
 
     fn delete_one(&self, file: File) -> Result<(), StorageError> {
-        let (path, store) = (self.path(file), Arc::clone(&self.deleting));
-        self.run("delete", file, 0, |_| async move { store.delete(&path).await })
+        let path = self.path(file);
+        self.run("delete", file, 0, |store| async move { store.delete(&path).await })
     }
 
     fn delete_blindly(&self, file: File) -> Result<(), StorageError> {
@@ -80,30 +86,27 @@ impl ObjectStorage {
         }
     }
 
-    /// One request for all; the error is that of the request as a whole.
+    /// One request for all; the error is that of the request as a whole. What the answer does not
+    /// speak of is deleted by itself.
     fn delete_together(
         &self,
+        bucket: &Arc<Bucket>,
         files: &[File],
     ) -> Result<Vec<Result<(), StorageError>>, StorageError> {
-        let paths: Vec<_> = files.iter().map(|file| Ok(self.path(file))).collect();
-        let what = format!("{} and {} more", files[0], files.len() - 1);
-        let results = self.run("delete", &what, 0, |store| async move {
-            let mut results: Vec<_> =
-                store.delete_stream(stream::iter(paths).boxed()).collect().await;
-            // A request that failed as a whole has one error for all.
-            match results.len() == 1 {
-                true => results.remove(0).map(|_| Vec::new()),
-                false => Ok(results),
+        let keys: Vec<String> =
+            files.iter().map(|file| self.path(file).as_ref().to_owned()).collect();
+        let what = format!("{} and {} more in {}", files[0], files.len() - 1, self.location);
+        let told = bucket.delete(what, &keys)?;
+        let outcome = |(file, told): (&File, Told)| match told {
+            Told::Gone => Ok(()),
+            Told::Nothing => self.delete_blindly(*file),
+            Told::Refused { code, message } => {
+                let trouble = Trouble::of_refusal(&code, &message);
+                let what = format!("{file} in {}", self.location);
+                Err(StorageError::because("delete", what, trouble.problem, Box::new(trouble)))
             }
-        })?;
-        if results.len() != files.len() {
-            return Err(StorageError::new("delete", what, StorageProblem::Other));
-        }
-        let told = |(file, result): (&File, Result<Path, Error>)| match result {
-            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(failed("delete", file.to_string(), &error, None)),
         };
-        Ok(files.iter().zip(results).map(told).collect())
+        Ok(files.iter().zip(told).map(outcome).collect())
     }
 
     pub(crate) fn with_locks(mut self, locks: Locks) -> Self {
@@ -330,8 +333,11 @@ impl Storage for ObjectStorage {
     }
 
     fn delete_all(&self, files: &[File]) -> Vec<Result<(), StorageError>> {
-        if files.len() > 1 && self.deletes_many.load(Ordering::Relaxed) {
-            match self.delete_together(files) {
+        if let Some(bucket) = &self.bucket
+            && files.len() > 1
+            && self.deletes_many.load(Ordering::Relaxed)
+        {
+            match self.delete_together(bucket, files) {
                 Ok(results) => return results,
                 // Not every store that speaks S3 knows this request.
                 Err(error) if knows_not(&error) => {

@@ -60,7 +60,7 @@ pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Storage>
         }
         Location::S3 { endpoint, bucket, prefix } => {
             let (near, far) = (client()?, client()?);
-            let S3 { store, deleting_singly, address } =
+            let S3 { store, address } =
                 clouds::s3(location, (endpoint, bucket), options, variables, near)?;
             let anonymous = options.is_true("s3.unsafe-anonymous-auth");
             let credentials = (!anonymous).then(|| Arc::clone(&store));
@@ -71,9 +71,9 @@ pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Storage>
                     Arc::new(Patient::around(past, connections, Arc::clone(&pace)))
                 }
                 None => {
-                    let locks = Locks::new(bucket, options.hold());
+                    let locks = Locks::new(Arc::clone(&bucket), options.hold());
                     let store = object(store, prefix)?.with_locks(locks);
-                    Arc::new(patient(store.deleting_many(deleting_singly)))
+                    Arc::new(patient(store.deleting_many(bucket)))
                 }
             }
         }

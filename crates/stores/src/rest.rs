@@ -5,7 +5,7 @@
 //! The protocol knows no conditional create, so it is looked before `config` is written; servers
 //! that refuse to replace a file make this exact.
 
-mod listing;
+pub(crate) mod listing;
 
 use std::{fmt, pin::pin, sync::Arc, time::Duration};
 

@@ -6,6 +6,9 @@ use foldhash::fast::RandomState;
 
 use crate::id::BlobId;
 
+/// How many values are kept at most: a light one counts for as much as makes this many.
+const VALUES_MAX: usize = 4096;
+
 /// Values by blob, the least recently used of which go first.
 pub(super) struct Cache<T> {
     weight_max: usize,
@@ -32,8 +35,15 @@ impl<T> Cache<T> {
         Some(kept.value.clone())
     }
 
+    #[cfg(test)]
+    pub(super) fn weight(&self) -> usize {
+        self.weight
+    }
+
     /// Keeps a value, unless it is heavier than all may be together.
     pub(super) fn put(&mut self, id: BlobId, value: Arc<T>, weight: usize) {
+        // Otherwise countless light ones would take more memory than they weigh.
+        let weight = weight.max(self.weight_max / VALUES_MAX);
         if weight > self.weight_max || self.values.contains_key(&id) {
             return;
         }
@@ -52,6 +62,15 @@ impl<T> Cache<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn light_values_are_not_countless() {
+        let mut cache = Cache::new(1 << 20);
+        for n in 0..10_000_u32 {
+            cache.put(BlobId::of(&n.to_le_bytes()), Arc::new(n), 1);
+        }
+        assert_eq!(cache.values.len(), VALUES_MAX);
+    }
 
     #[test]
     fn the_least_recently_used_goes_first_and_the_sum_is_kept() {

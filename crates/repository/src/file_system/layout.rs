@@ -73,13 +73,15 @@ impl Layout {
     /// One folder for each snapshot, named by its time, and the link to the newest.
     fn by_time(&mut self, folder: u64, snapshots: &[&Snapshot]) {
         let mut newest = None;
+        // By time: the number for the next of the same time, of which there may be very many.
+        let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
         for snapshot in snapshots {
             let time = name_of(&snapshot.time);
+            let number = numbers.entry(time.clone()).or_default();
             let mut name = time.clone();
-            let mut number = 1;
             while self.has(folder, name.as_bytes()) {
+                *number += 1;
                 name = format!("{time}-{number}");
-                number += 1;
             }
             let fixed = Fixed::Snapshot(snapshot.time, snapshot.tree);
             self.add(folder, name.clone().into_bytes(), fixed);

@@ -52,8 +52,12 @@ pub const ROOT: u64 = 1;
 /// Numbers of what lies below snapshots have this bit; those of the layout do not.
 const BELOW_SNAPSHOTS: u64 = 1 << 63;
 
-/// Nodes of the trees that are kept.
-const TREE_NODES_KEPT: usize = 100_000;
+/// Bytes of the trees that are kept, in memory.
+const TREE_BYTES_KEPT: usize = 64 << 20;
+
+/// The longest name that is shown, in bytes. Linux knows no longer ones; one that a listing held
+/// would be an error for all that is in the folder.
+const NAME_BYTES_MAX: usize = 255;
 
 /// Bytes of the chunks that are kept.
 const CHUNK_BYTES_KEPT: usize = 64 << 20;
@@ -135,7 +139,7 @@ impl FileSystem {
             repository,
             layout: Layout::new(snapshots),
             known: Mutex::default(),
-            trees: Mutex::new(Cache::new(TREE_NODES_KEPT)),
+            trees: Mutex::new(Cache::new(TREE_BYTES_KEPT)),
             chunks: Mutex::new(Cache::new(CHUNK_BYTES_KEPT)),
         }
     }
@@ -191,11 +195,17 @@ impl FileSystem {
         }
     }
 
-    /// The entries of a folder, in order.
+    /// The entries of a folder, in order, but for those whose names no file system takes.
     ///
     /// # Errors
     /// As [`FileSystem::look_up`].
     pub fn entries(&self, number: u64) -> Result<Vec<DirEntry>, FileSystemError> {
+        let mut entries = self.all_entries(number)?;
+        entries.retain(|entry| entry.name.len() <= NAME_BYTES_MAX);
+        Ok(entries)
+    }
+
+    fn all_entries(&self, number: u64) -> Result<Vec<DirEntry>, FileSystemError> {
         if let Some(entries) = self.layout.entries(number) {
             return Ok(entries);
         }
@@ -317,7 +327,7 @@ impl FileSystem {
             return Ok(tree);
         }
         let tree = Arc::new(self.repository.blob_reader()?.tree(id)?);
-        lock(&self.trees).put(id, tree.clone(), tree.nodes.len() + 1);
+        lock(&self.trees).put(id, tree.clone(), tree.nodes.iter().map(bytes_of).sum());
         Ok(tree)
     }
 
@@ -331,6 +341,17 @@ impl FileSystem {
         lock(&self.chunks).put(id, chunk.clone(), chunk.len());
         Ok(chunk)
     }
+}
+
+/// About what a node takes in memory.
+fn bytes_of(node: &Node) -> usize {
+    let attribute =
+        |attribute: &ExtendedAttribute| attribute.name.len() + attribute.value.len() + 64;
+    size_of::<Node>()
+        + node.name.len()
+        + node.link_target.len()
+        + node.content.as_ref().map_or(0, |content| content.len() * size_of::<BlobId>())
+        + node.extended_attributes.iter().map(attribute).sum::<usize>()
 }
 
 /// What makes an entry the same: its place; of hard links what they share, the content included,

@@ -47,6 +47,48 @@ fn mounted(sample: &Sample) -> FileSystem {
     FileSystem::new(sample.indexed(), sample.repository.snapshots().unwrap())
 }
 
+/// What no file system takes must not hide what lies beside it, and what is heavy in memory is not
+/// kept for being few entries.
+#[test]
+fn long_names_and_heavy_trees_harm_nobody() {
+    let sample = Sample::new();
+    let long = vec![b'n'; 256];
+    let mut heavy = Node::new(Vec::new(), NodeKind::File);
+    heavy.content = Some(vec![BlobId::of(b"nowhere"); 50_000]);
+    let tree = dir([
+        (&b"a"[..], file(b"alpha")),
+        (b"heavy", Item::Node(Box::new(heavy))),
+        (&long, file(b"beta")),
+        (b"z", file(b"omega")),
+    ]);
+    let tree = sample.write(&tree);
+    sample.snapshot(tree, 0);
+    let file_system = mounted(&sample);
+    let root = at(&file_system, "snapshots/latest").unwrap();
+    let root = file_system.link_target(root.number).unwrap();
+    let root = format!("snapshots/{}", String::from_utf8(root).unwrap());
+    let number = at(&file_system, &root).unwrap().number;
+    assert_eq!(names(&file_system, number), ["a", "heavy", "z"]);
+    assert_eq!(content(&file_system, &format!("{root}/z")).unwrap(), b"omega");
+    let error = content(&file_system, &format!("{root}/heavy")).unwrap_or_default();
+    assert_eq!(error, b"", "its size says that it is empty");
+    assert!(lock(&file_system.trees).weight() > 50_000 * 32);
+}
+
+/// Ten thousand snapshots of one second: each has a name, and soon.
+#[test]
+fn any_number_of_snapshots_may_have_one_time() {
+    let sample = sample();
+    let (_, snapshot) = sample.repository.snapshots().unwrap().remove(0);
+    let id = |n: u32| SnapshotId::of(&n.to_le_bytes());
+    let snapshots = (0..10_000).map(|n| (id(n), snapshot.clone())).collect();
+    let begun = std::time::Instant::now();
+    let file_system = FileSystem::new(sample.indexed(), snapshots);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+    let folder = at(&file_system, "snapshots").unwrap().number;
+    assert_eq!(file_system.entries(folder).unwrap().len(), 10_001);
+}
+
 #[test]
 fn snapshots_are_found_by_time_id_and_host() {
     let sample = sample();

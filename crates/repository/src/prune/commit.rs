@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
-use super::{PruneError, PruneReport, catalogue::Catalogue, usage::Used};
+use super::{PruneError, PruneReport, catalogue::Catalogue, decide::COPIES_FEW, usage::Used};
 use crate::{
     format::{
         index_file::{IndexFile, IndexPack, MarkedPack},
@@ -186,13 +186,22 @@ fn confirm(
         let look = || catalogue.sizes.get(&pack) == Some(&pack_bytes(&index.pack_blobs(&pack)));
         *known.entry(pack).or_insert_with(look)
     };
+    // Of what lies in many places, what stays somewhere: packs leave `leaving`, and none comes into
+    // it. An index may claim a blob for any number of packs.
+    let mut staying: HashSet<_, RandomState> = HashSet::default();
     for pack in sorted(&leaving) {
         if on_paper.contains(&pack) {
             continue;
         }
         let mut stays_elsewhere = |blob: &PackedBlob| {
-            let mut places = index.find_all(blob.kind, blob.id).map(|location| location.pack);
-            places.any(|other| !leaving.contains(&other) && is_whole(other))
+            let places = || index.find_all(blob.kind, blob.id).map(|location| location.pack);
+            let key = (blob.kind, blob.id);
+            let stays = staying.contains(&key)
+                || places().any(|other| !leaving.contains(&other) && is_whole(other));
+            if stays && places().nth(COPIES_FEW).is_some() {
+                staying.insert(key);
+            }
+            stays
         };
         let blobs = index.pack_blobs(&pack);
         let mut needed = blobs.iter().filter(|blob| used.needs(index, blob.kind, blob.id));

@@ -15,6 +15,10 @@ use crate::{
     index::Index,
 };
 
+/// Sound repositories hold a blob once or twice. Of what lies in more places than this it is
+/// remembered which one counts, or each place would ask all the others.
+pub(super) const COPIES_FEW: usize = 4;
+
 /// Packs below this share of the target size are small.
 const SMALL_PERCENT: u64 = 80;
 
@@ -113,6 +117,14 @@ pub(super) fn survey(
     for pack in index.packs() {
         shares.insert(pack, share(index, sizes, used, pack));
     }
+    let mut widespread: HashMap<_, _, RandomState> = HashMap::default();
+    let mut holder_of = |blob: &PackedBlob| {
+        let find = || holder(index, &shares, blob);
+        match index.find_all(blob.kind, blob.id).nth(COPIES_FEW) {
+            Some(_) => *widespread.entry((blob.kind, blob.id)).or_insert_with(find),
+            None => find(),
+        }
+    };
     let mut packs = Vec::new();
     let mut lost: Vec<PackId> = Vec::new();
     for pack in index.packs() {
@@ -127,7 +139,7 @@ pub(super) fn survey(
         };
         for blob in &blobs {
             let needed = used.needs(index, blob.kind, blob.id);
-            let holder = if needed { holder(index, &shares, blob) } else { None };
+            let holder = if needed { holder_of(blob) } else { None };
             match holder {
                 Some(holder) if holder == pack => found.used_bytes += u64::from(blob.length),
                 None if needed => lost.push(pack),

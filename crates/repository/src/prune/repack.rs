@@ -26,6 +26,10 @@ use crate::{
     storage::File,
 };
 
+/// Of how many places of a blob it is asked whether they stay. Sound repositories have one or
+/// two, an index may claim any number; a blob that stays in a later place only is copied, too.
+const PLACES_ASKED: usize = 64;
+
 /// What came of it.
 pub(super) struct Repacked {
     /// Bytes of blobs that were written anew.
@@ -119,8 +123,9 @@ impl Job<'_> {
         let blobs = index.pack_blobs(&pack).into_iter();
         let stays = |pack: PackId| !self.leaving.contains(&pack);
         let needed = blobs.filter(|blob| {
+            let mut places = index.find_all(blob.kind, blob.id).take(PLACES_ASKED);
             self.used.needs(index, blob.kind, blob.id)
-                && !index.find_all(blob.kind, blob.id).any(|location| stays(location.pack))
+                && !places.any(|location| stays(location.pack))
         });
         let unclaimed = needed.filter(|blob| self.writer.claim_again(blob.kind, blob.id));
         unclaimed.map(|blob| Location { pack, blob }).collect()

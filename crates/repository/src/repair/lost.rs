@@ -85,9 +85,9 @@ pub(super) enum Chunk {
 }
 
 /// The file without its lost chunks and what that loses; `None` when there is nothing to change.
-pub(super) fn cut(node: &Node, look_up: impl Fn(BlobId) -> Chunk) -> Option<(Node, Loss)> {
+pub(super) fn cut(node: &Node, look_up: impl FnMut(BlobId) -> Chunk) -> Option<(Node, Loss)> {
     let content = node.content.as_deref().unwrap_or_default();
-    let chunks: Vec<Chunk> = content.iter().map(|&id| look_up(id)).collect();
+    let chunks: Vec<Chunk> = content.iter().copied().map(look_up).collect();
     let there = |(id, chunk): (&BlobId, &Chunk)| matches!(chunk, Chunk::There(_)).then_some(*id);
     let left: Vec<BlobId> = content.iter().zip(&chunks).filter_map(there).collect();
     let size_left = chunks.iter().fold(0_u64, |sum, chunk| match chunk {

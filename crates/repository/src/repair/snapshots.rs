@@ -159,7 +159,8 @@ pub fn repair(
     run: &Run,
 ) -> Result<RepairSnapshotsReport, ChangeError> {
     let mut report = RepairSnapshotsReport::default();
-    let rule = Salvaging { index: repository.index(), sizes: pack_sizes(repository)? };
+    let sizes = pack_sizes(repository)?;
+    let rule = Salvaging { index: repository.index(), sizes, known: HashMap::default() };
     let misnamed = snapshots.damaged.iter().filter_map(|damaged| damaged.misnamed.as_ref());
     let to_rewrite: Vec<_> = snapshots.readable.iter().chain(misnamed).collect();
     let (forms, stats) =
@@ -259,20 +260,30 @@ fn pack_sizes(repository: &Repository) -> Result<HashMap<PackId, u64, RandomStat
 struct Salvaging<'r> {
     index: &'r Index,
     sizes: HashMap<PackId, u64, RandomState>,
+    /// Chunks that were not in the first pack that should hold them: an index may claim them for
+    /// any number of packs, and trees name them as often.
+    known: HashMap<BlobId, Chunk, RandomState>,
 }
 
 impl Salvaging<'_> {
-    fn look_up(&self, id: BlobId) -> Chunk {
+    fn look_up(&mut self, id: BlobId) -> Chunk {
+        if let Some(known) = self.known.get(&id) {
+            return *known;
+        }
         let mut length = None;
-        for location in self.index.find_all(BlobKind::Data, id) {
+        for (n, location) in self.index.find_all(BlobKind::Data, id).enumerate() {
             let plaintext = u64::from(location.blob.plaintext_length());
             let end = u64::from(location.blob.offset) + u64::from(location.blob.length);
             if self.sizes.get(&location.pack).is_some_and(|&bytes| end <= bytes) {
-                return Chunk::There(plaintext);
+                let chunk = Chunk::There(plaintext);
+                if n > 0 {
+                    self.known.insert(id, chunk);
+                }
+                return chunk;
             }
             length = Some(plaintext);
         }
-        Chunk::Lost(length)
+        *self.known.entry(id).or_insert(Chunk::Lost(length))
     }
 }
 

@@ -33,6 +33,10 @@ use crate::{
     repository::{BlobReader, ReadError},
 };
 
+/// Of how many copies of a chunk it is asked whether their packs are read anyway. Sound
+/// repositories hold one or two; an index may claim any number, for each chunk of a file.
+const COPIES_LOOKED_AT: usize = 4;
+
 /// Why an entry cannot be restored: what was tried, and how it failed.
 pub(super) type Failure = (&'static str, ProblemCause);
 
@@ -429,7 +433,8 @@ impl Walk<'_> {
             if self.builder.knows_pack(&first.pack) {
                 return Ok(first);
             }
-            Ok(copies.find(|copy| self.builder.knows_pack(&copy.pack)).unwrap_or(first))
+            let mut few = copies.take(COPIES_LOOKED_AT);
+            Ok(few.find(|copy| self.builder.knows_pack(&copy.pack)).unwrap_or(first))
         };
         content.iter().map(place).collect()
     }

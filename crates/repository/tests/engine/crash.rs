@@ -216,7 +216,7 @@ pub(crate) fn options(source: &Path) -> BackupOptions {
 }
 
 /// The ids of all blobs in whole packs, indexed or not.
-fn stored_blobs(repository: &Repository) -> HashSet<String> {
+pub(crate) fn stored_blobs(repository: &Repository) -> HashSet<String> {
     let mut blobs = HashSet::new();
     for listed in repository.storage().list(FileKind::Pack).unwrap() {
         let content = repository.storage().read(listed.file, 1 << 30).unwrap();

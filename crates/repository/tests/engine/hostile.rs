@@ -41,6 +41,7 @@ use muster_repository::{
 
 use crate::common::{Sandbox, backup};
 
+mod copies;
 mod trees;
 
 /// Far more than anything here takes, far less than what is attempted would take.

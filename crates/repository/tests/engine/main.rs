@@ -7,6 +7,7 @@
 
 mod check;
 mod common;
+mod copied;
 mod crash;
 mod damage;
 mod fuzz_seeds;

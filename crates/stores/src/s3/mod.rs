@@ -1,25 +1,30 @@
-//! What S3 can do besides, and `object_store` does not ask for: Object Lock and versions.
+//! What S3 can do besides, and `object_store` does not ask for, or not carefully enough: Object
+//! Lock, versions, and deleting many objects at once.
 //!
 //! `Bucket` sends one signed request and gives its answer; `locks.rs` holds files, `past.rs` reads
-//! a bucket as it was. Signatures are made by `object_store`, requests go through the one HTTP
+//! a bucket as it was, `deletion.rs` deletes. Signatures are made by `object_store`, requests go through the one HTTP
 //! client.
 
+pub(crate) mod deletion;
 mod locks;
 mod past;
-mod versions;
-mod xml;
+pub(crate) mod versions;
+pub(crate) mod xml;
 
 use std::{io, sync::Arc, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use md5::{Digest as _, Md5};
 use muster_repository::storage::{StorageError, StorageProblem};
 use object_store::{
     aws::{AmazonS3, AwsAuthorizer},
     client::HttpRequestBody,
 };
 
+use self::deletion::Told;
 pub(crate) use self::{locks::Locks, past::Past, xml::element};
 use crate::{
     answer::Trouble,
@@ -119,6 +124,23 @@ impl Bucket {
             ),
         };
         Err(StorageError::because(operation, what, trouble.problem, Box::new(trouble)))
+    }
+
+    /// Deletes objects with one request, and gives what the answer says of each.
+    pub(crate) fn delete(
+        self: &Arc<Self>,
+        what: String,
+        keys: &[String],
+    ) -> Result<Vec<Told>, StorageError> {
+        let body = deletion::request(keys);
+        // Some stores insist on this digest.
+        let mut ask = Ask::new(Method::POST, "")
+            .query("delete", "")
+            .header("content-md5", BASE64.encode(Md5::digest(&body)))
+            .header("content-type", "application/xml");
+        ask.body = Bytes::from(body);
+        let answer = self.ask("delete", what, ask)?;
+        Ok(deletion::told(&String::from_utf8_lossy(&answer.body), keys))
     }
 
     async fn send(&self, ask: Ask) -> Result<Answer, Trouble> {

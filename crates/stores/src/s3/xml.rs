@@ -13,6 +13,11 @@ pub(crate) fn unescaped(text: &str) -> String {
     text.replace("&apos;", "'").replace("&#39;", "'").replace("&amp;", "&")
 }
 
+/// A text with marks for what would end it.
+pub(crate) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -20,5 +25,6 @@ mod tests {
     #[test]
     fn names_are_unescaped() {
         assert_eq!(unescaped("a&amp;lt;&lt;b"), "a&lt;<b");
+        assert_eq!(unescaped(&escaped("a&lt;<b>")), "a&lt;<b>");
     }
 }

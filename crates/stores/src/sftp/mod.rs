@@ -8,7 +8,7 @@
 
 mod launch;
 mod session;
-mod wire;
+pub(crate) mod wire;
 
 use std::{
     fmt,

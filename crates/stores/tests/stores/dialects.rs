@@ -18,7 +18,7 @@ fn url(front: &Front) -> String {
 }
 
 fn is_bulk(seen: &Seen) -> bool {
-    seen.method == "POST" && seen.target.ends_with("?delete")
+    seen.method == "POST" && seen.target.contains("?delete")
 }
 
 #[test]
@@ -81,4 +81,39 @@ fn a_store_that_deletes_one_by_one_is_asked_so() {
 fn a_store_that_says_no_in_a_status_alone_is_understood() {
     deletes_singly(("501 Not Implemented", ""));
     deletes_singly(("405 Method Not Allowed", "<Error><Code>MethodNotAllowed</Code></Error>"));
+}
+
+/// Whatever the answer says: what was not asked for is passed over, what is told to be there still
+/// is an error, and what the answer does not speak of is deleted by itself.
+fn lies_about(server: &stores::Server, answer: &'static str, singly: usize) {
+    let lie = ("200 OK", answer);
+    let front = Front::start(server.address(), move |seen: &Seen| is_bulk(seen).then_some(lie));
+    let storage = store(&url(&front), &[], LOGIN);
+    let files: Vec<File> = (1..4).map(pack).collect();
+    for file in &files {
+        storage.put(*file, b"x").unwrap();
+    }
+    let before = front.seen().len();
+    let results = storage.delete_all(&files);
+    let requests = front.seen().split_off(before);
+    assert_eq!(requests.iter().filter(|seen| seen.method == "DELETE").count(), singly, "{answer}");
+    let errors: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+    assert_eq!(errors.len(), 3 - singly, "{answer}");
+    assert!(errors.iter().all(|error| error.problem() == StorageProblem::Denied), "{errors:?}");
+    assert_eq!(storage.list(FileKind::Pack).unwrap().len(), 3 - singly, "{answer}");
+}
+
+#[test]
+fn a_store_that_lies_about_what_it_deleted_breaks_nothing() {
+    let Some(server) = stores::s3(&["muster"]) else { return };
+    for answer in [
+        "<DeleteResult><Error><Key>other</Key><Code>No</Code></Error></DeleteResult>",
+        "<DeleteResult></DeleteResult>",
+        "<html>welcome</html>",
+        "<DeleteResult><Error><Key>",
+    ] {
+        lies_about(&server, answer, 3);
+    }
+    let told = format!("<Error><Key>a/{}</Key><Code>AccessDenied</Code></Error>", pack(2));
+    lies_about(&server, told.leak(), 2);
 }

@@ -1,0 +1,4 @@
+//! Hands libFuzzer's bytes to `answers::s3_deletion`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| muster_fuzz::answers::s3_deletion(data));
