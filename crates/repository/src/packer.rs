@@ -536,7 +536,8 @@ impl Storer<'_> {
         if !self.dry_run {
             self.verify_header(&pack)?;
             let id = PackId::of(&pack.bytes);
-            self.repository.storage().put(File::Pack(id), &pack.bytes)?;
+            let holds = pack.blobs.first().map_or(BlobKind::Data, |blob| blob.kind);
+            self.repository.storage().put_pack(id, holds, &pack.bytes)?;
             let blobs = pack.blobs.iter().map(|&blob| blob.into()).collect();
             let due = {
                 let mut pending = lock(&self.pending);

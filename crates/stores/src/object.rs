@@ -16,16 +16,26 @@ use std::{
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use muster_repository::{
-    format::time::Timestamp,
-    storage::{File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem},
+    format::{pack::BlobKind, time::Timestamp},
+    id::PackId,
+    storage::{
+        Archiving, File, FileKind, Holding, Listed, Reach, Retention, Storage, StorageError,
+        StorageProblem,
+    },
 };
 use object_store::{
-    Error, GetOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
-    path::Path,
+    Attribute, Error, GetOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
+    PutPayload, path::Path,
 };
 
 use crate::{
-    answer::Trouble, bridge, error::StoreError, http::observed, pace::Pace, s3::Locks, stop,
+    answer::Trouble,
+    bridge,
+    error::StoreError,
+    http::observed,
+    pace::Pace,
+    s3::{Archive, Locks},
+    stop,
 };
 
 /// What a store may take besides the time for the bytes.
@@ -47,6 +57,7 @@ pub(crate) struct ObjectStorage {
     deleting: Arc<dyn ObjectStore>,
     /// What S3 can do besides.
     locks: Option<Locks>,
+    archive: Option<Archive>,
 }
 
 impl ObjectStorage {
@@ -60,7 +71,8 @@ impl ObjectStorage {
             .map_err(|error| StoreError::setup("the folder in the bucket", error))?;
         let deletes_many = AtomicBool::new(false);
         let (prefix, deleting) = (prefix.to_owned(), Arc::clone(&store));
-        Ok(Self { store, prefix, location, pace, deletes_many, deleting, locks: None })
+        let (locks, archive) = (None, None);
+        Ok(Self { store, prefix, location, pace, deletes_many, deleting, locks, archive })
     }
 
     /// A store that deletes many objects with one request, S3, and one at a time through
@@ -107,9 +119,8 @@ impl ObjectStorage {
         Ok(files.iter().zip(results).map(told).collect())
     }
 
-    pub(crate) fn with_locks(mut self, locks: Locks) -> Self {
-        self.locks = Some(locks);
-        self
+    pub(crate) fn with(self, locks: Locks, archive: Archive) -> Self {
+        Self { locks: Some(locks), archive: Some(archive), ..self }
     }
 
     /// What holds files here.
@@ -155,16 +166,26 @@ impl ObjectStorage {
         }
     }
 
-    fn write(&self, file: File, content: &[u8], mode: PutMode) -> Result<(), StorageError> {
+    fn write(
+        &self,
+        file: File,
+        content: &[u8],
+        mode: PutMode,
+        class: Option<&str>,
+    ) -> Result<(), StorageError> {
         let path = self.path(file);
         if let Some(locks) = self.locks.as_ref().filter(|locks| locks.concern(file)) {
             let what = format!("{file} in {}", self.location);
             let is_new = matches!(mode, PutMode::Create);
-            return locks.put(what, path.as_ref(), content, is_new);
+            return locks.put(what, path.as_ref(), content, is_new, class);
+        }
+        let mut options = PutOptions::from(mode);
+        if let Some(class) = class {
+            options.attributes.insert(Attribute::StorageClass, class.to_owned().into());
         }
         let payload = PutPayload::from(Bytes::copy_from_slice(content));
         self.run("write", file, content.len(), |store| async move {
-            store.put_opts(&path, payload, PutOptions::from(mode)).await.map(drop)
+            store.put_opts(&path, payload, options).await.map(drop)
         })
     }
 
@@ -177,7 +198,7 @@ impl ObjectStorage {
             Err(error) if error.problem() == StorageProblem::NotFound => {}
             Err(error) => return Err(error),
         }
-        self.write(file, content, PutMode::Overwrite)?;
+        self.write(file, content, PutMode::Overwrite, None)?;
         match self.read(file, content.len() as u64) {
             Ok(stored) if stored == content => Ok(()),
             Ok(_) => Err(exists()),
@@ -307,11 +328,19 @@ impl Storage for ObjectStorage {
     }
 
     fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
-        self.write(file, content, PutMode::Overwrite)
+        self.write(file, content, PutMode::Overwrite, None)
+    }
+
+    fn put_pack(&self, id: PackId, holds: BlobKind, content: &[u8]) -> Result<(), StorageError> {
+        let class = match holds {
+            BlobKind::Data => self.archive.as_ref().and_then(Archive::class),
+            BlobKind::Tree => None,
+        };
+        self.write(File::Pack(id), content, PutMode::Overwrite, class)
     }
 
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
-        match self.write(file, content, PutMode::Create) {
+        match self.write(file, content, PutMode::Create, None) {
             Err(error) if knows_not(&error) => self.put_new_unconditionally(file, content),
             result => result,
         }
@@ -355,6 +384,22 @@ impl Storage for ObjectStorage {
     fn retain(&self, file: File, until: Timestamp) -> Result<(), StorageError> {
         let what = format!("{file} in {}", self.location);
         self.locks("hold", file)?.retain(what, self.path(file).as_ref(), until)
+    }
+
+    fn archiving(&self) -> Archiving {
+        self.archive.as_ref().map_or(Archiving::Never, Archive::archiving)
+    }
+
+    fn reach(&self, file: File) -> Result<Reach, StorageError> {
+        let what = format!("{file} in {}", self.location);
+        let reach = |archive: &Archive| archive.reach(what, self.path(file).as_ref(), None);
+        self.archive.as_ref().map_or(Ok(Reach::Ready), reach)
+    }
+
+    fn warm_up(&self, file: File) -> Result<(), StorageError> {
+        let what = format!("{file} in {}", self.location);
+        let warm_up = |archive: &Archive| archive.warm_up(what, self.path(file).as_ref(), None);
+        self.archive.as_ref().map_or(Ok(()), warm_up)
     }
 
     /// S3 does not tell whether there was anything to delete, so it is asked before.

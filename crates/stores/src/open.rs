@@ -18,7 +18,7 @@ use crate::{
     pace::{Limits, Pace},
     patient::Patient,
     rest::RestStorage,
-    s3::{Bucket, Locks, Past},
+    s3::{Archive, Bucket, Locks, Past},
     sftp::SftpStorage,
     stop::Stop,
     variables::Variables,
@@ -65,14 +65,15 @@ pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Storage>
             let anonymous = options.is_true("s3.unsafe-anonymous-auth");
             let credentials = (!anonymous).then(|| Arc::clone(&store));
             let bucket = Bucket::new(address, credentials, far, Arc::clone(&pace));
+            let archive = Archive::new(Arc::clone(&bucket), options.cold());
             match options.as_of() {
                 Some(moment) => {
-                    let past = Past::new(bucket, prefix, location.to_string(), moment);
+                    let past = Past::new(bucket, archive, prefix, location.to_string(), moment);
                     Arc::new(Patient::around(past, connections, Arc::clone(&pace)))
                 }
                 None => {
                     let locks = Locks::new(bucket, options.hold());
-                    let store = object(store, prefix)?.with_locks(locks);
+                    let store = object(store, prefix)?.with(locks, archive);
                     Arc::new(patient(store.deleting_many(deleting_singly)))
                 }
             }

@@ -18,8 +18,12 @@ use std::{
 };
 
 use muster_repository::{
-    format::time::Timestamp,
-    storage::{File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem},
+    format::{pack::BlobKind, time::Timestamp},
+    id::PackId,
+    storage::{
+        Archiving, File, FileKind, Holding, Listed, Reach, Retention, Storage, StorageError,
+        StorageProblem,
+    },
 };
 
 use crate::{
@@ -245,6 +249,22 @@ impl<S: Storage> Patient<S> {
         }
     }
 
+    /// Puts a file, unless an earlier try did.
+    fn put_by(
+        &self,
+        file: File,
+        content: &[u8],
+        put: impl Fn() -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        self.pass(file, Way::Up, content.len())?;
+        self.persist(|tries| {
+            if tries > 1 && self.was_put(file, content)? {
+                return Ok(());
+            }
+            put()
+        })
+    }
+
     /// Deletes the files of one request.
     fn delete_some(&self, files: &[File]) -> Vec<(File, Result<(), StorageError>)> {
         let all = |problem: StorageProblem| {
@@ -321,13 +341,11 @@ impl<S: Storage> Storage for Patient<S> {
     }
 
     fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
-        self.pass(file, Way::Up, content.len())?;
-        self.persist(|tries| {
-            if tries > 1 && self.was_put(file, content)? {
-                return Ok(());
-            }
-            self.inner.put(file, content)
-        })
+        self.put_by(file, content, || self.inner.put(file, content))
+    }
+
+    fn put_pack(&self, id: PackId, holds: BlobKind, content: &[u8]) -> Result<(), StorageError> {
+        self.put_by(File::Pack(id), content, || self.inner.put_pack(id, holds, content))
     }
 
     /// That the name is taken by exactly this content is no conflict: the request, or its
@@ -394,6 +412,18 @@ impl<S: Storage> Storage for Patient<S> {
 
     fn retain(&self, file: File, until: Timestamp) -> Result<(), StorageError> {
         self.persist(|_| self.inner.retain(file, until))
+    }
+
+    fn archiving(&self) -> Archiving {
+        self.inner.archiving()
+    }
+
+    fn reach(&self, file: File) -> Result<Reach, StorageError> {
+        self.persist(|_| self.inner.reach(file))
+    }
+
+    fn warm_up(&self, file: File) -> Result<(), StorageError> {
+        self.persist(|_| self.inner.warm_up(file))
     }
 
     fn listing_lag(&self) -> Duration {

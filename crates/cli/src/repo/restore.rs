@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -130,8 +131,8 @@ fn select(args: &Args) -> Result<Option<Select>, Failure> {
     match (include.is_empty(), exclude.is_empty()) {
         (false, false) => Err(Failure::usage("use include and exclude patterns together")
             .help("a '!' before a pattern takes back what those before it matched")),
-        (false, true) => Ok(Some(Box::new(move |path, _| included(&include, path)))),
-        (true, false) => Ok(Some(Box::new(move |path, _| excluded(&exclude, path)))),
+        (false, true) => Ok(Some(Arc::new(move |path, _| included(&include, path)))),
+        (true, false) => Ok(Some(Arc::new(move |path, _| excluded(&exclude, path)))),
         (true, true) => Ok(None),
     }
 }

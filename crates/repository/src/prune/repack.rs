@@ -23,7 +23,7 @@ use crate::{
     packer::{PackOptions, PackWriter, Sealed, WriteError, write_packs},
     repository::{BlobOpener, BlobReader, IndexedRepository, ReadError, read_claimed},
     run::Run,
-    storage::File,
+    storage::{File, StorageProblem},
 };
 
 /// What came of it.
@@ -143,6 +143,12 @@ impl Job<'_> {
             } else if let Err(error) = self.copy_elsewhere(location, hands) {
                 match error {
                     PruneError::Read(error @ ReadError::Cancelled(_)) => return Err(error.into()),
+                    // No damage: nobody knew that it is archived.
+                    PruneError::Read(ReadError::Storage(error))
+                        if error.problem() == StorageProblem::Archived =>
+                    {
+                        return Err(error.into());
+                    }
                     PruneError::Read(error) => self.note_damage(range.pack, error),
                     error => return Err(error),
                 }

@@ -23,7 +23,7 @@ use crate::options::Hold;
 
 const MODE: &str = "x-amz-object-lock-mode";
 const UNTIL: &str = "x-amz-object-lock-retain-until-date";
-const CHECKSUM: &str = "x-amz-checksum-sha256";
+pub(super) const CHECKSUM: &str = "x-amz-checksum-sha256";
 
 /// Holds files in a bucket.
 #[derive(Debug)]
@@ -45,13 +45,14 @@ impl Locks {
         self.hold.time.is_some() && !matches!(file, File::Lock(_) | File::Snapshot(_))
     }
 
-    /// Stores an object that is held from its first moment on.
+    /// Stores an object that is held from its first moment on, in a storage class if one is given.
     pub(crate) fn put(
         &self,
         what: String,
         key: &str,
         content: &[u8],
         is_new: bool,
+        class: Option<&str>,
     ) -> Result<(), StorageError> {
         let until = since_the_epoch() + self.hold.time.unwrap_or_default();
         let until = Timestamp::new(i64::try_from(until.as_secs()).unwrap_or(i64::MAX), 0, 0);
@@ -60,6 +61,9 @@ impl Locks {
             .header(UNTIL, until.to_string())
             .header("x-amz-sdk-checksum-algorithm", "SHA256")
             .header(CHECKSUM, BASE64.encode(Sha256::digest(content)));
+        if let Some(class) = class {
+            ask = ask.header("x-amz-storage-class", class);
+        }
         if is_new {
             ask = ask.header("if-none-match", "*");
         }

@@ -1,9 +1,10 @@
-//! What S3 can do besides, and `object_store` does not ask for: Object Lock and versions.
+//! What S3 can do besides, and `object_store` does not ask for: Object Lock, versions, archives.
 //!
 //! `Bucket` sends one signed request and gives its answer; `locks.rs` holds files, `past.rs` reads
-//! a bucket as it was. Signatures are made by `object_store`, requests go through the one HTTP
+//! a bucket as it was, `archive.rs` brings files back. Signatures are made by `object_store`, requests go through the one HTTP
 //! client.
 
+mod archive;
 mod locks;
 mod past;
 mod versions;
@@ -20,7 +21,7 @@ use object_store::{
     client::HttpRequestBody,
 };
 
-pub(crate) use self::{locks::Locks, past::Past, xml::element};
+pub(crate) use self::{archive::Archive, locks::Locks, past::Past, xml::element};
 use crate::{
     answer::Trouble,
     bridge,
