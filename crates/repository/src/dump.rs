@@ -143,9 +143,7 @@ pub fn dump(
     run: &Run,
     to: &mut dyn Write,
 ) -> Result<DumpReport, DumpError> {
-    if warm_up::is_due(repository.storage().as_ref(), run) {
-        warm_up::prepare(repository, packs_of(repository, &target)?, run)?;
-    }
+    warm(repository, &target, run)?;
     let readers = thread::available_parallelism().map_or(2, |n| n.get() + 1).min(READERS_MAX);
     let readers: Vec<BlobReader<'_>> =
         (0..readers).map(|_| repository.blob_reader()).collect::<Result<_, _>>()?;
@@ -171,6 +169,22 @@ pub fn dump(
         }
         dumper.finish()
     })
+}
+
+/// Brings back what is archived of a file, or of all that is in a folder. A dump does so for itself;
+/// this is for who reads otherwise.
+///
+/// # Errors
+/// Fails when something is archived and the run does not allow to bring it back, or not for so long.
+pub fn warm(
+    repository: &IndexedRepository,
+    target: &DumpTarget,
+    run: &Run,
+) -> Result<(), ReadError> {
+    match warm_up::is_due(repository.storage().as_ref(), run) {
+        true => warm_up::prepare(repository, packs_of(repository, target)?, run),
+        false => Ok(()),
+    }
 }
 
 /// The packs with the content of a file, or of what is in a folder. What cannot be found is left to

@@ -1,5 +1,6 @@
-//! Recovery times that a limit of download forbids: what nobody measured yet and can be said all
-//! the same. What compresses is not known here, so it is a warning; a measured restore judges.
+//! Recovery times that an archive or a limit of download forbids: what nobody measured yet and can be
+//! said all the same. What compresses is not known here, so it is a warning; a measured restore
+//! judges.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,12 +12,71 @@ use muster_model::{
 use super::{list, seconds, to_float};
 use crate::{
     assess::{Context, objectives::where_promised, protections_of, repositories_of, survives},
-    document::{DataItem, Service},
+    document::{DataItem, Repository, Service},
     report::Report,
 };
 
-/// Finds recovery times that are shorter than the way of the data through the limits.
+/// Finds recovery times that are shorter than the way of the data out of an archive, or through the
+/// limits.
 pub(super) fn check(context: &Context<'_>, service: &Service, path: &str, report: &mut Report<'_>) {
+    check_archives(context, service, path, report);
+    check_limits(context, service, path, report);
+}
+
+/// An archive brings everything back in one wait, so the slowest item counts.
+fn check_archives(context: &Context<'_>, service: &Service, path: &str, report: &mut Report<'_>) {
+    let mut missed: BTreeMap<(Duration, Duration), (Vec<Disruption>, Vec<&str>)> = BTreeMap::new();
+    for (disruption, objective) in &service.objectives {
+        let Some(rto) = objective.rto else { continue };
+        let items = service.data.iter().filter(|item| !is_measured(context, service, item));
+        let delays = items.filter_map(|item| {
+            let delay = archive_delay(context, service, item, *disruption)?;
+            (delay > rto).then_some((delay, item.name.as_str()))
+        });
+        let delays: Vec<(Duration, &str)> = delays.collect();
+        if let Some(longest) = delays.iter().map(|(delay, _)| *delay).max() {
+            let names = delays.iter().map(|(_, name)| *name).collect();
+            missed.entry((rto, longest)).or_insert((Vec::new(), names)).0.push(*disruption);
+        }
+    }
+    for ((rto, delay), (disruptions, names)) in missed {
+        let Some(first) = disruptions.first() else { continue };
+        let message = format!(
+            "RTO {} cannot be met for {}: '{}' lies in an archive, which takes up to {} to bring it \
+             back",
+            format_duration(rto),
+            list(&disruptions),
+            names.join("', '"),
+            format_duration(delay),
+        );
+        let path = where_promised(service, path, *first, "rto", report);
+        let help = "keep a copy that can be read at once, choose a quicker s3.restore-tier, or \
+                    promise more time";
+        report.add_as(Severity::Warning, "rto-unreachable", &path, message, help);
+    }
+}
+
+/// How long an item takes to come out of the quickest archive; `None` where a copy survives that is
+/// in none.
+fn archive_delay(
+    context: &Context<'_>,
+    service: &Service,
+    item: &DataItem,
+    disruption: Disruption,
+) -> Option<Duration> {
+    let lines = protections_of(service, &item.name);
+    let there = lines.flat_map(|(_, line)| repositories_of(context.plan, line));
+    let survivors = there.map(|(_, it)| it).filter(|it| survives(disruption, it, service));
+    let delays = survivors.map(Repository::archive_delay);
+    delays.collect::<Option<Vec<Duration>>>()?.into_iter().min()
+}
+
+fn is_measured(context: &Context<'_>, service: &Service, item: &DataItem) -> bool {
+    let restores = &context.facts.restores;
+    restores.iter().any(|fact| (&fact.service, &fact.data) == (&service.name, &item.name))
+}
+
+fn check_limits(context: &Context<'_>, service: &Service, path: &str, report: &mut Report<'_>) {
     let mut missed: BTreeMap<(Duration, u64), (Vec<Disruption>, Vec<String>)> = BTreeMap::new();
     for (disruption, objective) in &service.objectives {
         let Some(rto) = objective.rto else { continue };
@@ -68,7 +128,7 @@ fn way<'a>(
     disruption: Disruption,
 ) -> Option<Way<'a>> {
     let is_its = |named: (&str, &str)| named == (service.name.as_str(), item.name.as_str());
-    if context.facts.restores.iter().any(|fact| is_its((&fact.service, &fact.data))) {
+    if is_measured(context, service, item) {
         return None;
     }
     let backups = context.facts.backups.iter();
