@@ -125,6 +125,8 @@ fn storage(
         options: options(plan, planned)?,
         variables: variables(plan, planned)?,
         cancel: Some(plan.stop.clone()),
+        // No gap between a file's arrival and the hold that follows each backup.
+        hold_new: planned.held_for(),
         limits: Limits { up: planned.limits.upload, down: planned.limits.download },
     };
     muster_stores::open(&location, &settings).map_err(OperationError::below)

@@ -174,7 +174,8 @@ impl ObjectStorage {
         class: Option<&str>,
     ) -> Result<(), StorageError> {
         let path = self.path(file);
-        if let Some(locks) = self.locks.as_ref().filter(|locks| locks.concern(file)) {
+        if let Some(locks) = self.locks.as_ref().filter(|locks| locks.concern(file, &self.location))
+        {
             let what = format!("{file} in {}", self.location);
             let is_new = matches!(mode, PutMode::Create);
             return locks.put(what, path.as_ref(), content, is_new, class);

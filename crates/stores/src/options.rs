@@ -17,6 +17,19 @@ pub(crate) struct Hold {
     pub(crate) time: Option<Duration>,
     /// Also of holds that are asked for later.
     pub(crate) mode: Mode,
+    /// Only where the bucket can: who asked holds files afterwards, too, and tells when that fails.
+    pub(crate) is_wish: bool,
+}
+
+impl Hold {
+    /// The same, and if nothing was said of new files, they are held for so long where the bucket
+    /// can.
+    pub(crate) fn wishing(self, time: Option<Duration>) -> Self {
+        match self.time {
+            Some(_) => self,
+            None => Self { time, is_wish: true, ..self },
+        }
+    }
 }
 
 /// Where packs of data lie, and how they come back from an archive.
@@ -129,7 +142,7 @@ impl Options {
             Some("governance") => Mode::Governance,
             _ => Mode::Compliance,
         };
-        Hold { time, mode }
+        Hold { time, mode, is_wish: false }
     }
 
     /// The moment as of which a bucket is read.

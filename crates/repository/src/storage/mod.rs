@@ -532,7 +532,7 @@ impl Fault for StorageError {
                  it into another one"
             }
             StorageProblem::Archived => {
-                "say --warm-up (restore, dump, check, copy, prune): the store brings back what is \
+                "say --warm-up (restore, dump, check, copy, prune, key rotate): the store brings back what is \
                  needed, which takes hours and is charged; packs of folders must not be archived, \
                  bring those back by hand"
             }

@@ -41,8 +41,14 @@ impl Locks {
     /// Whether a file is held from its first moment on. Marks of processes at work come and go;
     /// and a snapshot is held last of all, when everything that it needs was seen to be: that it is
     /// held says that the rest is.
-    pub(crate) fn concern(&self, file: File) -> bool {
-        self.hold.time.is_some() && !matches!(file, File::Lock(_) | File::Snapshot(_))
+    pub(crate) fn concern(&self, file: File, location: &str) -> bool {
+        self.hold.time.is_some()
+            && !matches!(file, File::Lock(_) | File::Snapshot(_))
+            && (!self.hold.is_wish || self.holds_on_request(location))
+    }
+
+    fn holds_on_request(&self, location: &str) -> bool {
+        self.holding(location).is_ok_and(|holding| holding == Holding::OnRequest)
     }
 
     /// Stores an object that is held from its first moment on, in a storage class if one is given.

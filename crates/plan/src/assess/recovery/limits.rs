@@ -12,7 +12,7 @@ use muster_model::{
 use super::{list, seconds, to_float};
 use crate::{
     assess::{Context, objectives::where_promised, protections_of, repositories_of, survives},
-    document::{DataItem, Repository, Service},
+    document::{DataItem, Service},
     report::Report,
 };
 
@@ -23,52 +23,63 @@ pub(super) fn check(context: &Context<'_>, service: &Service, path: &str, report
     check_limits(context, service, path, report);
 }
 
-/// An archive brings everything back in one wait, so the slowest item counts.
+/// An archive brings everything back in one wait, so the slowest item counts. What a drill measured
+/// does not speak against it: it may have restored a copy that this disruption takes.
 fn check_archives(context: &Context<'_>, service: &Service, path: &str, report: &mut Report<'_>) {
-    let mut missed: BTreeMap<(Duration, Duration), (Vec<Disruption>, Vec<&str>)> = BTreeMap::new();
+    let mut missed: BTreeMap<(Duration, Archived), (Vec<Disruption>, Vec<&str>)> = BTreeMap::new();
     for (disruption, objective) in &service.objectives {
         let Some(rto) = objective.rto else { continue };
-        let items = service.data.iter().filter(|item| !is_measured(context, service, item));
-        let delays = items.filter_map(|item| {
-            let delay = archive_delay(context, service, item, *disruption)?;
-            (delay > rto).then_some((delay, item.name.as_str()))
+        let items = service.data.iter().filter_map(|item| {
+            let archived = archived(context, service, item, *disruption)?;
+            (archived.delay > rto || !archived.is_allowed).then_some((archived, &*item.name))
         });
-        let delays: Vec<(Duration, &str)> = delays.collect();
-        if let Some(longest) = delays.iter().map(|(delay, _)| *delay).max() {
-            let names = delays.iter().map(|(_, name)| *name).collect();
-            missed.entry((rto, longest)).or_insert((Vec::new(), names)).0.push(*disruption);
+        let items: Vec<(Archived, &str)> = items.collect();
+        if let Some(slowest) = items.iter().map(|(archived, _)| *archived).max() {
+            let names = items.iter().map(|(_, name)| *name).collect();
+            missed.entry((rto, slowest)).or_insert((Vec::new(), names)).0.push(*disruption);
         }
     }
-    for ((rto, delay), (disruptions, names)) in missed {
+    for ((rto, archived), (disruptions, names)) in missed {
         let Some(first) = disruptions.first() else { continue };
+        let leave = if archived.is_allowed { "" } else { ", and no warm_up allows that" };
         let message = format!(
             "RTO {} cannot be met for {}: '{}' lies in an archive, which takes up to {} to bring it \
-             back",
+             back{leave}",
             format_duration(rto),
             list(&disruptions),
             names.join("', '"),
-            format_duration(delay),
+            format_duration(archived.delay),
         );
         let path = where_promised(service, path, *first, "rto", report);
-        let help = "keep a copy that can be read at once, choose a quicker s3.restore-tier, or \
-                    promise more time";
+        let help = "keep a copy that can be read at once; or give the repository warm_up and a \
+                    quicker s3.restore-tier, and promise more time";
         report.add_as(Severity::Warning, "rto-unreachable", &path, message, help);
     }
 }
 
-/// How long an item takes to come out of the quickest archive; `None` where a copy survives that is
-/// in none.
-fn archive_delay(
+/// An item of which no copy survives that can be read at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Archived {
+    /// How long it takes to come back from the quickest archive.
+    delay: Duration,
+    /// Whether the plan lets it come back.
+    is_allowed: bool,
+}
+
+fn archived(
     context: &Context<'_>,
     service: &Service,
     item: &DataItem,
     disruption: Disruption,
-) -> Option<Duration> {
+) -> Option<Archived> {
     let lines = protections_of(service, &item.name);
     let there = lines.flat_map(|(_, line)| repositories_of(context.plan, line));
     let survivors = there.map(|(_, it)| it).filter(|it| survives(disruption, it, service));
-    let delays = survivors.map(Repository::archive_delay);
-    delays.collect::<Option<Vec<Duration>>>()?.into_iter().min()
+    let archives = survivors
+        .map(|it| Some(Archived { delay: it.archive_delay()?, is_allowed: it.warm_up.is_some() }));
+    let archives = archives.collect::<Option<Vec<Archived>>>()?;
+    let allowed = archives.iter().filter(|it| it.is_allowed).min();
+    allowed.or_else(|| archives.iter().min()).copied()
 }
 
 fn is_measured(context: &Context<'_>, service: &Service, item: &DataItem) -> bool {
