@@ -42,7 +42,6 @@ use crate::{
     run::{Accepted, Companions, Ended, Place, RunClock, Runner, Stretch, Supply, World, is_empty},
     runtime,
     state::Logged,
-    stores,
     story::{Chapter, Listener},
     sweep::{GRACE, blank, open_children, remove_folder},
     unread,
@@ -255,7 +254,7 @@ fn begin(
         blockers.extend(listed.explain(more));
         Vec::new()
     });
-    let chosen = stores::quickest_first(workspace, chosen);
+    let chosen = crate::stores::quickest_first(workspace, chosen);
     let now = Timestamp::now();
     let oldest = chosen.iter().map(|chosen| chosen.point.data_time).min();
     Ok(RecoveryProposal {
