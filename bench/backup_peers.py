@@ -37,7 +37,7 @@ import time
 from pathlib import Path
 
 from adapters import ADAPTERS, adapter, base, is_peer, tool_version
-from datasets import DATASETS, dataset, edit, revert_edits
+from datasets import DATASETS, dataset
 from limits import FLOORS, READ_ALL, cpu_name, crypto_limits, run_floor, zstd_limits
 from measure import measure
 from report import PHASES, failed, medians, report
@@ -124,7 +124,7 @@ def bench(name, src, opts):
         os.sync()
         for phase in [p for p in PHASES if p in opts.phases]:
             if phase == "changed":
-                in_child(edit, str(src.parent), opts.seed)
+                in_child(DATASETS[name].edit, str(src.parent), opts.seed)
                 os.sync()
             seq += phase in ("backup", "unchanged", "changed")
             for t in order:
@@ -141,7 +141,7 @@ def bench(name, src, opts):
                           f"{res['cpu_s']:8.2f} s cpu {res['rss_mib']:7.0f} MiB", flush=True)
                 elif phase != "open":
                     dead.add(t)  # its later phases would measure nonsense
-        in_child(revert_edits, str(src.parent))
+        in_child(DATASETS[name].revert, str(src.parent))
         fresh(opts.work / "run")
         os.sync()
     return results, floors

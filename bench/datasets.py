@@ -1,7 +1,8 @@
 """The data that is backed up: generated from a seed, edited by 1 %, put back.
 
 The same seed and scale give the same bytes, modes and times on every machine, so
-two people can compare their figures; `system` alone is made of this machine.
+two people can compare their figures; `system` and `database` alone are made of this
+machine.
 """
 
 import json
@@ -12,7 +13,10 @@ import stat
 import time
 import zlib
 from pathlib import Path
+from typing import Callable, NamedTuple
 
+from database import edit_database, make_database, revert_database
+from sparse import edit_sparse, make_sparse, revert_sparse
 from trees import GIB, MIB, fresh, in_child, tree_size, walk
 
 SYSTEM_ROOTS = ("/usr/lib", "/usr/share")
@@ -139,7 +143,21 @@ def make_system(src, seed, scale):
         shutil.copystat(base, out)
 
 
-DATASETS = {"mixed": make_mixed, "small": make_small, "system": make_system}
+def make_million(src, seed, scale):
+    """A million files of 0 to 4 KiB in 1,000 folders."""
+    m = Maker(src, seed)
+    n_files = max(1000, int(1_000_000 * scale))
+    page = m.text(MIB)
+    for i in range(n_files):
+        d, size = i % 1000, m.rng.randrange(4097)
+        path = m.src / f"{d // 100}/{d // 10 % 10}/{d % 10}/f{i:06d}"
+        if i < 1000:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        at = m.rng.randrange(MIB - 4096)
+        with open(path, "wb", buffering=0) as f:
+            f.write(b"%d\n" % i + page[at:at + size] if size > 8 else page[:size])
+        m.stamp(path)
+    m.finish()
 
 
 def dataset(name, opts):
@@ -150,12 +168,12 @@ def dataset(name, opts):
     if meta_file.exists():
         meta = json.loads(meta_file.read_text())
         if {k: meta[k] for k in want} == want:
-            revert_edits(home)  # in case an earlier run was interrupted
+            DATASETS[name].revert(home)  # in case an earlier run was interrupted
             return src, meta
     t0 = time.time()
     fresh(home)
     src.mkdir()
-    in_child(DATASETS[name], str(src), opts.seed, opts.scale)
+    in_child(DATASETS[name].make, str(src), opts.seed, opts.scale)
     files, size = in_child(tree_size, str(src))
     meta = {**want, "files": files, "bytes": size}
     meta_file.write_text(json.dumps(meta))
@@ -209,3 +227,21 @@ def revert_edits(home):
             shutil.copyfile(saved / str(i), path)
             shutil.copystat(saved / str(i), path)
     shutil.rmtree(saved, ignore_errors=True)
+
+
+class Dataset(NamedTuple):
+    """How one is made in a folder (path, seed, scale), changed, and put back (its home)."""
+
+    make: Callable
+    edit: Callable = edit
+    revert: Callable = revert_edits
+
+
+DATASETS = {
+    "mixed": Dataset(make_mixed),
+    "small": Dataset(make_small),
+    "system": Dataset(make_system),
+    "database": Dataset(make_database, edit_database, revert_database),
+    "sparse": Dataset(lambda *args: make_sparse(*args, Maker), edit_sparse, revert_sparse),
+    "million": Dataset(make_million),
+}

@@ -38,7 +38,7 @@ def in_child(fn, *args):
         text = inp.read()
     _, status = os.waitpid(pid, 0)
     if status:
-        raise RuntimeError(f"{fn.__name__} failed")
+        raise RuntimeError(f"{getattr(fn, '__name__', fn)} failed")
     return json.loads(text)
 
 

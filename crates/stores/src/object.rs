@@ -20,7 +20,7 @@ use muster_repository::{
     id::PackId,
     storage::{
         Archiving, File, FileKind, Holding, Listed, Reach, Retention, Storage, StorageError,
-        StorageProblem,
+        StorageProblem, Storing,
     },
 };
 use object_store::{
@@ -332,12 +332,18 @@ impl Storage for ObjectStorage {
         self.write(file, content, PutMode::Overwrite, None)
     }
 
-    fn put_pack(&self, id: PackId, holds: BlobKind, content: &[u8]) -> Result<(), StorageError> {
+    fn put_pack(
+        &self,
+        id: PackId,
+        holds: BlobKind,
+        content: &[u8],
+    ) -> Result<Storing<'_>, StorageError> {
         let class = match holds {
             BlobKind::Data => self.archive.as_ref().and_then(Archive::class),
             BlobKind::Tree => None,
         };
-        self.write(File::Pack(id), content, PutMode::Overwrite, class)
+        self.write(File::Pack(id), content, PutMode::Overwrite, class)?;
+        Ok(Storing::done())
     }
 
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {

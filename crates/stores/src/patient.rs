@@ -22,7 +22,7 @@ use muster_repository::{
     id::PackId,
     storage::{
         Archiving, File, FileKind, Holding, Listed, Reach, Retention, Storage, StorageError,
-        StorageProblem,
+        StorageProblem, Storing,
     },
 };
 
@@ -344,8 +344,15 @@ impl<S: Storage> Storage for Patient<S> {
         self.put_by(file, content, || self.inner.put(file, content))
     }
 
-    fn put_pack(&self, id: PackId, holds: BlobKind, content: &[u8]) -> Result<(), StorageError> {
-        self.put_by(File::Pack(id), content, || self.inner.put_pack(id, holds, content))
+    fn put_pack(
+        &self,
+        id: PackId,
+        holds: BlobKind,
+        content: &[u8],
+    ) -> Result<Storing<'_>, StorageError> {
+        let put = || self.inner.put_pack(id, holds, content)?.finish();
+        self.put_by(File::Pack(id), content, put)?;
+        Ok(Storing::done())
     }
 
     /// That the name is taken by exactly this content is no conflict: the request, or its

@@ -1,4 +1,7 @@
 //! Building trees from the walk's events.
+//!
+//! A folder in which everything is as the parent recorded it has the parent's tree. So long as that
+//! may be, entries are only counted, and nothing is encoded or hashed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +14,7 @@ use super::{
 use crate::{
     format::{
         snapshot::Summary,
-        tree::{Node, NodeKind, TreeWriter},
+        tree::{Node, NodeKind, Tree, TreeWriter},
     },
     id::BlobId,
     packer::WriteError,
@@ -24,8 +27,13 @@ pub(super) enum Event {
     Enter {
         /// The folder's node, without its tree.
         node: Box<Node>,
-        /// The parent's node, if it has the folder.
-        before: Option<BlobId>,
+        /// The parent's tree, if it has the folder.
+        before: Option<Before>,
+    },
+    /// An entry that is in every respect what the parent recorded.
+    Same {
+        /// Its place in the parent's tree.
+        place: usize,
     },
     /// An entry that needs nothing more.
     Ready {
@@ -45,6 +53,13 @@ pub(super) enum Event {
     },
     /// The folder is done.
     Leave,
+}
+
+/// What the parent recorded of a folder's entries.
+pub(super) struct Before {
+    pub(super) id: BlobId,
+    /// Missing when it could not be read.
+    pub(super) tree: Option<Arc<Tree>>,
 }
 
 /// How an entry compares with the parent.
@@ -73,7 +88,76 @@ impl Problems {
 struct Folder {
     node: Box<Node>,
     before: Option<BlobId>,
-    entries: TreeWriter,
+    entries: Entries,
+}
+
+/// The entries of a folder so far.
+struct Entries {
+    /// What the parent recorded; empty when there is none.
+    before: Arc<Tree>,
+    /// The tree, or how many entries are the first ones of `before` and nothing else.
+    now: Result<TreeWriter, usize>,
+}
+
+/// A folder's tree.
+enum Finished {
+    /// The one that the parent has.
+    Unchanged,
+    /// This.
+    New(Vec<u8>),
+}
+
+impl Entries {
+    fn new(before: Option<Arc<Tree>>) -> Self {
+        match before {
+            Some(before) => Self { before, now: Err(0) },
+            None => Self { before: Arc::default(), now: Ok(TreeWriter::new()) },
+        }
+    }
+
+    fn push(&mut self, node: &Node) -> Result<(), WriteError> {
+        match &mut self.now {
+            Err(same) if self.before.nodes.get(*same) == Some(node) => {
+                *same += 1;
+                Ok(())
+            }
+            _ => Ok(self.writer()?.push(node)?),
+        }
+    }
+
+    /// Pushes the entry at this place of the parent's tree.
+    fn push_same(&mut self, place: usize) -> Result<(), WriteError> {
+        match &mut self.now {
+            Err(same) if *same == place => {
+                *same += 1;
+                Ok(())
+            }
+            _ => {
+                let before = Arc::clone(&self.before);
+                Ok(self.writer()?.push(&before.nodes[place])?)
+            }
+        }
+    }
+
+    /// The tree as it is written; what was only counted so far is made up for.
+    fn writer(&mut self) -> Result<&mut TreeWriter, WriteError> {
+        if let Err(same) = self.now {
+            let mut writer = TreeWriter::new();
+            self.before.nodes[..same].iter().try_for_each(|node| writer.push(node))?;
+            self.now = Ok(writer);
+        }
+        match &mut self.now {
+            Ok(writer) => Ok(writer),
+            Err(_) => unreachable!("it was made just now"),
+        }
+    }
+
+    fn finish(mut self) -> Result<Finished, WriteError> {
+        if self.now.as_ref().is_err_and(|&same| same == self.before.nodes.len()) {
+            return Ok(Finished::Unchanged);
+        }
+        Ok(Finished::New(std::mem::take(self.writer()?).finish()))
+    }
 }
 
 /// Builds trees and sends them to the workers.
@@ -94,12 +178,21 @@ impl Assembler<'_> {
         mut self,
         events: Receiver<Event>,
     ) -> Result<(BlobId, Summary), BackupError> {
-        let mut root = TreeWriter::new();
+        let mut root = Entries::new(None);
         let mut stack: Vec<Folder> = Vec::new();
         for event in events {
             let node = match event {
                 Event::Enter { node, before } => {
-                    stack.push(Folder { node, before, entries: TreeWriter::new() });
+                    let (before, tree) =
+                        before.map_or((None, None), |before| (Some(before.id), before.tree));
+                    stack.push(Folder { node, before, entries: Entries::new(tree) });
+                    continue;
+                }
+                Event::Same { place } => {
+                    let entries = stack.last_mut().map_or(&mut root, |folder| &mut folder.entries);
+                    entries.push_same(place)?;
+                    let before = Arc::clone(&entries.before);
+                    self.count_file(&before.nodes[place], Change::Unmodified);
                     continue;
                 }
                 Event::Ready { node, change } => {
@@ -116,14 +209,14 @@ impl Assembler<'_> {
             };
             if let Some(node) = node {
                 let entries = stack.last_mut().map_or(&mut root, |folder| &mut folder.entries);
-                entries.push(&node).map_err(WriteError::from)?;
+                entries.push(&node)?;
             }
         }
         if !stack.is_empty() {
             // The walk ended within a folder: it failed, and its own error is the one to tell.
             return Err(WriteError::Aborted.into());
         }
-        let id = self.send(root)?;
+        let id = self.finish(root, None)?;
         Ok((id, self.summary))
     }
 
@@ -171,7 +264,7 @@ impl Assembler<'_> {
 
     fn finish_folder(&mut self, folder: Folder) -> Result<Box<Node>, BackupError> {
         let Folder { mut node, before, entries } = folder;
-        let id = self.send(entries)?;
+        let id = self.finish(entries, before)?;
         match before {
             None => self.summary.dirs_new += 1,
             Some(before) if before == id => self.summary.dirs_unmodified += 1,
@@ -181,8 +274,13 @@ impl Assembler<'_> {
         Ok(node)
     }
 
-    fn send(&mut self, tree: TreeWriter) -> Result<BlobId, BackupError> {
-        let plaintext = tree.finish();
+    /// Sends the tree to the workers, unless the parent, which has it as `before`, has the same.
+    fn finish(&mut self, entries: Entries, before: Option<BlobId>) -> Result<BlobId, BackupError> {
+        let plaintext = match (entries.finish()?, before) {
+            (Finished::Unchanged, Some(before)) => return Ok(before),
+            (Finished::Unchanged, None) => TreeWriter::new().finish(),
+            (Finished::New(plaintext), _) => plaintext,
+        };
         let id = BlobId::of(&plaintext);
         send_tree(&self.budget, &self.jobs, plaintext)?;
         Ok(id)

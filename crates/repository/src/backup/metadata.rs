@@ -89,6 +89,30 @@ impl NodeMaker {
         }
     }
 
+    /// Whether `node` is what [`NodeMaker::node`] would make for this inode, its content and
+    /// attributes apart. Makes nothing.
+    pub(super) fn is_node_of_file(&self, node: &Node, stat: &Stat) -> bool {
+        let named = |names: &Mutex<HashMap<u32, String>>, id, name: &str| {
+            let names = names.lock().unwrap_or_else(PoisonError::into_inner);
+            names.get(&id).is_some_and(|known| known == name)
+        };
+        node.kind == NodeKind::File
+            && kind(stat) == NodeKind::File
+            && node.inode == stat.st_ino
+            && u64::try_from(stat.st_size).is_ok_and(|size| size == node.size)
+            && [node.mtime, node.atime, node.ctime] == self.times(stat)
+            && node.mode == go_mode(node.kind, stat.st_mode & 0o7777)
+            && (node.uid, node.gid) == (stat.st_uid, stat.st_gid)
+            && node.device_id == stat.st_dev
+            && node.links == stat.st_nlink as u64
+            && node.device == 0
+            && node.link_target.is_empty()
+            && node.error.is_empty()
+            && node.generic_attributes.is_empty()
+            && named(&self.users, stat.st_uid, &node.user)
+            && named(&self.groups, stat.st_gid, &node.group)
+    }
+
     /// The node for something that no inode stands for, or none that matters.
     pub(super) fn made(&self, name: &[u8], kind: NodeKind, facts: &Facts) -> Node {
         let mut node = Node::new(name.to_vec(), kind);

@@ -9,7 +9,9 @@
 //! vouch for the wrong content for ever. So a file whose change time is not clearly older than
 //! the parent backup's start is read again; git calls such entries "racily clean".
 
-use super::metadata;
+use std::{cell::Cell, sync::Arc};
+
+use super::{assemble::Before, metadata};
 use crate::{
     format::{
         pack::BlobKind,
@@ -55,14 +57,26 @@ impl Trust {
         index: &Index,
     ) -> Option<&'n Node> {
         let before = before.filter(|before| before.kind == NodeKind::File)?;
-        let content = before.content.as_ref()?;
         let same = before.size == now.size
             && before.mtime == now.mtime
             && (self.ignore_ctime || before.ctime == now.ctime)
-            && !self.is_racy(if self.ignore_ctime { now.mtime } else { now.ctime })
             && (self.ignore_inode || before.inode == now.inode);
-        let stored = || content.iter().all(|&id| index.contains(BlobKind::Data, id));
-        (same && stored()).then_some(before)
+        (same && self.is_vouched_for(before, now.mtime, now.ctime, index)).then_some(before)
+    }
+
+    /// Whether a record that agrees with the file speaks for its content: its times are old enough
+    /// to be believed, and what it refers to is stored.
+    pub(super) fn is_vouched_for(
+        &self,
+        before: &Node,
+        mtime: Timestamp,
+        ctime: Timestamp,
+        index: &Index,
+    ) -> bool {
+        let stored =
+            |content: &Vec<BlobId>| content.iter().all(|&id| index.contains(BlobKind::Data, id));
+        !self.is_racy(if self.ignore_ctime { mtime } else { ctime })
+            && before.content.as_ref().is_some_and(stored)
     }
 
     fn is_racy(&self, changed: Timestamp) -> bool {
@@ -73,28 +87,59 @@ impl Trust {
 /// Follows the walk through the parent's trees.
 pub(super) struct ParentWalk<'r> {
     reader: BlobReader<'r>,
-    /// The tree of each entered folder; `None` where the parent has none.
-    stack: Vec<Option<Tree>>,
+    stack: Vec<Level>,
+}
+
+/// A folder that the walk is in.
+struct Level {
+    /// `None` where the parent has none.
+    tree: Option<Arc<Tree>>,
+    /// The walk goes by name, as a tree does: the next name is most likely here.
+    next: Cell<usize>,
+}
+
+impl Level {
+    fn new(tree: Option<Tree>) -> Self {
+        Self { tree: tree.map(Arc::new), next: Cell::new(0) }
+    }
+
+    fn find(&self, name: &[u8]) -> Option<usize> {
+        let nodes = &self.tree.as_ref()?.nodes;
+        let place = match nodes.get(self.next.get()) {
+            Some(node) if node.name == name => self.next.get(),
+            _ => nodes.binary_search_by(|node| node.name.as_slice().cmp(name)).ok()?,
+        };
+        self.next.set(place + 1);
+        Some(place)
+    }
 }
 
 impl<'r> ParentWalk<'r> {
     /// Starts at the parent's root. A damaged parent is no parent: everything is read again.
     pub(super) fn new(mut reader: BlobReader<'r>, root: Option<BlobId>) -> Self {
         let root = root.and_then(|id| reader.tree(id).ok());
-        Self { reader, stack: vec![root] }
+        Self { reader, stack: vec![Level::new(root)] }
+    }
+
+    /// What the parent has under this name in the current folder, and its place there.
+    pub(super) fn find(&self, name: &[u8]) -> Option<(usize, &Node)> {
+        let level = self.stack.last()?;
+        let place = level.find(name)?;
+        Some((place, &level.tree.as_ref()?.nodes[place]))
     }
 
     /// What the parent has under this name in the current folder.
     pub(super) fn node(&self, name: &[u8]) -> Option<&Node> {
-        self.stack.last()?.as_ref()?.get(name)
+        self.find(name).map(|(_, node)| node)
     }
 
-    /// Enters a folder; returns the tree that the parent recorded for it.
-    pub(super) fn enter(&mut self, name: &[u8]) -> Option<BlobId> {
+    /// Enters a folder; returns what the parent recorded for it.
+    pub(super) fn enter(&mut self, name: &[u8]) -> Option<Before> {
         let id = self.node(name).and_then(|node| node.subtree);
-        let tree = id.and_then(|id| self.reader.tree(id).ok());
-        self.stack.push(tree);
-        id
+        let level = Level::new(id.and_then(|id| self.reader.tree(id).ok()));
+        let before = id.map(|id| Before { id, tree: level.tree.clone() });
+        self.stack.push(level);
+        before
     }
 
     pub(super) fn leave(&mut self) {

@@ -8,7 +8,10 @@ use std::collections::VecDeque;
 use proptest::{collection::vec, prelude::*};
 use rustic_cdc::{Rabin64, RollingHash64};
 
-use super::*;
+use super::{
+    scan::{CUT_MASK, is_cut},
+    *,
+};
 
 /// The polynomial of the Go chunker's own tests.
 const EXAMPLE: u64 = 0x3d_a335_8b4d_c173;
@@ -151,7 +154,7 @@ fn keeps_its_buffers_between_files() {
     let data = random_bytes(7, 3 * MIB);
     let expected = restic_chunk_lengths(Polynomial::new(EXAMPLE).unwrap(), &data);
     let mut chunker = Chunker::new(example_tables(), &data[..]);
-    let buffer = chunker.buffer.as_ptr();
+    let buffer = chunker.rest.as_ptr();
     let mut chunk = Vec::with_capacity(CHUNK_BYTES_MAX);
     let chunk_at = chunk.as_ptr();
     assert!(chunker.next_chunk(&mut chunk).unwrap());
@@ -164,7 +167,7 @@ fn keeps_its_buffers_between_files() {
     assert_eq!(chunk_lengths(&mut chunker, b"short"), [5]);
     chunker.reset(&data);
     assert_eq!(chunk_lengths(&mut chunker, &data), expected);
-    assert_eq!(chunker.buffer.as_ptr(), buffer);
+    assert_eq!(chunker.rest.as_ptr(), buffer);
 }
 
 /// Delivers data in pieces of the given lengths, over and over; a length of zero is an interruption.
@@ -231,9 +234,9 @@ fn any_part() -> impl Strategy<Value = Part> {
 }
 
 fn any_reads() -> impl Strategy<Value = VecDeque<usize>> {
-    let length = prop_oneof![Just(0), 1..100_usize, 1..2 * BUFFER_BYTES];
+    let length = prop_oneof![Just(0), 1..100_usize, 1..2 * READ_BYTES];
     // One real read at least, or the reader would be interrupted for ever.
-    (vec(length, 0..6), 4_000..BUFFER_BYTES).prop_map(|(mut lengths, last)| {
+    (vec(length, 0..6), 4_000..READ_BYTES).prop_map(|(mut lengths, last)| {
         lengths.push(last);
         lengths.into()
     })
@@ -245,12 +248,14 @@ proptest! {
     #[test]
     fn cuts_where_restic_cuts(
         seed: u64,
+        plain: bool,
         parts in vec(any_part(), 0..4),
         cuts in vec(any::<prop::sample::Index>(), 0..12),
         reads in any_reads(),
     ) {
         let polynomial = polynomial_after(seed);
-        let tables = Arc::new(Tables::new(polynomial));
+        let tables = Tables::new(polynomial);
+        let tables = Arc::new(if plain { tables.plain() } else { tables });
         let mut data = parts.iter().flat_map(Part::bytes).collect::<Vec<_>>();
         for cut in cuts {
             let end = cut.index(data.len() + 1);
@@ -268,28 +273,50 @@ proptest! {
 }
 
 proptest! {
+    /// With the processor's vectors and without them, against a third who looks byte by byte.
     #[test]
     fn finds_the_first_cut(
         seed: u64,
-        n_bytes in WINDOW_BYTES..6 * LANES * WINDOW_BYTES,
+        n_bytes in WINDOW_BYTES..40_000,
+        noise: bool,
         cuts in vec(any::<prop::sample::Index>(), 0..4),
         from: prop::sample::Index,
     ) {
         let polynomial = polynomial_after(seed);
-        let tables = Tables::new(polynomial);
-        let mut data = random_bytes(seed, n_bytes);
+        let tables = [Tables::new(polynomial), Tables::new(polynomial).plain()];
+        let mut data = if noise { random_bytes(seed, n_bytes) } else { vec![1; n_bytes] };
         for cut in cuts {
-            plant_cut(&tables, &mut data, WINDOW_BYTES + cut.index(n_bytes - WINDOW_BYTES + 1));
+            plant_cut(&tables[1], &mut data, WINDOW_BYTES + cut.index(n_bytes - WINDOW_BYTES + 1));
         }
         let from = WINDOW_BYTES + from.index(n_bytes - WINDOW_BYTES + 1);
 
         let mut rabin = Rabin64::new_with_polynom(6, &polynomial.coefficients());
-        let expected = (1..=n_bytes).find(|end| {
+        let ends: Vec<usize> = (1..=n_bytes).filter(|end| {
             rabin.slide(data[end - 1]);
-            *end >= from && rabin.get_hash() & CUT_MASK == 0
-        });
-        prop_assert_eq!(find_cut(&tables, &data, from), expected);
-        prop_assert_eq!(find_cut(&tables, &data[from - WINDOW_BYTES..], WINDOW_BYTES),
-            expected.map(|place| place + WINDOW_BYTES - from));
+            rabin.get_hash() & CUT_MASK == 0
+        }).collect();
+        let expected = ends.iter().copied().find(|end| *end >= from);
+        let behind = ends.iter().copied().find(|end| *end > from);
+        for tables in &tables {
+            prop_assert_eq!(find_cut(tables, &data, from), expected);
+            prop_assert_eq!(find_cut_behind(tables, &data, from), behind);
+            prop_assert_eq!(find_cut(tables, &data[from - WINDOW_BYTES..], WINDOW_BYTES),
+                expected.map(|place| place + WINDOW_BYTES - from));
+        }
+    }
+}
+
+/// A cut at every place in turn, the edges of lanes and blocks among them.
+#[test]
+fn finds_a_cut_wherever_it_is() {
+    let polynomial = Polynomial::new(EXAMPLE).unwrap();
+    let tables = [Tables::new(polynomial), Tables::new(polynomial).plain()];
+    let clean = vec![1; 9_000 + WINDOW_BYTES];
+    for end in WINDOW_BYTES + 3..=clean.len() {
+        let mut data = clean.clone();
+        plant_cut(&tables[0], &mut data, end);
+        for tables in &tables {
+            assert_eq!(find_cut_behind(tables, &data, WINDOW_BYTES), Some(end));
+        }
     }
 }

@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Disk, File, FileKind, Listed, RealDisk, Storage, StorageError, StorageProblem};
+use super::{
+    Disk, File, FileKind, Listed, RealDisk, Storage, StorageError, StorageProblem, Storing,
+};
 use crate::crypto::random_bytes;
 
 /// Marks the name of a file that is still being written.
@@ -58,31 +60,24 @@ impl<D: Disk> LocalStorage<D> {
     }
 
     fn store(&self, file: File, content: &[u8], replace: bool) -> io::Result<()> {
+        self.write(file, content)?.name(replace)
+    }
+
+    /// Writes the content under a temporary name, and does not wait for the disk.
+    fn write(&self, file: File, content: &[u8]) -> io::Result<Written<'_, D>> {
         let path = self.path(file);
         let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         let temporary = temporary_name(&path)?;
-        self.write_synced(folder, &temporary, content)
-            .and_then(|()| match replace {
-                true => self.disk.rename(&temporary, &path),
-                false => self.disk.rename_new(&temporary, &path),
-            })
-            .inspect_err(|_| {
-                // Best effort: what cannot be removed now is a leftover for later.
-                drop(self.disk.remove(&temporary));
-            })?;
-        self.disk.sync_dir(folder)
-    }
-
-    fn write_synced(&self, folder: &Path, temporary: &Path, content: &[u8]) -> io::Result<()> {
-        match self.disk.write_new(temporary, content) {
+        let written = Written { disk: &self.disk, temporary, path: path.clone(), named: false };
+        match self.disk.write_new(&written.temporary, content) {
             // The 256 folders of packs are made when they are first needed, as by restic.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.root.is_dir() => {
                 self.create_folder(folder)?;
-                self.disk.write_new(temporary, content)?;
+                self.disk.write_new(&written.temporary, content)?;
             }
             result => result?,
         }
-        self.disk.sync_file(temporary)
+        Ok(written)
     }
 
     /// Creates a folder with the parents it lacks, and makes their names durable.
@@ -113,6 +108,36 @@ impl<D: Disk> LocalStorage<D> {
             true => visit_folder(&entry.path(), visit),
             false => visit(entry),
         })
+    }
+}
+
+/// A file that was written and has no name of its own yet. Removed when it gets none.
+struct Written<'s, D: Disk> {
+    disk: &'s D,
+    temporary: PathBuf,
+    path: PathBuf,
+    named: bool,
+}
+
+impl<D: Disk> Written<'_, D> {
+    /// Makes the content durable, then gives it its name, and makes this durable too.
+    fn name(mut self, replace: bool) -> io::Result<()> {
+        self.disk.sync_file(&self.temporary)?;
+        match replace {
+            true => self.disk.rename(&self.temporary, &self.path),
+            false => self.disk.rename_new(&self.temporary, &self.path),
+        }?;
+        self.named = true;
+        self.disk.sync_dir(self.path.parent().ok_or(io::ErrorKind::InvalidInput)?)
+    }
+}
+
+impl<D: Disk> Drop for Written<'_, D> {
+    fn drop(&mut self) {
+        if !self.named {
+            // Best effort: what cannot be removed now is a leftover for later.
+            drop(self.disk.remove(&self.temporary));
+        }
     }
 }
 
@@ -224,6 +249,14 @@ impl<D: Disk> Storage for LocalStorage<D> {
     fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
         self.store(file, content, true)
             .map_err(|error| StorageError::io("write", self.path(file).display(), error))
+    }
+
+    /// The content is in the hands of the system when this returns; what is left to wait for is
+    /// the disk, and several files can wait for it at once.
+    fn begin_put(&self, file: File, content: &[u8]) -> Result<Storing<'_>, StorageError> {
+        let failed = move |error| StorageError::io("write", self.path(file).display(), error);
+        let written = self.write(file, content).map_err(failed)?;
+        Ok(Storing::until(move || written.name(true).map_err(failed)))
     }
 
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {

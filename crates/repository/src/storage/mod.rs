@@ -212,14 +212,30 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// After an error the file is absent, or whole; never half-written.
     fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError>;
 
-    /// Stores a pack, as [`Storage::put`] does, and tells the store what is in it: packs of data
-    /// are read for a restore alone, and may lie where reading is slow. Every new pack comes by
-    /// here. Whoever wraps a store passes this on.
+    /// Begins to store a file. When this returns the content may be given away, and the file is
+    /// stored once [`Storing::finish`] says so, which may wait for a disk; until then it is
+    /// absent.
     ///
     /// # Errors
     /// As [`Storage::put`].
-    fn put_pack(&self, id: PackId, _holds: BlobKind, content: &[u8]) -> Result<(), StorageError> {
-        self.put(File::Pack(id), content)
+    fn begin_put(&self, file: File, content: &[u8]) -> Result<Storing<'_>, StorageError> {
+        self.put(file, content)?;
+        Ok(Storing::done())
+    }
+
+    /// Begins to store a pack, as [`Storage::begin_put`] does, and tells the store what is in it:
+    /// packs of data are read for a restore alone, and may lie where reading is slow. Every new
+    /// pack comes by here. Whoever wraps a store passes this on.
+    ///
+    /// # Errors
+    /// As [`Storage::put`].
+    fn put_pack(
+        &self,
+        id: PackId,
+        _holds: BlobKind,
+        content: &[u8],
+    ) -> Result<Storing<'_>, StorageError> {
+        self.begin_put(File::Pack(id), content)
     }
 
     /// Stores a file as [`Storage::put`] does, unless one of that name exists.
@@ -326,6 +342,33 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Fails when the leftovers cannot be listed or removed.
     fn remove_leftovers(&self) -> Result<usize, StorageError> {
         Ok(0)
+    }
+}
+
+/// A file that is being stored: its content was taken. Dropping it gives the file up.
+#[must_use = "the file is not stored before it is finished"]
+pub struct Storing<'s> {
+    finish: Option<Box<dyn FnOnce() -> Result<(), StorageError> + Send + 's>>,
+}
+
+impl<'s> Storing<'s> {
+    /// The file is stored already.
+    pub fn done() -> Self {
+        Self { finish: None }
+    }
+
+    /// The file is stored once `finish` was called, which takes its leftovers away when it is
+    /// dropped instead.
+    pub fn until(finish: impl FnOnce() -> Result<(), StorageError> + Send + 's) -> Self {
+        Self { finish: Some(Box::new(finish)) }
+    }
+
+    /// Waits until the file is stored.
+    ///
+    /// # Errors
+    /// As [`Storage::put`].
+    pub fn finish(self) -> Result<(), StorageError> {
+        self.finish.map_or(Ok(()), |finish| finish())
     }
 }
 

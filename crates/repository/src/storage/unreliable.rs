@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     Archiving, File, FileKind, Holding, Listed, Reach, Retention, Storage, StorageError,
-    StorageProblem,
+    StorageProblem, Storing,
 };
 use crate::{
     format::{pack::BlobKind, time::Timestamp},
@@ -193,10 +193,16 @@ impl<S: Storage> Storage for Unreliable<S> {
         Ok(())
     }
 
-    fn put_pack(&self, id: PackId, holds: BlobKind, content: &[u8]) -> Result<(), StorageError> {
-        self.change("write", File::Pack(id), || self.inner.put_pack(id, holds, content))?;
+    fn put_pack(
+        &self,
+        id: PackId,
+        holds: BlobKind,
+        content: &[u8],
+    ) -> Result<Storing<'_>, StorageError> {
+        let put = || self.inner.put_pack(id, holds, content)?.finish();
+        self.change("write", File::Pack(id), put)?;
         self.pack_bytes.fetch_add(content.len() as u64, Ordering::SeqCst);
-        Ok(())
+        Ok(Storing::done())
     }
 
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {

@@ -21,7 +21,7 @@ use crate::{
     packer::PackOptions,
     prune::{Limit, PruneOptions, prune},
     restore::{RestoreOptions, restore},
-    storage::{FileKind, Listed, memory::MemoryStorage},
+    storage::{FileKind, Listed, Storing, memory::MemoryStorage},
     testing::RepositoryBuilder,
 };
 
@@ -122,11 +122,17 @@ impl Storage for Archive {
         self.inner.put(file, content)
     }
 
-    fn put_pack(&self, id: PackId, holds: BlobKind, content: &[u8]) -> Result<(), StorageError> {
+    fn put_pack(
+        &self,
+        id: PackId,
+        holds: BlobKind,
+        content: &[u8],
+    ) -> Result<Storing<'_>, StorageError> {
         if holds == BlobKind::Data {
             self.states.lock().unwrap().insert(File::Pack(id), State::Archived);
         }
-        self.inner.put(File::Pack(id), content)
+        self.inner.put(File::Pack(id), content)?;
+        Ok(Storing::done())
     }
 
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {

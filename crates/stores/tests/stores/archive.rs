@@ -19,7 +19,7 @@ const TREES: &[u8] = b"trees";
 /// Stores a pack of data and one of trees; gives the two.
 fn put_both(storage: &dyn Storage) -> (File, File) {
     for (content, holds) in [(DATA, BlobKind::Data), (TREES, BlobKind::Tree)] {
-        storage.put_pack(PackId::of(content), holds, content).unwrap();
+        storage.put_pack(PackId::of(content), holds, content).unwrap().finish().unwrap();
     }
     (File::Pack(PackId::of(DATA)), File::Pack(PackId::of(TREES)))
 }

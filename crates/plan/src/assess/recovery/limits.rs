@@ -26,7 +26,8 @@ pub(super) fn check(context: &Context<'_>, service: &Service, path: &str, report
 /// An archive brings everything back in one wait, so the slowest item counts. What a drill measured
 /// does not speak against it: it may have restored a copy that this disruption takes.
 fn check_archives(context: &Context<'_>, service: &Service, path: &str, report: &mut Report<'_>) {
-    let mut missed: BTreeMap<(Duration, Archived), (Vec<Disruption>, Vec<&str>)> = BTreeMap::new();
+    type Told<'a> = (Vec<Disruption>, Vec<&'a str>);
+    let mut missed: BTreeMap<(Duration, Archived), Told<'_>> = BTreeMap::new();
     for (disruption, objective) in &service.objectives {
         let Some(rto) = objective.rto else { continue };
         let items = service.data.iter().filter_map(|item| {
