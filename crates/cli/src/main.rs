@@ -33,6 +33,7 @@ mod progress;
 mod repo;
 mod time;
 mod verbs;
+mod warm_up;
 mod workspace;
 
 use std::{

@@ -19,6 +19,7 @@ use muster_repository::{
     lock::{Lock, LockKind},
     repository::Repository,
     run::Run,
+    storage::Retention,
 };
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +83,9 @@ pub struct Applied {
     pub removed: Vec<String>,
     /// Those that could not be removed, and why.
     pub failed: Vec<(String, String)>,
+    /// Those that stay, since the store holds them, and until when if that is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<(String, Option<String>)>,
     /// Why the removal stopped, if it did.
     pub error: Option<String>,
 }
@@ -210,11 +214,14 @@ fn remove(
         Err(error) => (ForgetReport::default(), Some(OperationError::below(error))),
     };
     let failed = report.failed.iter().map(|(id, why)| (id.to_hex(), why.to_string()));
+    let until = |retention: &Retention| retention.until.map(|until| until.to_string());
+    let held = report.held.iter().map(|(id, retention)| (id.to_hex(), until(retention)));
     let applied = Applied {
         repository: proposed.repository.clone(),
         proposal,
         removed: report.removed.iter().map(SnapshotId::to_hex).collect(),
         failed: failed.collect(),
+        held: held.collect(),
         error: error.as_ref().map(OperationError::one_line),
     };
     workspace.state.record(&Record::KeepApplied(applied.clone()))?;

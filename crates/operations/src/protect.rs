@@ -551,7 +551,8 @@ fn copy_snapshots(
     }
     let source = Repository::clone(&source).load_index(run).map_err(OperationError::below)?;
     let target = Target::open(&target, &locks[1], run).map_err(OperationError::below)?;
-    let copied = copy(&source, target, &snapshots, PackOptions::default(), run, &mut |_| {});
+    let run = stores::allowing(workspace, from, run);
+    let copied = copy(&source, target, &snapshots, PackOptions::default(), &run, &mut |_| {});
     let copied = copied.map_err(OperationError::below)?;
     for lock in locks {
         lock.release().map_err(OperationError::below)?;

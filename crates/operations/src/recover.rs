@@ -254,6 +254,7 @@ fn begin(
         blockers.extend(listed.explain(more));
         Vec::new()
     });
+    let chosen = crate::stores::quickest_first(workspace, chosen);
     let now = Timestamp::now();
     let oldest = chosen.iter().map(|chosen| chosen.point.data_time).min();
     Ok(RecoveryProposal {

@@ -116,6 +116,7 @@ fn bring_back(
         what: format!("restore {}", request.name),
         blockers: listed.explain(blockers),
     })?;
+    let chosen = stores::quickest_first(plan, chosen);
     let target = |data: &str| match &name.data {
         Some(_) => request.to.clone(),
         None => request.to.join(data),
@@ -189,7 +190,8 @@ fn from_copies(
             let lock = lock.map_err(OperationError::below)?;
             let indexed = repository.load_index(run).map_err(OperationError::below)?;
             let id = hands::snapshot_id(&copy.snapshot)?;
-            let restored = restore_data(&indexed, id, target, settings, run);
+            let run = stores::allowing(plan, &copy.repository, run);
+            let restored = restore_data(&indexed, id, target, settings, &run);
             drop(lock);
             restored.map_err(OperationError::below)
         });

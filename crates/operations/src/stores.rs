@@ -2,13 +2,16 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use muster_model::Location;
+use muster_control::choice::Chosen;
+use muster_model::{Location, PointCopy};
 use muster_plan::document::Repository as PlannedRepository;
 use muster_repository::{
     chunker::Polynomial,
     format::{config::Version, key_file::Cost},
     repository::{InitOptions, OpenError, Repository},
+    run::Run,
     storage::{File, Storage},
+    warm_up::WarmUp,
 };
 use muster_stores::{Limits, Options, Settings, StoreError, Variables};
 
@@ -27,6 +30,25 @@ pub(crate) fn open(plan: &Planned, name: &str) -> Result<Repository, OperationEr
     let password = password(plan, planned)?;
     let storage = storage(plan, planned)?;
     Repository::open(storage, password.as_bytes(), None).map_err(OperationError::below)
+}
+
+/// A run that may bring archived data of this repository back, if the plan says so. What is waited
+/// for is part of the recovery and of its time.
+pub(crate) fn allowing(plan: &Planned, name: &str, run: &Run) -> Run {
+    match plan.plan.repository(name).and_then(|repository| repository.warm_up) {
+        Some(at_most) => Run { warm_up: WarmUp::allowed(at_most), ..run.clone() },
+        None => run.clone(),
+    }
+}
+
+/// What was chosen, with copies in their order, those behind that an archive has to bring back.
+pub(crate) fn quickest_first(plan: &Planned, mut chosen: Vec<Chosen>) -> Vec<Chosen> {
+    let delay = |copy: &PointCopy| {
+        let repository = plan.plan.repository(&copy.repository);
+        repository.and_then(PlannedRepository::archive_delay).unwrap_or_default()
+    };
+    chosen.iter_mut().for_each(|chosen| chosen.copies.sort_by_key(delay));
+    chosen
 }
 
 /// Opens a repository to write into; one that was never written is made. One that was written
@@ -103,6 +125,8 @@ fn storage(
         options: options(plan, planned)?,
         variables: variables(plan, planned)?,
         cancel: Some(plan.stop.clone()),
+        // No gap between a file's arrival and the hold that follows each backup.
+        hold_new: planned.held_for(),
         limits: Limits { up: planned.limits.upload, down: planned.limits.download },
     };
     muster_stores::open(&location, &settings).map_err(OperationError::below)

@@ -153,6 +153,7 @@ fn repository(key: &Key, node: &Node) -> Option<Repository> {
         credentials: pairs(node, "credentials", |node| value::secret(node).ok()),
         options: pairs(node, "options", |node| value::word(node).ok().map(str::to_owned)),
         immutable: duration(node, "immutable"),
+        warm_up: duration(node, "warm_up"),
         verify: node.get("verify").and_then(verify),
         limits: node.get("limits").map(limits).unwrap_or_default(),
     })

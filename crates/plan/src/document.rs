@@ -93,6 +93,8 @@ pub struct Repository {
     pub options: Vec<(String, String)>,
     /// How long a copy cannot be changed by anybody.
     pub immutable: Option<Duration>,
+    /// Archived packs may be brought back for a recovery, and are waited for so long at most.
+    pub warm_up: Option<Duration>,
     /// How often all of it is read back.
     pub verify: Option<Verify>,
     /// How fast bytes may flow.
@@ -105,6 +107,31 @@ impl Repository {
     #[must_use]
     pub fn held_for(&self) -> Option<Duration> {
         self.immutable.filter(|_| self.url.starts_with("s3:"))
+    }
+
+    /// How long data takes at most to come back from the archive that the options name, in the
+    /// archive's own words; `None` where data is not archived.
+    ///
+    /// # Source
+    /// AWS, *Amazon S3 User Guide*, *Understanding archive retrieval options*.
+    #[must_use]
+    pub fn archive_delay(&self) -> Option<Duration> {
+        const HOUR: u64 = 60 * 60;
+        let option = |name: &str| {
+            let found = self.options.iter().find(|(known, _)| known == name);
+            found.map(|(_, value)| value.to_ascii_lowercase())
+        };
+        let class = option("s3.storage-class").filter(|_| self.url.starts_with("s3:"))?;
+        let tier = option("s3.restore-tier").unwrap_or_default();
+        let seconds = match (class.as_str(), tier.as_str()) {
+            ("glacier", "expedited") => 5 * 60,
+            ("glacier", "bulk") => 12 * HOUR,
+            ("glacier", _) => 5 * HOUR,
+            ("deep_archive", "bulk") => 48 * HOUR,
+            ("deep_archive", _) => 12 * HOUR,
+            _ => return None,
+        };
+        Some(Duration::from_secs(seconds))
     }
 }
 

@@ -121,6 +121,11 @@ static REPOSITORY: Object = Object::new(&[
     ),
     Field::new("options", Of(&STORE_OPTIONS), "how a store is reached"),
     Field::new("immutable", Duration, "how long nobody can change a copy"),
+    Field::new(
+        "warm_up",
+        Duration,
+        "archived data may be brought back for a restore, a drill or a copy, which is charged, and is waited for so long at most: 24h",
+    ),
     Field::new("verify", Of(&VERIFY), "how often all of it is read back"),
     Field::new("limits", Of(&LIMITS), "how fast bytes may flow"),
 ]);
@@ -180,6 +185,21 @@ pub(crate) static STORE_OPTIONS: Object = Object::new(&[
     Field::new("s3.object-lock", Text, "each new file is held from its first moment on: 30d"),
     Field::new("s3.object-lock-mode", Word, "compliance, or governance: who may end a hold"),
     Field::new("s3.as-of", Text, "the bucket is read as it was at a moment, and not written"),
+    Field::new(
+        "s3.storage-class",
+        Word,
+        "the storage class of new packs of data, as GLACIER; all else lies in the bucket's own",
+    ),
+    Field::new(
+        "s3.restore-days",
+        Count,
+        "how long what comes from an archive can be read; 7 unless said",
+    ),
+    Field::new(
+        "s3.restore-tier",
+        OneOf(&["standard", "bulk", "expedited"]),
+        "how quickly it comes from an archive",
+    ),
     Field::new("azure.connections", Count, "requests at once"),
     Field::new("azure.endpoint", Word, "the account's URL, when it is not Azure's own"),
     Field::new("gs.connections", Count, "requests at once"),

@@ -38,12 +38,13 @@ use self::{
 use crate::{
     backup::adopt,
     format::{index_file::IndexPack, snapshot::Snapshot},
-    id::SnapshotId,
+    id::{PackId, SnapshotId},
     lock::Lock,
     packer::{PackOptions, PackStats, WriteError, write_packs},
     repository::{IndexedRepository, ReadError, Repository, SaveError},
     run::{Cancelled, Run},
     storage::File,
+    warm_up,
 };
 
 /// Bytes of a batch, in packs of the target's size, as in restic: small snapshots share packs,
@@ -157,6 +158,11 @@ pub fn copy(
     let (blobs, bytes) = need.size_of(&groups);
     run.progress.add_total(blobs, bytes);
     run.progress.total_is_known();
+    let missing = groups.iter().flat_map(|group| &group.missing);
+    let packs: HashSet<PackId> = missing.map(|&number| source.index().at(number).pack).collect();
+    if !options.dry_run {
+        warm_up::prepare(source, packs, run).map_err(CopyError::Source)?;
+    }
     let batch_bytes = BATCH_PACKS * u64::from(options.pack_bytes);
     while !groups.is_empty() {
         let batch = take_batch(&mut groups, batch_bytes, &need);

@@ -21,7 +21,7 @@ mod tar;
 mod zip;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     io::{self, Write},
     str::FromStr,
     thread,
@@ -36,10 +36,11 @@ use crate::{
         pack::BlobKind,
         tree::{Node, NodeKind},
     },
-    id::BlobId,
+    id::{BlobId, PackId},
     repository::{BlobReader, IndexedRepository, ReadError},
     run::{Cancelled, Run},
     tree_walk::{Entry, Place, PlaceError, Step, TreeWalk, components, find_place},
+    warm_up,
 };
 
 /// Bytes of content that are read ahead of the writer at most; one blob may exceed it.
@@ -142,6 +143,7 @@ pub fn dump(
     run: &Run,
     to: &mut dyn Write,
 ) -> Result<DumpReport, DumpError> {
+    warm(repository, &target, run)?;
     let readers = thread::available_parallelism().map_or(2, |n| n.get() + 1).min(READERS_MAX);
     let readers: Vec<BlobReader<'_>> =
         (0..readers).map(|_| repository.blob_reader()).collect::<Result<_, _>>()?;
@@ -167,6 +169,47 @@ pub fn dump(
         }
         dumper.finish()
     })
+}
+
+/// Brings back what is archived of a file, or of all that is in a folder. A dump does so for itself;
+/// this is for who reads otherwise.
+///
+/// # Errors
+/// Fails when something is archived and the run does not allow to bring it back, or not for so long.
+pub fn warm(
+    repository: &IndexedRepository,
+    target: &DumpTarget,
+    run: &Run,
+) -> Result<(), ReadError> {
+    match warm_up::is_due(repository.storage().as_ref(), run) {
+        true => warm_up::prepare(repository, packs_of(repository, target)?, run),
+        false => Ok(()),
+    }
+}
+
+/// The packs with the content of a file, or of what is in a folder. What cannot be found is left to
+/// whoever writes.
+fn packs_of(
+    repository: &IndexedRepository,
+    target: &DumpTarget,
+) -> Result<HashSet<PackId>, ReadError> {
+    let mut packs = HashSet::new();
+    let mut note = |node: &Node| {
+        let content = node.content.iter().flatten();
+        let places = content.filter_map(|id| repository.index().find(BlobKind::Data, *id));
+        packs.extend(places.map(|place| place.pack));
+    };
+    match target {
+        DumpTarget::File { node, .. } => note(node),
+        DumpTarget::Folder { path, tree } => {
+            for step in TreeWalk::new(repository, *tree, path)? {
+                if let Step::Entry(entry) = step {
+                    note(&entry.node);
+                }
+            }
+        }
+    }
+    Ok(packs)
 }
 
 /// An entry as the formats need it.

@@ -14,11 +14,11 @@ use crate::{
     backup::{PARTIAL_TAG, SUSPECT_TAG},
     format::snapshot::Snapshot,
     id::SnapshotId,
-    immutable::{self, HeldError},
+    immutable::{self, HeldError, HeldSnapshots},
     lock::Lock,
     repository::Repository,
     run::{Cancelled, Run},
-    storage::{File, FileKind, Retention, StorageError},
+    storage::{File, FileKind, StorageError},
 };
 
 /// Snapshots that are removed between two looks at the own lock.
@@ -54,7 +54,7 @@ pub struct ForgetReport {
     /// Snapshots that are gone now.
     pub removed: Vec<SnapshotId>,
     /// Those that the store holds, and until when: deleting them would hide them and free nothing.
-    pub held: Vec<(SnapshotId, Retention)>,
+    pub held: HeldSnapshots,
     /// Those that could not be deleted, and why.
     pub failed: Vec<(SnapshotId, StorageError)>,
 }
@@ -79,15 +79,9 @@ pub fn forget(
     let mut report = ForgetReport::default();
     run.progress.add_total(remove.len() as u64, 0);
     run.progress.total_is_known();
-    let files = remove.iter().map(|id| File::Snapshot(*id)).collect();
-    let held = immutable::held(repository, files, immutable::now(), run)?;
-    let mut free = Vec::new();
-    for id in remove {
-        match held.get(&File::Snapshot(*id)) {
-            Some(retention) => report.held.push((*id, *retention)),
-            None => free.push(*id),
-        }
-    }
+    report.held = immutable::held_snapshots(repository, remove, run)?;
+    let held: HashSet<SnapshotId> = report.held.iter().map(|(id, _)| *id).collect();
+    let free: Vec<SnapshotId> = remove.iter().copied().filter(|id| !held.contains(id)).collect();
     run.progress.add_done(report.held.len() as u64, 0);
     for some in free.chunks(DELETIONS_UNLOOKED) {
         run.cancel.check_condition()?;

@@ -339,6 +339,24 @@ pub fn seals(
     }
 }
 
+/// Snapshots that the store holds, and how: to delete one would hide it and free nothing.
+pub type HeldSnapshots = Vec<(SnapshotId, Retention)>;
+
+/// Those of the snapshots whose own file the store holds now, in their order.
+///
+/// # Errors
+/// Fails when the store does, or the run is cancelled.
+pub fn held_snapshots(
+    repository: &Repository,
+    ids: &[SnapshotId],
+    run: &Run,
+) -> Result<HeldSnapshots, HeldError> {
+    let files = ids.iter().map(|id| File::Snapshot(*id)).collect();
+    let held = held(repository, files, now(), run)?;
+    let find = |id: &SnapshotId| Some((*id, *held.get(&File::Snapshot(*id))?));
+    Ok(ids.iter().filter_map(find).collect())
+}
+
 /// Those of `files` that the store holds now; nobody is asked where nothing can be held.
 pub(crate) fn held(
     repository: &Repository,

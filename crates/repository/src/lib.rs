@@ -131,3 +131,4 @@ pub mod tag;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tree_walk;
+pub mod warm_up;

@@ -259,7 +259,7 @@ impl Shared {
 
 /// The time since the machine was started, the time it slept included: a lock ages while its
 /// machine sleeps, and [`Instant`] does not.
-fn time_since_boot() -> Duration {
+pub(crate) fn time_since_boot() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))

@@ -474,7 +474,8 @@ impl Storer<'_> {
         if !self.dry_run {
             self.verify_header(&pack)?;
             let id = PackId::of(&pack.bytes);
-            self.put(File::Pack(id), &mut pack, buffers)?;
+            let holds = pack.blobs.first().map_or(BlobKind::Data, |blob| blob.kind);
+            self.put(id, holds, &mut pack, buffers)?;
             let blobs = pack.blobs.iter().map(|&blob| blob.into()).collect();
             let due = {
                 let mut pending = lock(&self.pending);
@@ -494,22 +495,17 @@ impl Storer<'_> {
     /// Stores a pack's content, and gives its buffer back as soon as the store needs it no more.
     fn put(
         &self,
-        file: File,
+        id: PackId,
+        holds: BlobKind,
         pack: &mut OpenPack,
         buffers: &Sender<Vec<u8>>,
     ) -> Result<(), StorageError> {
-        let storage = self.repository.storage();
-        if storage.local_folder().is_some() {
-            let storing = storage.begin_put(file, &pack.bytes)?;
-            pack.give_back(buffers);
-            return storing.finish();
-        }
         let content = Arc::new(std::mem::take(&mut pack.bytes));
-        let stored = storage.put_shared(file, &content);
+        let storing = self.repository.storage().put_pack(id, holds, &content)?;
         // Should the store's client not have let go of it yet, the next pack gets a new one.
         pack.bytes = Arc::try_unwrap(content).unwrap_or_default();
         pack.give_back(buffers);
-        stored
+        storing.finish()
     }
 
     fn verify_header(&self, pack: &OpenPack) -> Result<(), WriteError> {

@@ -128,10 +128,12 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Whether nothing is missing and nothing damaged.
+    /// Whether nothing is missing, nothing damaged, and nothing left unread since it is archived.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.standing.missing.is_empty() && self.check.is_clean()
+        self.standing.missing.is_empty()
+            && self.check.is_clean()
+            && self.check.counts.packs_archived == 0
     }
 }
 

@@ -14,6 +14,8 @@ use std::{
 use muster_model::{Class, Fault};
 use thiserror::Error;
 
+use crate::warm_up::WarmUp;
+
 /// Told to and by a running operation. Cheap to clone; clones share the counters.
 #[derive(Debug, Clone, Default)]
 pub struct Run {
@@ -21,6 +23,8 @@ pub struct Run {
     pub progress: Arc<Progress>,
     /// Whether it shall stop.
     pub cancel: Cancel,
+    /// Whether archived packs may be brought back.
+    pub warm_up: WarmUp,
 }
 
 impl Run {

@@ -5,6 +5,9 @@
 //! change again finds the new form (`Snapshots::save` does not write it twice) and removes the
 //! old.
 //!
+//! A form that the store holds is never removed: it would only be hidden, and what is held is held
+//! to be found.
+//!
 //! What changes in a snapshot is for the callers to say; nothing here looks at trees.
 
 use muster_model::{Class, Fault};
@@ -14,10 +17,11 @@ use crate::{
     check::CheckError,
     format::{FormatError, snapshot::Snapshot},
     id::SnapshotId,
+    immutable::{self, HeldError},
     packer::WriteError,
     repository::{ReadError, Repository, SaveError},
     run::{Cancelled, Run},
-    storage::{File, StorageError, StorageProblem},
+    storage::{File, Retention, StorageError, StorageProblem},
 };
 
 /// The snapshots of a repository while some of them are being changed.
@@ -59,15 +63,20 @@ impl<'r> Snapshots<'r> {
         Ok(id)
     }
 
-    /// Removes a snapshot's file.
-    pub(crate) fn remove(&mut self, id: SnapshotId) -> Result<(), ChangeError> {
+    /// Removes a snapshot's file, unless the store holds it: then it stays, and this tells how it is
+    /// held. (A bucket with versions would only hide it.)
+    pub(crate) fn remove(&mut self, id: SnapshotId) -> Result<Option<Retention>, ChangeError> {
         self.run.cancel.check_condition()?;
+        let held = immutable::held_snapshots(self.repository, &[id], self.run)?;
+        if let Some((_, retention)) = held.first() {
+            return Ok(Some(*retention));
+        }
         match self.repository.storage().delete(File::Snapshot(id)) {
             Err(error) if error.problem() != StorageProblem::NotFound => return Err(error.into()),
             _ => {}
         }
         self.known.retain(|(known, _)| *known != id);
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -103,6 +112,15 @@ pub enum ChangeError {
     /// The run was asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
+}
+
+impl From<HeldError> for ChangeError {
+    fn from(error: HeldError) -> Self {
+        match error {
+            HeldError::Storage(error) => error.into(),
+            HeldError::Cancelled(error) => error.into(),
+        }
+    }
 }
 
 impl ChangeError {

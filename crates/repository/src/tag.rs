@@ -11,9 +11,12 @@
 //! # Source
 //! restic, `cmd/restic/cmd_tag.go`.
 
+use std::collections::HashSet;
+
 use crate::{
     format::snapshot::Snapshot,
     id::SnapshotId,
+    immutable::{self, HeldSnapshots},
     repository::Repository,
     run::Run,
     supersede::{ChangeError, Snapshots},
@@ -87,8 +90,9 @@ pub fn propose(snapshots: &[(SnapshotId, Snapshot)], change: &TagChange) -> Vec<
     touched.collect()
 }
 
-/// Stores the new forms and removes the old ones. `tell` hears of each pair. The caller holds an
-/// exclusive lock.
+/// Stores the new forms and removes the old ones. `tell` hears of each pair. Snapshots that the
+/// store holds are left as they are, and returned: their old form could only be hidden. The caller
+/// holds an exclusive lock.
 ///
 /// # Errors
 /// Fails when the store does or the run is cancelled; the snapshots before are changed then, and
@@ -98,14 +102,18 @@ pub fn apply(
     retaggings: &[Retagging],
     run: &Run,
     tell: &mut dyn FnMut(SnapshotId, SnapshotId),
-) -> Result<(), ChangeError> {
+) -> Result<HeldSnapshots, ChangeError> {
+    let old: Vec<SnapshotId> = retaggings.iter().map(|retagging| retagging.old).collect();
+    let mut held = immutable::held_snapshots(repository, &old, run)?;
+    let are_held: HashSet<SnapshotId> = held.iter().map(|(id, _)| *id).collect();
     let mut snapshots = Snapshots::load(repository, run)?;
-    for retagging in retaggings {
+    for retagging in retaggings.iter().filter(|it| !are_held.contains(&it.old)) {
         let new = snapshots.save(&retagging.new)?;
-        snapshots.remove(retagging.old)?;
+        // Held by somebody since the look above: both forms are there then.
+        held.extend(snapshots.remove(retagging.old)?.map(|retention| (retagging.old, retention)));
         tell(retagging.old, new);
     }
-    Ok(())
+    Ok(held)
 }
 
 #[cfg(test)]

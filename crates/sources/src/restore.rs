@@ -12,6 +12,7 @@ use std::{
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -20,7 +21,7 @@ use muster_repository::{
     format::{mode::unix_mode, snapshot::Snapshot, tree::Node},
     id::{BlobId, SnapshotId},
     repository::IndexedRepository,
-    restore::{Choice, Overwrite, RestoreOptions, RestoreReport, restore},
+    restore::{Choice, Overwrite, RestoreOptions, RestoreReport, restore, warm},
     run::Run,
 };
 use rustix::fs::XattrFlags;
@@ -112,24 +113,32 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn restore(&mut self, tree: BlobId, name: Option<&str>) -> Result<(), RestoreDataError> {
+        let report = restore(self.repository, tree, &self.options(name), self.run)?;
+        self.count(&report);
+        Ok(())
+    }
+
+    fn options(&self, name: Option<&str>) -> RestoreOptions {
         let mut options = RestoreOptions::new(self.target);
         options.overwrite = self.settings.overwrite;
         options.delete = self.settings.delete;
         options.verify = self.settings.verify;
         if let Some(name) = name {
             let wanted = format!("/{name}").into_bytes();
-            options.select = Some(Box::new(move |path, _| {
+            options.select = Some(Arc::new(move |path, _| {
                 let below = path.strip_prefix(&wanted[..]);
                 let selected = below.is_some_and(|rest| rest.is_empty() || rest[0] == b'/');
                 Choice { selected, child_may_be_selected: selected }
             }));
         }
-        let report = restore(self.repository, tree, &options, self.run)?;
-        self.count(&report);
-        Ok(())
+        options
     }
 
     fn restore_named(&mut self, named: &[Named]) -> Result<(), RestoreDataError> {
+        // One wait for all that is archived, not one for each.
+        let options: Vec<_> = named.iter().map(|named| self.options(Some(&named.name))).collect();
+        let all: Vec<_> = named.iter().map(|named| named.parent).zip(&options).collect();
+        warm(self.repository, &all, self.run)?;
         for Named { parent, name } in named {
             self.restore(*parent, Some(name))?;
             // From the second on, what the target holds is what the first put there.

@@ -106,6 +106,7 @@ fn problem_of(status: StatusCode, code: &str, body: &str) -> StorageProblem {
         // Two conditional requests at once: neither was done, or the other one was.
         "ConditionalRequestConflict" | "OperationAborted" => return StorageProblem::Other,
         "QuotaExceeded" => return StorageProblem::Full,
+        "InvalidObjectState" => return StorageProblem::Archived,
         "ObjectLockConfigurationNotFoundError" => return StorageProblem::CannotHold,
         "InvalidRequest" if speaks_of_locks(body) => return StorageProblem::CannotHold,
         _ => {}
@@ -164,6 +165,12 @@ mod tests {
             bare,
             StorageProblem::CannotHold,
             "400 Bad Request: InvalidRequest: Bucket is missing Object Lock Configuration",
+        );
+        check(
+            403,
+            "<Code>InvalidObjectState</Code><StorageClass>GLACIER</StorageClass>",
+            StorageProblem::Archived,
+            "403 Forbidden: InvalidObjectState",
         );
         check(503, "", StorageProblem::Other, "503 Service Unavailable");
         check(429, "", StorageProblem::Other, "429 Too Many Requests");

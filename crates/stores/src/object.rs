@@ -13,15 +13,18 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::TryStreamExt as _;
 use muster_repository::{
-    format::time::Timestamp,
-    storage::{File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem},
+    format::{pack::BlobKind, time::Timestamp},
+    id::PackId,
+    storage::{
+        Archiving, File, FileKind, Holding, Listed, Reach, Retention, Storage, StorageError,
+        StorageProblem, Storing,
+    },
 };
 use object_store::{
-    Error, GetOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
-    path::Path,
+    Attribute, Error, GetOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
+    PutPayload, path::Path,
 };
 
 use crate::{
@@ -30,7 +33,7 @@ use crate::{
     error::StoreError,
     http::observed,
     pace::Pace,
-    s3::{Bucket, Locks, deletion::Told},
+    s3::{Archive, Bucket, Locks, deletion::Told},
     stop,
 };
 
@@ -53,6 +56,7 @@ pub(crate) struct ObjectStorage {
     bucket: Option<Arc<Bucket>>,
     /// What S3 can do besides.
     locks: Option<Locks>,
+    archive: Option<Archive>,
 }
 
 impl ObjectStorage {
@@ -66,7 +70,8 @@ impl ObjectStorage {
             .map_err(|error| StoreError::setup("the folder in the bucket", error))?;
         let deletes_many = AtomicBool::new(false);
         let prefix = prefix.to_owned();
-        Ok(Self { store, prefix, location, pace, deletes_many, bucket: None, locks: None })
+        let (bucket, locks, archive) = (None, None, None);
+        Ok(Self { store, prefix, location, pace, deletes_many, bucket, locks, archive })
     }
 
     /// A store that deletes many objects with one request: S3, through `bucket`.
@@ -109,9 +114,8 @@ impl ObjectStorage {
         Ok(files.iter().zip(told).map(outcome).collect())
     }
 
-    pub(crate) fn with_locks(mut self, locks: Locks) -> Self {
-        self.locks = Some(locks);
-        self
+    pub(crate) fn with(self, locks: Locks, archive: Archive) -> Self {
+        Self { locks: Some(locks), archive: Some(archive), ..self }
     }
 
     /// What holds files here.
@@ -158,7 +162,7 @@ impl ObjectStorage {
     }
 
     fn write(&self, file: File, content: &[u8], mode: PutMode) -> Result<(), StorageError> {
-        self.write_shared(file, &Arc::new(content.to_vec()), mode)
+        self.write_shared(file, &Arc::new(content.to_vec()), mode, None)
     }
 
     fn write_shared(
@@ -166,16 +170,22 @@ impl ObjectStorage {
         file: File,
         content: &Arc<Vec<u8>>,
         mode: PutMode,
+        class: Option<&str>,
     ) -> Result<(), StorageError> {
         let path = self.path(file);
-        if let Some(locks) = self.locks.as_ref().filter(|locks| locks.concern(file)) {
+        if let Some(locks) = self.locks.as_ref().filter(|locks| locks.concern(file, &self.location))
+        {
             let what = format!("{file} in {}", self.location);
             let is_new = matches!(mode, PutMode::Create);
-            return locks.put(what, path.as_ref(), content, is_new);
+            return locks.put(what, path.as_ref(), content, is_new, class);
+        }
+        let mut options = PutOptions::from(mode);
+        if let Some(class) = class {
+            options.attributes.insert(Attribute::StorageClass, class.to_owned().into());
         }
         let payload = PutPayload::from(bridge::Shared::bytes(content));
         self.run("write", file, content.len(), |store| async move {
-            store.put_opts(&path, payload, PutOptions::from(mode)).await.map(drop)
+            store.put_opts(&path, payload, options).await.map(drop)
         })
     }
 
@@ -321,8 +331,18 @@ impl Storage for ObjectStorage {
         self.write(file, content, PutMode::Overwrite)
     }
 
-    fn put_shared(&self, file: File, content: &Arc<Vec<u8>>) -> Result<(), StorageError> {
-        self.write_shared(file, content, PutMode::Overwrite)
+    fn put_pack(
+        &self,
+        id: PackId,
+        holds: BlobKind,
+        content: &Arc<Vec<u8>>,
+    ) -> Result<Storing<'_>, StorageError> {
+        let class = match holds {
+            BlobKind::Data => self.archive.as_ref().and_then(Archive::class),
+            BlobKind::Tree => None,
+        };
+        self.write_shared(File::Pack(id), content, PutMode::Overwrite, class)?;
+        Ok(Storing::done())
     }
 
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
@@ -373,6 +393,22 @@ impl Storage for ObjectStorage {
     fn retain(&self, file: File, until: Timestamp) -> Result<(), StorageError> {
         let what = format!("{file} in {}", self.location);
         self.locks("hold", file)?.retain(what, self.path(file).as_ref(), until)
+    }
+
+    fn archiving(&self) -> Archiving {
+        self.archive.as_ref().map_or(Archiving::Never, Archive::archiving)
+    }
+
+    fn reach(&self, file: File) -> Result<Reach, StorageError> {
+        let what = format!("{file} in {}", self.location);
+        let reach = |archive: &Archive| archive.reach(what, self.path(file).as_ref(), None);
+        self.archive.as_ref().map_or(Ok(Reach::Ready), reach)
+    }
+
+    fn warm_up(&self, file: File) -> Result<(), StorageError> {
+        let what = format!("{file} in {}", self.location);
+        let warm_up = |archive: &Archive| archive.warm_up(what, self.path(file).as_ref(), None);
+        self.archive.as_ref().map_or(Ok(()), warm_up)
     }
 
     /// S3 does not tell whether there was anything to delete, so it is asked before.

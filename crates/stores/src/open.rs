@@ -1,6 +1,6 @@
 //! From a location to a store that is ready for use.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use muster_model::Location;
 use muster_repository::{
@@ -18,7 +18,7 @@ use crate::{
     pace::{Limits, Pace},
     patient::Patient,
     rest::RestStorage,
-    s3::{Bucket, Locks, Past},
+    s3::{Archive, Bucket, Locks, Past},
     sftp::SftpStorage,
     stop::Stop,
     variables::Variables,
@@ -33,6 +33,8 @@ pub struct Settings {
     pub variables: Variables,
     /// How fast bytes may flow.
     pub limits: Limits,
+    /// Hold each new file for so long from its first moment on, where the store can.
+    pub hold_new: Option<Duration>,
     /// Whether to give up waiting for a store that may come back.
     pub cancel: Option<Cancel>,
 }
@@ -42,7 +44,7 @@ pub struct Settings {
 /// # Errors
 /// Fails when options or credentials make no sense.
 pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Storage>, StoreError> {
-    let Settings { options, variables, limits, cancel } = settings;
+    let Settings { options, variables, limits, hold_new, cancel } = settings;
     let pace = Arc::new(Pace::new(*limits, Stop::new(cancel.clone())));
     let client = || Client::new(options.authorities().as_deref(), Arc::clone(&pace));
     let object = |store: Arc<dyn ObjectStore>, prefix: &str| {
@@ -65,14 +67,15 @@ pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Storage>
             let anonymous = options.is_true("s3.unsafe-anonymous-auth");
             let credentials = (!anonymous).then(|| Arc::clone(&store));
             let bucket = Bucket::new(address, credentials, far, Arc::clone(&pace));
+            let archive = Archive::new(Arc::clone(&bucket), options.cold());
             match options.as_of() {
                 Some(moment) => {
-                    let past = Past::new(bucket, prefix, location.to_string(), moment);
+                    let past = Past::new(bucket, archive, prefix, location.to_string(), moment);
                     Arc::new(Patient::around(past, connections, Arc::clone(&pace)))
                 }
                 None => {
-                    let locks = Locks::new(Arc::clone(&bucket), options.hold());
-                    let store = object(store, prefix)?.with_locks(locks);
+                    let locks = Locks::new(Arc::clone(&bucket), options.hold().wishing(*hold_new));
+                    let store = object(store, prefix)?.with(locks, archive);
                     Arc::new(patient(store.deleting_many(bucket)))
                 }
             }

@@ -17,7 +17,38 @@ pub(crate) struct Hold {
     pub(crate) time: Option<Duration>,
     /// Also of holds that are asked for later.
     pub(crate) mode: Mode,
+    /// Only where the bucket can: who asked holds files afterwards, too, and tells when that fails.
+    pub(crate) is_wish: bool,
 }
+
+impl Hold {
+    /// The same, and if nothing was said of new files, they are held for so long where the bucket
+    /// can.
+    pub(crate) fn wishing(self, time: Option<Duration>) -> Self {
+        match self.time {
+            Some(_) => self,
+            None => Self { time, is_wish: true, ..self },
+        }
+    }
+}
+
+/// Where packs of data lie, and how they come back from an archive.
+#[derive(Debug, Clone)]
+pub(crate) struct Cold {
+    /// The storage class of new packs of data; `None` for the bucket's own.
+    pub(crate) class: Option<String>,
+    /// For how many days what is brought back can be read.
+    pub(crate) days: u32,
+    /// How quickly it comes, in S3's word.
+    pub(crate) tier: &'static str,
+}
+
+/// For how long what is brought back can be read, in days, unless said otherwise; restic's number.
+const RESTORE_DAYS: u32 = 7;
+
+/// The speeds at which S3 brings back, by their names here.
+const TIERS: [(&str, &str); 3] =
+    [("standard", "Standard"), ("bulk", "Bulk"), ("expedited", "Expedited")];
 
 /// Names and what they set.
 pub const OPTIONS: &[(&str, &str)] = &[
@@ -28,6 +59,12 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ("s3.object-lock", "hold each new file for so long, for example 30d (not at all)"),
     ("s3.object-lock-mode", "compliance or governance: who may end a hold early (compliance)"),
     ("s3.as-of", "read a bucket with versions as it was at a moment, as 2026-11-01T00:00:00Z"),
+    (
+        "s3.storage-class",
+        "of new packs of data alone, as GLACIER or STANDARD_IA (the bucket's own)",
+    ),
+    ("s3.restore-days", "how long what --warm-up brings back can be read, in days (7)"),
+    ("s3.restore-tier", "standard, bulk or expedited: how quickly it comes (standard)"),
     ("azure.connections", "how many requests at once at most (10)"),
     ("azure.endpoint", "the account's URL, when it is not Azure's own"),
     ("gs.connections", "how many requests at once at most (10)"),
@@ -111,7 +148,7 @@ impl Options {
             Some("governance") => Mode::Governance,
             _ => Mode::Compliance,
         };
-        Hold { time, mode }
+        Hold { time, mode, is_wish: false }
     }
 
     /// The moment as of which a bucket is read.
@@ -119,9 +156,32 @@ impl Options {
         self.get("s3.as-of").and_then(|text| Timestamp::parse(text).ok())
     }
 
+    /// Where packs of data lie, and how they come back.
+    pub(crate) fn cold(&self) -> Cold {
+        let days = self.get("s3.restore-days").and_then(|text| text.parse().ok());
+        let tier = self.get("s3.restore-tier").and_then(tier);
+        Cold {
+            class: self.get("s3.storage-class").map(str::to_owned),
+            days: days.unwrap_or(RESTORE_DAYS),
+            tier: tier.unwrap_or(TIERS[0].1),
+        }
+    }
+
     pub(crate) fn authorities(&self) -> Option<PathBuf> {
         self.get("tls.cacert").map(PathBuf::from)
     }
+}
+
+/// S3's word for a speed.
+fn tier(name: &str) -> Option<&'static str> {
+    let is_it = |(own, theirs): &&(&str, &str)| name == *own || name == *theirs;
+    TIERS.iter().find(is_it).map(|(_, theirs)| *theirs)
+}
+
+/// Stores that speak S3 have classes of their own.
+fn is_class(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    (1..=40).contains(&text.len()) && text.chars().all(fits)
 }
 
 /// What is wrong with a value.
@@ -133,6 +193,9 @@ fn wrong(name: &str, value: &str) -> Option<&'static str> {
         "object-lock" => parse_duration(value).is_ok_and(|time| time.as_secs() > 0),
         "object-lock-mode" => ["compliance", "governance"].contains(&value),
         "as-of" => Timestamp::parse(value).is_ok(),
+        "storage-class" => is_class(value),
+        "restore-days" => value.parse().is_ok_and(|days: u32| (1..=3650).contains(&days)),
+        "restore-tier" => tier(value).is_some(),
         _ => !value.is_empty(),
     };
     match name.split_once('.').map_or(name, |(_, what)| what) {
@@ -143,6 +206,9 @@ fn wrong(name: &str, value: &str) -> Option<&'static str> {
         "object-lock" => Some("it is a duration, such as 30d"),
         "object-lock-mode" => Some("it is compliance or governance"),
         "as-of" => Some("it is a moment as 2026-11-01T00:00:00Z"),
+        "storage-class" => Some("it is a class in the store's own word, as DEEP_ARCHIVE"),
+        "restore-days" => Some("it is a number of days from 1 to 3650"),
+        "restore-tier" => Some("it is standard, bulk or expedited"),
         _ => Some("it needs a value"),
     }
 }
@@ -172,6 +238,9 @@ mod tests {
             "s3.object-lock=soon",
             "s3.object-lock-mode=strict",
             "s3.as-of=yesterday",
+            "s3.storage-class=glacier",
+            "s3.restore-days=0",
+            "s3.restore-tier=fast",
         ] {
             assert!(Options::parse([text]).is_err(), "{text}");
         }

@@ -19,9 +19,11 @@ use std::{
 };
 
 use muster_repository::{
-    format::time::Timestamp,
+    format::{pack::BlobKind, time::Timestamp},
+    id::PackId,
     storage::{
-        Costs, File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem,
+        Archiving, Costs, File, FileKind, Holding, Listed, Reach, Retention, Storage, StorageError,
+        StorageProblem, Storing,
     },
 };
 
@@ -228,6 +230,7 @@ impl<S: Storage> Patient<S> {
         }
     }
 
+    /// Puts a file, unless an earlier try did.
     fn put_by(
         &self,
         file: File,
@@ -346,8 +349,15 @@ impl<S: Storage> Storage for Patient<S> {
         self.put_by(file, content, || self.inner.put(file, content))
     }
 
-    fn put_shared(&self, file: File, content: &Arc<Vec<u8>>) -> Result<(), StorageError> {
-        self.put_by(file, content, || self.inner.put_shared(file, content))
+    fn put_pack(
+        &self,
+        id: PackId,
+        holds: BlobKind,
+        content: &Arc<Vec<u8>>,
+    ) -> Result<Storing<'_>, StorageError> {
+        let put = || self.inner.put_pack(id, holds, content)?.finish();
+        self.put_by(File::Pack(id), content, put)?;
+        Ok(Storing::done())
     }
 
     /// That the name is taken by exactly this content is no conflict: the request, or its
@@ -422,6 +432,18 @@ impl<S: Storage> Storage for Patient<S> {
             u32::MAX => self.inner.costs(),
             _ => self.gate.costs(),
         }
+    }
+
+    fn archiving(&self) -> Archiving {
+        self.inner.archiving()
+    }
+
+    fn reach(&self, file: File) -> Result<Reach, StorageError> {
+        self.persist(|_| self.inner.reach(file))
+    }
+
+    fn warm_up(&self, file: File) -> Result<(), StorageError> {
+        self.persist(|_| self.inner.warm_up(file))
     }
 
     fn listing_lag(&self) -> Duration {

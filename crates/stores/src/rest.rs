@@ -14,7 +14,11 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use muster_model::location::Rest;
-use muster_repository::storage::{File, FileKind, Listed, Storage, StorageError, StorageProblem};
+use muster_repository::{
+    format::pack::BlobKind,
+    id::PackId,
+    storage::{File, FileKind, Listed, Storage, StorageError, StorageProblem, Storing},
+};
 use zeroize::Zeroizing;
 
 use self::listing::{Listing, NoListing};
@@ -49,6 +53,20 @@ pub(crate) struct RestStorage {
 type Answer = Response<Paced<reqwest::Body>>;
 
 impl RestStorage {
+    /// A server that does not replace files refuses what is there already. That is as good when
+    /// the name is the content's hash.
+    fn put_shared(&self, file: File, content: &Arc<Vec<u8>>) -> Result<(), StorageError> {
+        match self.post(file, content) {
+            Err(error) if error.problem() == StorageProblem::Denied && file.digest().is_some() => {
+                match self.size(file) {
+                    Ok(bytes) if bytes == content.len() as u64 => Ok(()),
+                    _ => Err(error),
+                }
+            }
+            result => result,
+        }
+    }
+
     pub(crate) fn new(rest: &Rest, variables: &Variables, client: Client, pace: Arc<Pace>) -> Self {
         let location = rest.to_string();
         Self { client, url: rest.url.clone(), location, login: login(rest, variables), pace }
@@ -261,18 +279,14 @@ impl Storage for RestStorage {
         self.put_shared(file, &Arc::new(content.to_vec()))
     }
 
-    /// A server that does not replace files refuses what is there already. That is as good when
-    /// the name is the content's hash.
-    fn put_shared(&self, file: File, content: &Arc<Vec<u8>>) -> Result<(), StorageError> {
-        match self.post(file, content) {
-            Err(error) if error.problem() == StorageProblem::Denied && file.digest().is_some() => {
-                match self.size(file) {
-                    Ok(bytes) if bytes == content.len() as u64 => Ok(()),
-                    _ => Err(error),
-                }
-            }
-            result => result,
-        }
+    fn put_pack(
+        &self,
+        id: PackId,
+        _: BlobKind,
+        content: &Arc<Vec<u8>>,
+    ) -> Result<Storing<'_>, StorageError> {
+        self.put_shared(File::Pack(id), content)?;
+        Ok(Storing::done())
     }
 
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {

@@ -134,6 +134,21 @@ pub fn s3_with_locks(buckets: &[&str]) -> Option<Server> {
     s3_with(buckets, &["x-amz-bucket-object-lock-enabled: true".to_owned()])
 }
 
+/// Makes the archive of an S3 server take its time: what was asked for is on its way at the first
+/// look and can be read from the second one on. Else it is there at once.
+///
+/// # Panics
+///
+/// The server does not answer.
+pub fn slow_archive(server: &Server) {
+    let body =
+        br#"{"model_name":"s3::keyrestore","transition":{"progression":"manual","times":0}}"#;
+    let headers = ["Content-Type: application/json".to_owned()];
+    let line = "POST /moto-api/state-manager/set-transition HTTP/1.1";
+    let answer = request(server.address(), line, &headers, body).expect("moto answers");
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+}
+
 fn s3_with(buckets: &[&str], headers: &[String]) -> Option<Server> {
     let server = moto(&[])?;
     for bucket in buckets {

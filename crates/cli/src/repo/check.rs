@@ -12,12 +12,17 @@ use muster_repository::{
     id::{PackId, SnapshotId},
     immutable::Held,
     lock::{Lock, LockError, LockKind},
+    prune::Amount,
     repository::Repository,
 };
 
 use serde_json::Value;
 
-use super::{counted, immutable, release};
+use super::{
+    counted,
+    immutable::{self, Sample},
+    release,
+};
 use crate::{
     app::App,
     cache,
@@ -25,6 +30,7 @@ use crate::{
     exit::Exit,
     output::visible,
     progress::Shape,
+    warm_up::{self, WarmUpArgs},
 };
 
 /// Arguments of `check`.
@@ -42,7 +48,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     older_than: Option<Duration>,
     /// Read back in turn, and begin no more packs after so long (10m)
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "warm_up")]
     budget: Option<Duration>,
     /// Tell of each snapshot, too, whether all that it needs is immutable, and until when: every
     /// file is asked for; the exit code is 5 when something is not held
@@ -51,6 +57,8 @@ pub(crate) struct Args {
     /// Accepted for restic's sake: there is no cache
     #[arg(long, hide_short_help = true)]
     with_cache: bool,
+    #[command(flatten)]
+    warm_up: WarmUpArgs,
 }
 
 const EXAMPLES: &str = "The exit code is 3 when anything is damaged. Backups may run meanwhile.
@@ -88,25 +96,32 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     };
     let shape = Shape::Plain { items: if read_data == ReadData::No { "trees" } else { "packs" } };
     let options = CheckOptions { read_data };
+    let run = args.warm_up.run(app);
     let report =
-        app.with_progress(shape, || check_in_turn(&repository, &options, rota.as_ref(), &app.run))?;
+        app.with_progress(shape, || check_in_turn(&repository, &options, rota.as_ref(), &run))?;
     let held = match args.immutable {
         true => Some(held(app, &repository)?),
         false => None,
+    };
+    let sample = match args.immutable {
+        true => None,
+        false => immutable::sample(app, &repository),
     };
     release(lock)?;
     if let Some(record) = &record {
         note(app, record, &report);
     }
     match app.output.is_json() {
-        true => app.output.json(&json(&report, held.as_deref()))?,
+        true => app.output.json(&json(&report, held.as_deref(), sample.as_ref()))?,
         false => {
             print(app, &report)?;
+            sample.iter().try_for_each(|sample| immutable::print_sample(app, sample))?;
             held.iter().flatten().try_for_each(|held| immutable::print(app, held))?;
         }
     }
     let is_held = held.iter().flatten().all(|held| held.until.is_some());
-    Ok(match (report.is_clean(), is_held) {
+    let is_done = is_held && report.counts.packs_archived == 0;
+    Ok(match (report.is_clean(), is_done) {
         (true, true) => Exit::Done,
         (true, false) => Exit::Partial,
         (false, _) => Exit::Damaged,
@@ -121,8 +136,12 @@ fn held(app: &App<'_>, repository: &Repository) -> Result<Vec<Held>, Failure> {
     })
 }
 
-fn json(report: &CheckReport, held: Option<&[Held]>) -> Value {
+fn json(report: &CheckReport, held: Option<&[Held]>, sample: Option<&Sample>) -> Value {
     let mut value = serde_json::to_value(report).unwrap_or_default();
+    if let (Some(sample), Some(fields)) = (sample, value.as_object_mut()) {
+        let found = serde_json::json!({"looked_at": sample.looked_at, "held": sample.held.len()});
+        fields.insert("immutable_sample".to_owned(), found);
+    }
     if let (Some(held), Some(fields)) = (held, value.as_object_mut()) {
         let held = held.iter().map(immutable::as_json).collect();
         fields.insert("immutable".to_owned(), Value::Array(held));
@@ -213,6 +232,13 @@ fn print(app: &App<'_>, report: &CheckReport) -> Result<(), Failure> {
     if counts.packs_due > 0 {
         let (due, bytes) = (count(counts.packs_due, "pack"), format_size(counts.bytes_due));
         app.output.summary(format_args!("still due: {due} ({bytes}); run it again to go on"))?;
+    }
+    if counts.packs_archived > 0 {
+        let archived = Amount { packs: counts.packs_archived, bytes: counts.bytes_archived };
+        app.output.line(format_args!(
+            "not read back: {} that are archived; --warm-up brings them back",
+            warm_up::packs(archived)
+        ))?;
     }
     if report.is_clean() {
         return app.output.summary("no damage found");

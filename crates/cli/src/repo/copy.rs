@@ -16,6 +16,7 @@ use crate::{
     error::{Failure, Outcome},
     exit::Exit,
     progress::Shape,
+    warm_up::WarmUpArgs,
 };
 
 /// Arguments of `copy`.
@@ -29,6 +30,8 @@ pub(crate) struct Args {
     from: FromArgs,
     #[command(flatten)]
     filter: FilterArgs,
+    #[command(flatten)]
+    warm_up: WarmUpArgs,
 }
 
 const EXAMPLES: &str = "Content that the target has already is not copied. The two share it only \
@@ -54,7 +57,7 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let options = app.pack_options(false);
     let report = app.with_progress(Shape::Copy, || {
         let mut tell = |event: CopyEvent| tell(app, &event);
-        copy(&source, target, &selection.snapshots, options, &app.run, &mut tell)
+        copy(&source, target, &selection.snapshots, options, &args.warm_up.run(app), &mut tell)
     })?;
     release(source_lock)?;
     release(Some(target_lock))?;

@@ -20,6 +20,7 @@ use crate::{
     error::{Failure, Outcome, Problem},
     exit::Exit,
     output::{output_failure, visible},
+    warm_up::WarmUpArgs,
 };
 
 /// Arguments of `dump`.
@@ -40,6 +41,8 @@ pub(crate) struct Args {
     target: Option<PathBuf>,
     #[command(flatten)]
     filter: FilterArgs,
+    #[command(flatten)]
+    warm_up: WarmUpArgs,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -80,7 +83,8 @@ fn to_standard_output(
             .help("redirect it, or name a file with --target"));
     }
     let mut results = app.output.results();
-    let dumped = dump(&opened.repository, target, args.archive, &app.run, &mut results);
+    let run = args.warm_up.run(app);
+    let dumped = dump(&opened.repository, target, args.archive, &run, &mut results);
     let report = dumped.map_err(|error| match error {
         DumpError::Write(error) => output_failure(error),
         error => error.into(),
@@ -102,9 +106,10 @@ fn to_file(
     let file = fs::File::create(path).map_err(failed)?;
     let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
     let mut writer = io::BufWriter::new(file);
-    let dumped = dump(&opened.repository, target, args.archive, &app.run, &mut writer)
-        .map_err(Failure::from)
-        .and_then(|report| writer.flush().map(|()| report).map_err(failed));
+    let dumped =
+        dump(&opened.repository, target, args.archive, &args.warm_up.run(app), &mut writer)
+            .map_err(Failure::from)
+            .and_then(|report| writer.flush().map(|()| report).map_err(failed));
     if dumped.is_err() && is_regular {
         // Half a dump may pass for a whole one. That it could not be written is the news.
         drop(fs::remove_file(path));

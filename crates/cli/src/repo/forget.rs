@@ -8,7 +8,9 @@ use muster_operations::retention::{
 };
 use muster_repository::{
     forget::forget,
+    format::time::Timestamp,
     id::SnapshotId,
+    immutable::{HeldSnapshots, held_snapshots},
     lock::LockKind,
     repository::Repository,
     select::{self, GroupBy, GroupKey, parse_tag_list},
@@ -16,7 +18,7 @@ use muster_repository::{
 use serde::Serialize;
 
 use super::{
-    counted, prune, release, select_several,
+    counted, immutable, prune, release, select_several,
     snapshots::{WithId, group_by, group_title},
 };
 use crate::{
@@ -210,8 +212,7 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     if !app.output.is_json() {
         groups.iter().try_for_each(|group| print_group(app, group, args.compact))?;
     }
-    let mut held = 0;
-    let exit = match &lock {
+    let (exit, held) = match &lock {
         Some(lock) if !args.dry_run => {
             let report = app.with_progress(Shape::Plain { items: "snapshots" }, || {
                 forget(&repository, lock, &remove, &relied_upon, &app.run)
@@ -219,24 +220,18 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
             for id in &report.removed {
                 app.output.verbose(format_args!("removed {}", id.short()));
             }
-            held = report.held.len();
-            for (id, retention) in &report.held {
-                let until = retention
-                    .until
-                    .map_or_else(|| "somebody releases it".to_owned(), |until| until.to_string());
-                app.output.warning(format_args!(
-                    "{} stays: it is immutable in the store until {until}",
-                    id.short()
-                ));
-            }
             let failures = report.failed.iter().map(|(_, error)| Failure::of(error));
-            failures.fold(None, |_, failure| Some(app.output.failure(&failure)))
+            let exit = failures.fold(None, |_, failure| Some(app.output.failure(&failure)));
+            (exit, report.held)
         }
-        _ => None,
+        _ => (None, held_snapshots(&repository, &remove, &app.run)?),
     };
     release(lock)?;
-    tell(app, args, &groups, remove.len() - held)?;
-    prune_after(app, args, &repository, remove, exit)
+    immutable::warn_of_held(app, &held);
+    let is_held = |id: &SnapshotId| held.iter().any(|(held, _)| held == id);
+    let gone: Vec<SnapshotId> = remove.into_iter().filter(|id| !is_held(id)).collect();
+    tell(app, args, &groups, gone.len(), &held)?;
+    prune_after(app, args, &repository, gone, exit)
 }
 
 /// What stays whatever the policy says. Here only tags are known, and no ledger.
@@ -371,7 +366,16 @@ struct GroupJson<'a> {
     paths: Option<&'a [String]>,
     keep: Option<Vec<WithId<'a>>>,
     remove: Option<Vec<WithId<'a>>>,
+    /// What was to be removed and stays, since the store holds it; only where there is some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<Vec<HeldJson<'a>>>,
     reasons: Option<Vec<ReasonJson<'a>>>,
+}
+
+#[derive(Serialize)]
+struct HeldJson<'a> {
+    snapshot: WithId<'a>,
+    immutable_until: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -381,7 +385,7 @@ struct ReasonJson<'a> {
 }
 
 impl<'a> GroupJson<'a> {
-    fn new(group: &'a Group) -> Self {
+    fn new(group: &'a Group, held: &HeldSnapshots) -> Self {
         fn filled<T>(list: Vec<T>) -> Option<Vec<T>> {
             (!list.is_empty()).then_some(list)
         }
@@ -391,22 +395,39 @@ impl<'a> GroupJson<'a> {
             snapshot: with_id(kept.id),
             matches: &kept.reasons,
         };
+        let retention = |id: &SnapshotId| held.iter().find(|(held, _)| held == id);
+        let (stay, go): (Vec<SnapshotId>, Vec<SnapshotId>) =
+            group.proposal.remove.iter().partition(|id| retention(id).is_some());
+        let held_json = |id: &SnapshotId| HeldJson {
+            snapshot: with_id(*id),
+            immutable_until: retention(id).and_then(|(_, retention)| retention.until),
+        };
         Self {
             tags: Some(&group.key.tags[..]).filter(|tags| !tags.is_empty()),
             host: &group.key.hostname,
             paths: Some(&group.key.paths[..]).filter(|paths| !paths.is_empty()),
             keep: filled(keep.clone().map(|kept| with_id(kept.id)).collect()),
-            remove: filled(group.proposal.remove.iter().map(|id| with_id(*id)).collect()),
+            remove: filled(go.iter().map(|id| with_id(*id)).collect()),
+            held: filled(stay.iter().map(held_json).collect()),
             reasons: filled(keep.map(reason).collect()),
         }
     }
 }
 
-fn tell(app: &App<'_>, args: &Args, groups: &[Group], removed: usize) -> Result<(), Failure> {
+fn tell(
+    app: &App<'_>,
+    args: &Args,
+    groups: &[Group],
+    removed: usize,
+    held: &HeldSnapshots,
+) -> Result<(), Failure> {
     if app.output.is_json() {
         // Of snapshots that are named restic prints nothing.
         return match args.snapshots.is_empty() {
-            true => app.output.json(&groups.iter().map(GroupJson::new).collect::<Vec<_>>()),
+            true => {
+                let groups = groups.iter().map(|group| GroupJson::new(group, held));
+                app.output.json(&groups.collect::<Vec<_>>())
+            }
             false => Ok(()),
         };
     }

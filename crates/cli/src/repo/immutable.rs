@@ -6,8 +6,9 @@ use muster_model::units::{format_size, parse_duration};
 use muster_repository::{
     format::time::Timestamp,
     id::SnapshotId,
-    immutable::{self, Held, HoldReport, Lack, Survey},
+    immutable::{self, Held, HeldSnapshots, HoldReport, Lack, Survey},
     repository::Repository,
+    storage::{Holding, Retention},
 };
 use serde_json::{Value, json};
 
@@ -85,6 +86,55 @@ fn show(app: &App<'_>, repository: &Repository, ids: &[SnapshotId], now: Timesta
         false => held.iter().try_for_each(|held| print(app, held))?,
     }
     Ok(exit_of(held.iter().all(|held| held.until.is_some())))
+}
+
+/// What the store says of some snapshots' own files.
+pub(super) struct Sample {
+    pub(super) looked_at: usize,
+    pub(super) held: HeldSnapshots,
+}
+
+/// How many snapshots are looked at when nobody asked for it.
+const SAMPLED: usize = 4;
+
+/// Looks at some snapshots where the store can hold files; nothing is told where it cannot, or does
+/// not tell: nobody asked. Costs a question, which most stores answer by themselves, a listing, and
+/// a question for each of the few.
+pub(super) fn sample(app: &App<'_>, repository: &Repository) -> Option<Sample> {
+    if repository.storage().holding().ok()? == Holding::Never {
+        return None;
+    }
+    let mut ids = repository.snapshot_ids().ok()?;
+    ids.truncate(SAMPLED);
+    let held = immutable::held_snapshots(repository, &ids, &app.run).ok()?;
+    (!held.is_empty()).then_some(Sample { looked_at: ids.len(), held })
+}
+
+pub(super) fn print_sample(app: &App<'_>, sample: &Sample) -> Result<(), Failure> {
+    app.output.line(format_args!(
+        "note: {} of {} looked at are immutable; --immutable tells of all, and of what they need",
+        sample.held.len(),
+        counted(sample.looked_at, "snapshot")
+    ))
+}
+
+/// Tells of snapshots that were to go or to change, and stay as they are.
+pub(super) fn warn_of_held(app: &App<'_>, held: &HeldSnapshots) {
+    for (id, retention) in held {
+        let until = retention
+            .until
+            .map_or_else(|| "somebody releases it".to_owned(), |until| until.to_string());
+        app.output.warning(format_args!(
+            "{} stays: it is immutable in the store until {until}",
+            id.short()
+        ));
+    }
+}
+
+/// The same as JSON.
+pub(super) fn held_json(held: &HeldSnapshots) -> Vec<Value> {
+    let one = |(id, retention): &(SnapshotId, Retention)| json!({"snapshot_id": id, "immutable_until": retention.until});
+    held.iter().map(one).collect()
 }
 
 /// How snapshots are held; each file that they need is asked for.

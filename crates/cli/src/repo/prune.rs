@@ -16,6 +16,7 @@ use crate::{
     error::{Failure, Outcome},
     exit::Exit,
     progress::Shape,
+    warm_up::WarmUpArgs,
 };
 
 /// Arguments of `prune`.
@@ -52,11 +53,16 @@ pub(super) struct How {
     /// Do all at once, alone in the repository and without a grace period
     #[arg(long, conflicts_with = "keep_delete")]
     instant: bool,
+    #[command(flatten)]
+    warm_up: WarmUpArgs,
 }
 
 const EXAMPLES: &str = "Packs that no snapshot needs are marked, and deleted by the first prune \
 that comes when the grace
 period is over. Backups run meanwhile, but for the moment in which the index is written.
+
+Where packs of data are written to an archive they are not repacked, unless --warm-up brings them
+back first; what nothing needs is deleted all the same.
 
 Examples:
   muster repo prune --dry-run
@@ -106,7 +112,7 @@ pub(super) fn perform(
         now: None,
     };
     let report = app.with_progress(Shape::Plain { items: "packs" }, || {
-        prune(repository, &options, &app.environment, &app.run)
+        prune(repository, &options, &app.environment, &how.warm_up.run(app))
     })?;
     match app.output.is_json() {
         true => app.output.json(&as_json(&report, dry_run))?,

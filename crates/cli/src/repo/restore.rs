@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,7 +19,7 @@ use muster_repository::{
     },
 };
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Opened, counted,
@@ -32,6 +33,7 @@ use crate::{
     exit::Exit,
     output::{local_time, visible_path},
     progress::Shape,
+    warm_up::{self, WarmUpArgs},
 };
 
 /// Arguments of `restore`.
@@ -65,6 +67,8 @@ pub(crate) struct Args {
     exclude: ExcludeArgs,
     #[command(flatten)]
     filter: FilterArgs,
+    #[command(flatten)]
+    warm_up: WarmUpArgs,
 }
 
 const EXAMPLES: &str = "A target that is not empty is refused without --overwrite. What lies in \
@@ -117,7 +121,7 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     options.verify = args.verify;
     let started = Instant::now();
     let report = app.with_progress(Shape::Restore, || {
-        restore(&opened.repository, opened.tree, &options, &app.run)
+        restore(&opened.repository, opened.tree, &options, &args.warm_up.run(app))
     })?;
     release(opened.lock)?;
     print(args, app, &report, started.elapsed())
@@ -130,8 +134,8 @@ fn select(args: &Args) -> Result<Option<Select>, Failure> {
     match (include.is_empty(), exclude.is_empty()) {
         (false, false) => Err(Failure::usage("use include and exclude patterns together")
             .help("a '!' before a pattern takes back what those before it matched")),
-        (false, true) => Ok(Some(Box::new(move |path, _| included(&include, path)))),
-        (true, false) => Ok(Some(Box::new(move |path, _| excluded(&exclude, path)))),
+        (false, true) => Ok(Some(Arc::new(move |path, _| included(&include, path)))),
+        (true, false) => Ok(Some(Arc::new(move |path, _| excluded(&exclude, path)))),
         (true, true) => Ok(None),
     }
 }
@@ -223,6 +227,10 @@ fn print_text(
             format_size(counts.bytes_skipped)
         ))?;
     }
+    if report.archived.packs > 0 {
+        let packs = warm_up::packs(report.archived);
+        output.summary(format_args!("archived: {packs}; would need --warm-up"))?;
+    }
     if counts.not_restored > 0 {
         let kinds: Vec<_> = report.not_restored.iter().map(describe).collect();
         output.summary(format_args!("never restored: {}", kinds.join(", ")))?;
@@ -259,6 +267,8 @@ struct SummaryJson {
     bytes_restored: u64,
     bytes_skipped: u64,
     dry_run: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archived: Option<Value>,
     problems: u64,
     metadata_denied: u64,
     not_restored: Vec<String>,
@@ -283,6 +293,8 @@ impl SummaryJson {
             bytes_restored: counts.bytes_restored,
             bytes_skipped: counts.bytes_skipped,
             dry_run: args.dry_run,
+            archived: (report.archived.packs > 0)
+                .then(|| json!({"packs": report.archived.packs, "bytes": report.archived.bytes})),
             problems: counts.problems,
             metadata_denied: counts.metadata_denied,
             not_restored: report.not_restored.iter().map(|item| text(&item.path)).collect(),

@@ -6,7 +6,7 @@ use muster_repository::{
 };
 use serde_json::{Value, json};
 
-use super::{counted, filter::ExcludeArgs, release, select_several};
+use super::{counted, filter::ExcludeArgs, immutable, release, select_several};
 use crate::{
     app::App,
     args::FilterArgs,
@@ -92,11 +92,12 @@ fn print(app: &App<'_>, args: &Args, report: &RewriteReport) -> Outcome {
             "dry_run": args.dry_run,
             "rewritten": changed.clone().map(to_json).collect::<Vec<_>>(),
             "unchanged": report.snapshots.len() - changed.count(),
+            "held": immutable::held_json(&report.held),
             "failed": report.failed.iter().map(|(id, _)| id.to_hex()).collect::<Vec<_>>(),
         }))?,
         false => {
             for done in changed.clone() {
-                print_one(app, args, done)?;
+                print_one(app, args, done, report)?;
             }
             let changed = changed.count();
             let would = if args.dry_run { "would rewrite" } else { "rewrote" };
@@ -107,7 +108,8 @@ fn print(app: &App<'_>, args: &Args, report: &RewriteReport) -> Outcome {
             ))?;
         }
     }
-    let mut exit = Exit::Done;
+    immutable::warn_of_held(app, &report.held);
+    let mut exit = if report.held.is_empty() { Exit::Done } else { Exit::Partial };
     for (id, error) in &report.failed {
         let mut failure = Failure::of(error);
         failure.message = format!("rewrite snapshot {id}: {}", failure.message);
@@ -116,9 +118,15 @@ fn print(app: &App<'_>, args: &Args, report: &RewriteReport) -> Outcome {
     Ok(exit)
 }
 
-fn print_one(app: &App<'_>, args: &Args, done: &RewrittenSnapshot) -> Result<(), Failure> {
+fn print_one(
+    app: &App<'_>,
+    args: &Args,
+    done: &RewrittenSnapshot,
+    report: &RewriteReport,
+) -> Result<(), Failure> {
     let old = done.old.short();
-    let line = match (done.new, args.forget) {
+    let is_gone = args.forget && !report.held.iter().any(|(id, _)| *id == done.old);
+    let line = match (done.new, is_gone) {
         (Some(new), true) => format!("{old} is now {}", new.short()),
         (Some(new), false) => format!("{old} is rewritten as {}", new.short()),
         (None, _) => format!("{old} would be rewritten"),

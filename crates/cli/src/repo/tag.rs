@@ -1,13 +1,15 @@
 //! `muster repo tag`
 
 use muster_repository::{
+    id::SnapshotId,
+    immutable::held_snapshots,
     lock::LockKind,
     select::parse_tag_list,
     tag::{self, Retagging, TagChange},
 };
 use serde_json::json;
 
-use super::{counted, release, select_several};
+use super::{counted, immutable, release, select_several};
 use crate::{
     app::App,
     args::FilterArgs,
@@ -68,14 +70,22 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let snapshots = select_several(app, &repository, &args.snapshots, &args.filter)?;
     let retaggings = tag::propose(&snapshots, &change);
     let mut pairs = Vec::new();
-    if args.dry_run {
-        pairs.extend(retaggings.iter().map(|retagging| (retagging.old, None)));
+    let held = if args.dry_run {
+        let old: Vec<_> = retaggings.iter().map(|retagging| retagging.old).collect();
+        let held = held_snapshots(&repository, &old, &app.run)?;
+        let is_held = |id: &SnapshotId| held.iter().any(|(held, _)| held == id);
+        pairs.extend(old.iter().filter(|id| !is_held(id)).map(|id| (*id, None)));
+        held
     } else {
         let mut tell = |old, new| pairs.push((old, Some(new)));
-        tag::apply(&repository, &retaggings, &app.run, &mut tell)?;
-    }
+        tag::apply(&repository, &retaggings, &app.run, &mut tell)?
+    };
     release(lock)?;
-    for ((old, new), Retagging { new: snapshot, .. }) in pairs.iter().zip(&retaggings) {
+    for (old, new) in &pairs {
+        let Some(Retagging { new: snapshot, .. }) = retaggings.iter().find(|it| it.old == *old)
+        else {
+            continue;
+        };
         match app.output.is_json() {
             true => app.output.json(&json!({
                 "message_type": "changed",
@@ -94,6 +104,7 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
         true => app.output.json(&json!({
             "message_type": "summary",
             "changed_snapshots": pairs.len(),
+            "held": immutable::held_json(&held),
             "dry_run": args.dry_run,
         }))?,
         false => {
@@ -102,5 +113,6 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
             app.output.summary(format_args!("{would} the tags of {number}"))?;
         }
     }
-    Ok(Exit::Done)
+    immutable::warn_of_held(app, &held);
+    Ok(if held.is_empty() { Exit::Done } else { Exit::Partial })
 }

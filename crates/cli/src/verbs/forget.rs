@@ -169,6 +169,10 @@ fn lines(repository: &str, applied: Option<&Applied>, pruned: Option<&Pruned>) -
         lines.extend(
             failed.map(|(id, why)| format!("  NOT removed: snapshot {}: {why}", short(id))),
         );
+        lines.extend(applied.held.iter().map(|(id, until)| {
+            let until = until.as_deref().unwrap_or("somebody releases it");
+            format!("  snapshot {} stays: it is immutable in the store until {until}", short(id))
+        }));
     }
     if let Some(pruned) = pruned {
         lines.push(format!(

@@ -8,6 +8,7 @@
 mod backup;
 mod check;
 mod clock;
+mod cold;
 mod demo;
 mod demo_service;
 mod full_disk;

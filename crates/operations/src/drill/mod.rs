@@ -58,6 +58,7 @@ use crate::{
     run::{Accepted, Companions, Ended, Place, RunClock, Runner, Supply, World, is_empty},
     runtime,
     state::Logged,
+    stores,
     story::{Chapter, Listener},
     sweep::{blank, remove_folder},
     unread,
@@ -273,10 +274,11 @@ impl<'w> Drill<'w> {
         let wish = self.request.wish(self.latest.map_or(impact, |latest| latest.max(impact)));
         unread::note(self.workspace, &self.result.drill, &listed.unread)?;
         let chosen = choose(&listed.points, &self.service.name, &self.service.place, &data, &wish);
-        chosen.map_err(|blockers| OperationError::Refused {
+        let chosen = chosen.map_err(|blockers| OperationError::Refused {
             what: format!("recover {}", self.service.name),
             blockers: listed.explain(blockers),
-        })
+        })?;
+        Ok(stores::quickest_first(self.workspace, chosen))
     }
 
     /// Makes a fresh folder for a target; it is in the ledger before it exists.

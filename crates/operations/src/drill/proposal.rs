@@ -8,7 +8,7 @@ use muster_plan::document::Service;
 use serde::Serialize;
 
 use super::{DrillRequest, ages::latest, isolation, restored_data};
-use crate::{error::OperationError, points, workspace::Workspace};
+use crate::{error::OperationError, points, stores, workspace::Workspace};
 
 /// What a drill would do.
 #[derive(Debug, Clone, Serialize)]
@@ -75,7 +75,7 @@ pub fn propose(
     let wish = request.wish(latest(&workspace.state)?.map_or(now, |latest| latest.max(now)));
     let chosen = choose(&listed.points, &service.name, &service.place, &data, &wish);
     let points = match chosen {
-        Ok(chosen) => chosen,
+        Ok(chosen) => stores::quickest_first(workspace, chosen),
         Err(more) => {
             blockers.extend(listed.explain(more));
             Vec::new()

@@ -122,11 +122,12 @@ fn from_copy(
     let lock = Lock::acquire(&repository, LockKind::Shared, LOCK_PATIENCE, environment, run);
     let lock = lock.map_err(OperationError::below)?;
     let indexed = repository.load_index(run).map_err(OperationError::below)?;
+    let allowed = stores::allowing(world.workspace, &copy.repository, run);
     let target = world.data_dir(name);
     let item = world.item(name)?;
     let restored = match &item.source {
-        DataSource::Postgres { .. } => postgres::restore(world, item, &indexed, snapshot, run),
-        _ => restore_data(&indexed, snapshot, &target, RestoreSettings::default(), run)
+        DataSource::Postgres { .. } => postgres::restore(world, item, &indexed, snapshot, &allowed),
+        _ => restore_data(&indexed, snapshot, &target, RestoreSettings::default(), &allowed)
             .map_err(OperationError::below),
     };
     drop(lock);

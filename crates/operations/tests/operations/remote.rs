@@ -108,3 +108,40 @@ fn a_copy_that_is_not_held_is_told_and_is_no_choice_after_ransomware() {
     let refused = shop.drill(&workspace, Disruption::Ransomware);
     assert!(format!("{refused:?}").contains("no-surviving-copy"), "{refused:?}");
 }
+
+/// A shop whose far copies lie in an archive; `more` is what else the plan says of them.
+fn cold_shop(name: &str, server: &Server, more: &str) -> Shop {
+    let far = format!(
+        "{{url: \"s3:http://{}/muster/far\", options: {{s3.storage-class: GLACIER}}, {more}\
+         credentials: {{AWS_ACCESS_KEY_ID: file:./user, AWS_SECRET_ACCESS_KEY: file:./login}}, region",
+        server.address()
+    );
+    let shop = Shop::with(name, &[("{url: ./far, region", far.as_str())]);
+    fs::write(shop.path("user"), "me\n").unwrap();
+    fs::write(shop.path("login"), "hush\n").unwrap();
+    shop
+}
+
+#[test]
+fn an_archive_is_asked_only_if_the_plan_allows_it() {
+    let Some(server) = stores::s3(&["muster"]) else { return };
+    let shop = cold_shop("cold-denied", &server, "");
+    let workspace = shop.protected();
+    // A copy that can be read at once is taken first, and the archive left alone.
+    let result = shop.drill(&workspace, Disruption::HostLoss);
+    let text = format!("{result:?}");
+    assert!(!text.contains("archived"), "{text}");
+    let result = shop.drill(&workspace, Disruption::RegionLoss).unwrap();
+    assert_ne!(result.verdict, Verdict::Pass, "{result:#?}");
+    assert!(format!("{result:?}").contains("packs-archived"), "{result:#?}");
+}
+
+#[test]
+fn a_region_loss_is_survived_by_a_copy_in_an_archive() {
+    let Some(server) = stores::s3(&["muster"]) else { return };
+    let shop = cold_shop("cold", &server, "warm_up: 1h, ");
+    let workspace = shop.protected();
+    fs::remove_dir_all(shop.path("near")).unwrap();
+    let result = shop.check(&workspace, Verdict::Pass, "");
+    assert!(result.points.iter().all(|used| used.repository == "far"), "{:?}", result.points);
+}

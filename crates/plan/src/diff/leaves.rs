@@ -138,6 +138,7 @@ impl Leaves {
             self.text(format!("{path}.options.{name}"), Sense::Neutral, value);
         }
         self.time(format!("{path}.immutable"), Sense::LessIsLoss, repository.immutable);
+        self.time(format!("{path}.warm_up"), Sense::LessIsLoss, repository.warm_up);
         self.verify(repository.verify.as_ref(), &path);
         let limits =
             [("upload", repository.limits.upload), ("download", repository.limits.download)];

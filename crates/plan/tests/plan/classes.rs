@@ -115,3 +115,34 @@ fn a_limit_of_download_bounds_the_recovery_time() {
     assert!(found[0].message.contains("'db' (10.0 GiB) at 1.00 MiB/s"), "{found:?}");
     assert_eq!(of_code(&promised, "rto-unreachable"), [], "of an unknown size nothing is said");
 }
+
+#[test]
+fn an_archive_delays_a_recovery_and_must_be_allowed_to_bring_back() {
+    let promised = |rto: &str, far: &str, region: &str| {
+        let objective = format!("    region: west\n    objectives: {{{region}: {{rto: {rto}}}}}\n");
+        let far = format!("far: {{url: \"s3:https://example.org/far\", region: north, {far}}}");
+        let text = PLAN.replace("    region: west\n", &objective);
+        text.replace("far: {url: ./far, region: north}", &far)
+    };
+    let found = |plan: &str| {
+        let found = check(plan, &Facts::default());
+        let found = found.into_iter().filter(|it| it.message.contains("archive"));
+        found.map(|it| (it.code, it.message)).collect::<Vec<_>>()
+    };
+    let glacier = "warm_up: 1d, options: {s3.storage-class: GLACIER}";
+    let late = found(&promised("4h", glacier, "region-loss"));
+    assert_eq!(late.len(), 1, "{late:#?}");
+    assert_eq!(late[0].0, "rto-unreachable");
+    assert!(late[0].1.contains("'db' lies in an archive, which takes up to 5h"), "{late:?}");
+    assert!(!late[0].1.contains("warm_up"), "{late:?}");
+    assert_eq!(found(&promised("6h", glacier, "region-loss")), []);
+    let deep = "options: {s3.storage-class: DEEP_ARCHIVE, s3.restore-tier: bulk}";
+    let refused = found(&promised("3d", deep, "region-loss"));
+    assert!(refused[0].1.contains("up to 2d 00h to bring it back, and no warm_up"), "{refused:?}");
+    let quick = "warm_up: 1h, options: {s3.storage-class: GLACIER, s3.restore-tier: expedited}";
+    assert_eq!(found(&promised("10m", quick, "region-loss")), []);
+    let at_once = "options: {s3.storage-class: GLACIER_IR}";
+    assert_eq!(found(&promised("1m", at_once, "region-loss")), []);
+    let near_survives = found(&promised("1m", deep, "operator-error"));
+    assert_eq!(near_survives, [], "a copy that can be read at once is left");
+}

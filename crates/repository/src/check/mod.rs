@@ -78,6 +78,7 @@ use crate::{
     repository::{IndexedRepository, ReadError, Repository},
     run::{Cancelled, Run},
     storage::{File, StorageError},
+    warm_up,
 };
 use findings::Findings;
 use rota::Order;
@@ -161,6 +162,7 @@ fn read_packs(
     if selected.is_empty() {
         return Ok(());
     }
+    warm_up::prepare(repository, selected.iter().map(|&(pack, _)| pack), run)?;
     run.progress.set_current(|text| text.push_str("packs"));
     let bytes: u64 = selected.iter().map(|&(_, bytes)| bytes).sum();
     run.progress.add_total(selected.len() as u64, bytes);

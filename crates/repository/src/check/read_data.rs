@@ -30,7 +30,7 @@ use crate::{
     index::Index,
     repository::Repository,
     run::{Cancel, Progress},
-    storage::{File, Storage, StorageError},
+    storage::{File, Storage, StorageError, StorageProblem},
 };
 
 /// How much is read at once: large enough that the cost of a request does not show, small
@@ -61,6 +61,8 @@ pub(super) struct Seen {
     pub(super) bad: Vec<(BlobKind, BlobId, String)>,
     /// Whether a first reading found it damaged and the second did not.
     only_second_time: bool,
+    /// It cannot be read before it is brought back: nobody knows whether it is sound.
+    is_archived: bool,
     bytes: u64,
 }
 
@@ -76,6 +78,11 @@ impl Seen {
 
     /// Records what was seen.
     pub(super) fn tell(self, findings: &mut Findings) {
+        if self.is_archived {
+            findings.counts.packs_archived += 1;
+            findings.counts.bytes_archived += self.bytes;
+            return;
+        }
         let sound = self.is_sound() && !self.only_second_time;
         findings.counts.packs_read += 1;
         findings.counts.bytes_read += self.bytes;
@@ -205,7 +212,7 @@ impl<'r> PackReader<'r> {
         if let Some(progress) = self.progress {
             progress.add_done(1, 0);
         }
-        if first.is_sound() || self.cancel.is_requested() {
+        if first.is_sound() || first.is_archived || self.cancel.is_requested() {
             return first;
         }
         let second = self.read(wanted, blobs, None);
@@ -215,8 +222,14 @@ impl<'r> PackReader<'r> {
     fn read(&mut self, wanted: &Wanted, blobs: &[PackedBlob], progress: Option<&Progress>) -> Seen {
         let &Wanted { pack, bytes } = wanted;
         let storage = self.repository.storage().as_ref();
-        let mut seen =
-            Seen { pack, problem: None, bad: Vec::new(), only_second_time: false, bytes };
+        let mut seen = Seen {
+            pack,
+            problem: None,
+            bad: Vec::new(),
+            only_second_time: false,
+            is_archived: false,
+            bytes,
+        };
         let mut stream = Stream {
             storage,
             pack,
@@ -231,14 +244,14 @@ impl<'r> PackReader<'r> {
         };
         stream.window.rewind();
         for blob in blobs {
-            if self.cancel.is_requested() {
+            if seen.is_archived || self.cancel.is_requested() {
                 break;
             }
             if let Err(reason) = self.read_blob(&mut stream, blob, &mut seen) {
                 seen.bad.push((blob.kind, blob.id, reason));
             }
         }
-        if seen.problem.is_none() && !self.cancel.is_requested() {
+        if seen.problem.is_none() && !seen.is_archived && !self.cancel.is_requested() {
             seen.problem = self.read_end(&mut stream, blobs).err();
         }
         self.window = stream.window;
@@ -270,6 +283,10 @@ impl<'r> PackReader<'r> {
                         sealed,
                     )
                     .map_err(told);
+                }
+                Err(error) if error.problem() == StorageProblem::Archived => {
+                    seen.is_archived = true;
+                    return Ok(());
                 }
                 Err(error) => seen.problem = Some(Problem::of_storage(&error)),
             }

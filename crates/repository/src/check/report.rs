@@ -136,6 +136,10 @@ pub struct Counts {
     pub packs_due: u64,
     /// Bytes of these.
     pub bytes_due: u64,
+    /// Packs that were to be read and are archived, which nobody knew before.
+    pub packs_archived: u64,
+    /// Bytes of these.
+    pub bytes_archived: u64,
 }
 
 /// One thing that is not what it should be, and what that costs.

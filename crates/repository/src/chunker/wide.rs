@@ -14,7 +14,6 @@
 //! there. The intrinsics are safe within it, and no pointer is used. Its safe twin is
 //! [`super::scan`]; tests compare the two on every kind of input.
 
-use std::array;
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_set_epi64x, _mm256_and_si256, _mm256_broadcastsi128_si256,
     _mm256_cmpeq_epi8, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256,
@@ -22,6 +21,7 @@ use std::arch::x86_64::{
     _mm256_shuffle_epi8, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_unpackhi_epi8,
     _mm256_unpacklo_epi8, _mm256_xor_si256,
 };
+use std::array;
 
 use super::WINDOW_BYTES;
 
@@ -83,9 +83,7 @@ fn half_tables(of_byte: impl Fn(u64) -> u64) -> HalfTables {
         let byte = (value << (4 * half)) as u64;
         (of_byte(byte) << SHIFT).to_le_bytes()
     };
-    array::from_fn(|plane| {
-        array::from_fn(|half| array::from_fn(|value| bytes(half, value)[plane]))
-    })
+    array::from_fn(|plane| array::from_fn(|half| array::from_fn(|value| bytes(half, value)[plane])))
 }
 
 /// A table of halves for each plane, ready to be looked into by all lanes.

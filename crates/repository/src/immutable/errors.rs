@@ -21,6 +21,29 @@ pub enum HeldError {
     Cancelled(#[from] Cancelled),
 }
 
+impl Fault for HeldError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Storage(error) => error.class(),
+            Self::Cancelled(error) => error.class(),
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Storage(error) => error.code(),
+            Self::Cancelled(error) => error.code(),
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Storage(error) => error.help(),
+            Self::Cancelled(error) => error.help(),
+        }
+    }
+}
+
 /// What snapshots need could not be found out, or not be held.
 #[derive(Debug, Error)]
 pub enum ImmutableError {

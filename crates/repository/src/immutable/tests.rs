@@ -199,6 +199,33 @@ fn forget_and_prune_leave_alone_what_is_held() {
 }
 
 #[test]
+fn what_is_held_is_neither_retagged_nor_replaced() {
+    use crate::{
+        rewrite::{RewriteOptions, rewrite},
+        tag::{self, TagChange},
+    };
+    let (repository, _, [old, new]) = built();
+    let run = Run::new();
+    let _held = hold_snapshots(&repository, &[old], in_days(3), &run).unwrap();
+    let change = TagChange { add: vec!["x".to_owned()], ..TagChange::default() };
+    let retaggings = tag::propose(&repository.snapshots().unwrap(), &change);
+    let mut changed = Vec::new();
+    let held = tag::apply(&repository, &retaggings, &run, &mut |old, _| changed.push(old)).unwrap();
+    assert_eq!((held[0].0, held.len(), changed), (old, 1, vec![new]));
+    assert_eq!(repository.snapshot_ids().unwrap().len(), 2, "there is no second form");
+    let indexed = repository.clone().load_index(&run).unwrap();
+    let options = RewriteOptions {
+        new_host: Some("other".to_owned()),
+        forget: true,
+        ..RewriteOptions::default()
+    };
+    let snapshots = repository.snapshots().unwrap();
+    let report = rewrite(&indexed, &snapshots, &options, &run).unwrap();
+    assert_eq!((report.held.len(), report.held[0].0), (1, old));
+    assert_eq!(repository.snapshot_ids().unwrap().len(), 3, "the old form stays beside the new");
+}
+
+#[test]
 fn a_store_that_cannot_hold_is_an_error_with_a_code() {
     use muster_model::Fault as _;
     let builder = RepositoryBuilder::new();

@@ -60,7 +60,8 @@ use crate::{
     packer::PackOptions,
     repository::{IndexedRepository, ReadError, Repository},
     run::Run,
-    storage::{File, FileKind},
+    storage::{Archiving, File, FileKind, Storage},
+    warm_up,
 };
 
 /// How long a pack stays marked before it is deleted: as rustic's, an hour less than a day, so
@@ -115,6 +116,15 @@ impl Default for PruneOptions {
     }
 }
 
+impl PruneOptions {
+    /// These options for a cold repository: to repack packs of data, archived ones would have to be
+    /// brought back, which must be allowed. What nothing needs goes all the same.
+    fn for_cold(&self, storage: &dyn Storage, run: &Run) -> Self {
+        let is_cold = storage.archiving() == Archiving::Expected && !run.warm_up.is_allowed();
+        Self { repack_cacheable_only: self.repack_cacheable_only || is_cold, ..self.clone() }
+    }
+}
+
 /// Some packs, and their bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Amount {
@@ -125,7 +135,7 @@ pub struct Amount {
 }
 
 impl Amount {
-    fn add(&mut self, bytes: u64) {
+    pub(crate) fn add(&mut self, bytes: u64) {
         self.packs += 1;
         self.bytes += bytes;
     }
@@ -255,7 +265,8 @@ impl<'a> Work<'a> {
         work.follow(snapshots)?;
         work.catalogue.list_packs(repository)?;
         let packs = decide::survey(work.indexed.index(), &work.catalogue.sizes, &work.used)?;
-        work.decision = decide(packs, options);
+        let storage = repository.storage().as_ref();
+        work.decision = decide(packs, &options.for_cold(storage, run));
         work.leave_held_packs_alone(options.now.unwrap_or_else(immutable::now))?;
         work.report.used_bytes = work.decision.used_bytes;
         work.report.unused_bytes = work.decision.unused_bytes;
@@ -309,6 +320,8 @@ impl<'a> Work<'a> {
         if self.decision.repack.is_empty() {
             return Ok(());
         }
+        let packs = self.decision.repack.iter().map(|pack| pack.id);
+        warm_up::prepare(&self.indexed, packs, self.run)?;
         let leaving = self.decision.remove.iter().chain(&self.decision.repack);
         let done = repack::repack(
             &self.indexed,

@@ -23,7 +23,7 @@ use crate::{
     packer::{PackOptions, PackWriter, Sealed, WriteError, write_packs},
     repository::{BlobOpener, BlobReader, IndexedRepository, ReadError, read_claimed},
     run::Run,
-    storage::File,
+    storage::{File, StorageProblem},
 };
 
 /// Of how many places of a blob it is asked whether they stay. Sound repositories have one or
@@ -149,6 +149,12 @@ impl Job<'_> {
             } else if let Err(error) = self.copy_elsewhere(location, hands) {
                 match error {
                     PruneError::Read(error @ ReadError::Cancelled(_)) => return Err(error.into()),
+                    // No damage: nobody knew that it is archived.
+                    PruneError::Read(ReadError::Storage(error))
+                        if error.problem() == StorageProblem::Archived =>
+                    {
+                        return Err(error.into());
+                    }
                     PruneError::Read(error) => self.note_damage(range.pack, error),
                     error => return Err(error),
                 }

@@ -34,6 +34,7 @@ use crate::{
         unpacked::{UNPACKED_BYTES_MAX, open_json},
     },
     id::{BlobId, PackId, SnapshotId},
+    immutable::HeldSnapshots,
     index::Index,
     packer::{PackOptions, PackStats, PackWriter, write_packs},
     repository::{IndexedRepository, ReadError, Repository},
@@ -83,6 +84,8 @@ pub struct RepairSnapshotsReport {
     pub unreadable: Vec<(SnapshotId, Option<SnapshotId>)>,
     /// Snapshots that were removed.
     pub removed: Vec<SnapshotId>,
+    /// Those that should have gone and that the store holds: they stay.
+    pub held: HeldSnapshots,
     /// What was stored.
     pub stats: PackStats,
 }
@@ -181,8 +184,7 @@ pub fn repair(
                 repaired.new = Some(known.save(&new_form(*old, snapshot, rewritten))?);
             }
             if options.forget {
-                known.remove(*old)?;
-                report.removed.push(*old);
+                remove(&mut known, *old, &mut report)?;
             }
         }
         report.snapshots.push(repaired);
@@ -200,11 +202,22 @@ pub fn repair(
         }
         report.unreadable.push((damaged.id, new));
         if options.forget && !options.packs.dry_run {
-            known.remove(damaged.id)?;
-            report.removed.push(damaged.id);
+            remove(&mut known, damaged.id, &mut report)?;
         }
     }
     Ok(report)
+}
+
+fn remove(
+    known: &mut Snapshots<'_>,
+    id: SnapshotId,
+    report: &mut RepairSnapshotsReport,
+) -> Result<(), ChangeError> {
+    match known.remove(id)? {
+        Some(retention) => report.held.push((id, retention)),
+        None => report.removed.push(id),
+    }
+    Ok(())
 }
 
 fn new_forms(

@@ -9,6 +9,7 @@ use crate::{
     id::{BlobId, PackId},
     run::Cancelled,
     storage::{File, StorageError, StorageProblem},
+    warm_up::NotWarm,
 };
 
 /// Something in the repository could not be read.
@@ -50,6 +51,9 @@ pub enum ReadError {
     /// zstd could not allocate its tables.
     #[error("set up decompression")]
     Decoder(#[source] FormatError),
+    /// Packs are archived.
+    #[error(transparent)]
+    NotWarm(#[from] NotWarm),
     /// The run was asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -83,6 +87,7 @@ impl Fault for ReadError {
                 Class::Corrupt
             }
             Self::Decoder(_) => Class::Transient,
+            Self::NotWarm(error) => error.class(),
             Self::Cancelled(error) => error.class(),
         }
     }
@@ -94,6 +99,7 @@ impl Fault for ReadError {
             Self::DamagedBlob { .. } => "blob-damaged",
             Self::MissingBlob { .. } => "blob-missing",
             Self::Decoder(_) => "out-of-memory",
+            Self::NotWarm(error) => error.code(),
             Self::Cancelled(error) => error.code(),
         }
     }
@@ -107,6 +113,7 @@ impl Fault for ReadError {
                     .to_owned(),
             ),
             Self::Decoder(_) => None,
+            Self::NotWarm(error) => error.help(),
             Self::Cancelled(error) => error.help(),
         }
     }

@@ -22,6 +22,8 @@
 //!   copy of the chunk, that copy is used and there is no problem.
 //! - **Metadata is exact** as far as the user's rights and the file system allow, and what was
 //!   left out is counted: see `metadata`.
+//! - **Archived packs are asked for first**, all at once, before the target is touched: see
+//!   [`warm_up`](crate::warm_up).
 //! - **A full disk ends the restore** with an error, and so does a request to stop. Files that
 //!   were not complete are removed; folders keep mode 0700. After a `kill -9` there may be files
 //!   left whose names begin with `.muster-`, and the few that were just being written in one go.
@@ -53,10 +55,11 @@ mod write;
 mod tests;
 
 use std::{
+    collections::HashSet,
     hash::{BuildHasher, RandomState},
     io,
     path::PathBuf,
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     thread,
 };
 
@@ -64,7 +67,7 @@ pub use report::{
     LISTED_MAX, NotRestored, Problem, ProblemCause, RestoreCounts, RestoreError, RestoreReport,
 };
 
-use crate::{format::tree::NodeKind, id::BlobId, repository::IndexedRepository, run::Run};
+use crate::{format::tree::NodeKind, id::BlobId, repository::IndexedRepository, run::Run, warm_up};
 use dirs::Dirs;
 use metadata::Rights;
 
@@ -73,6 +76,7 @@ use metadata::Rights;
 pub const DEPTH_MAX: u32 = 10_000;
 
 /// What to restore, where to, and what to do about things that are there already.
+#[derive(Clone)]
 pub struct RestoreOptions {
     /// The folder to restore into. Made when it does not exist, with its parents.
     pub target: PathBuf,
@@ -106,7 +110,7 @@ impl RestoreOptions {
 
 /// Decides by path and kind. The path begins with a slash and is relative to the tree that is
 /// restored; entries of the target that are not in the snapshot are asked about too (`delete`).
-pub type Select = Box<dyn Fn(&[u8], NodeKind) -> Choice + Send + Sync>;
+pub type Select = Arc<dyn Fn(&[u8], NodeKind) -> Choice + Send + Sync>;
 
 /// A decision about one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,6 +157,47 @@ pub fn restore(
     run: &Run,
 ) -> Result<RestoreReport, RestoreError> {
     run.cancel.check()?;
+    if options.dry_run {
+        let mut report = perform(repository, tree, options, run)?;
+        if warm_up::is_due(repository.storage().as_ref(), run) {
+            let packs = std::mem::take(&mut report.packs);
+            report.archived = warm_up::look(repository, packs, run)?.cold();
+        }
+        return Ok(report);
+    }
+    warm(repository, &[(tree, options)], run)?;
+    perform(repository, tree, options, run)
+}
+
+/// Brings back what is archived and some restores will read, all at once, before anything is
+/// touched. Each restore does so for itself; this is for who does several. A dry run tells which
+/// packs.
+///
+/// # Errors
+/// As [`restore`], and as the run allows to bring back.
+pub fn warm(
+    repository: &IndexedRepository,
+    restores: &[(BlobId, &RestoreOptions)],
+    run: &Run,
+) -> Result<(), RestoreError> {
+    if !warm_up::is_due(repository.storage().as_ref(), run) {
+        return Ok(());
+    }
+    let mut packs = HashSet::new();
+    for (tree, options) in restores {
+        let dry_run = RestoreOptions { dry_run: true, verify: false, ..(*options).clone() };
+        let aside = Run { progress: Arc::default(), ..run.clone() };
+        packs.extend(perform(repository, *tree, &dry_run, &aside)?.packs);
+    }
+    Ok(warm_up::prepare(repository, packs, run)?)
+}
+
+fn perform(
+    repository: &IndexedRepository,
+    tree: BlobId,
+    options: &RestoreOptions,
+    run: &Run,
+) -> Result<RestoreReport, RestoreError> {
     let rights = Rights::of_process();
     let context = Context {
         repository,

@@ -1,11 +1,14 @@
 //! What a restore tells: counts, what was left out and why, and errors that end it.
 
-use std::{fmt, io, os::unix::ffi::OsStringExt, path::PathBuf, sync::Arc};
+use std::{collections::HashSet, fmt, io, os::unix::ffi::OsStringExt, path::PathBuf, sync::Arc};
 
+use foldhash::fast::RandomState;
 use muster_model::{Class, Fault};
 use thiserror::Error;
 
-use crate::{format::tree::NodeKind, repository::ReadError, run::Cancelled};
+use crate::{
+    format::tree::NodeKind, id::PackId, prune::Amount, repository::ReadError, run::Cancelled,
+};
 
 /// How many paths each list of a report holds at most; the counts go on. A repository without
 /// packs would otherwise fill the memory with one problem a file.
@@ -24,6 +27,10 @@ pub struct RestoreReport {
     pub problems: Vec<Problem>,
     /// What is never restored: sockets, and entries of kinds that have no content.
     pub not_restored: Vec<NotRestored>,
+    /// In a dry run: the packs that content would be read from.
+    pub(super) packs: HashSet<PackId, RandomState>,
+    /// After a dry run of a cold repository: those of them that are archived.
+    pub archived: Amount,
 }
 
 /// Counts of items and bytes. An item is a file, a folder, or another entry of a folder.

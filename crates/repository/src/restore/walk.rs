@@ -416,6 +416,8 @@ impl Walk<'_> {
         file.size = places.iter().map(|place| u64::from(place.blob.plaintext_length())).sum();
         self.context.run.progress.add_total(1, file.size);
         if self.context.options.dry_run {
+            // Each chunk's first place: a real run goes elsewhere only for what it reads anyway.
+            self.report.packs.extend(places.iter().map(|place| place.pack));
             self.report.counts.files_restored += 1;
             self.report.counts.bytes_restored += file.size;
             self.context.run.progress.add_done(1, file.size);

@@ -29,6 +29,7 @@ use crate::{
         tree::Node,
     },
     id::{BlobId, SnapshotId},
+    immutable::HeldSnapshots,
     packer::{PackOptions, PackStats, write_packs},
     repository::{IndexedRepository, ReadError},
     run::Run,
@@ -94,6 +95,8 @@ pub struct RewriteReport {
     pub snapshots: Vec<RewrittenSnapshot>,
     /// Snapshots that were left as they are, and why.
     pub failed: Vec<(SnapshotId, ChangeError)>,
+    /// Old forms that should have gone and that the store holds: they stay beside the new ones.
+    pub held: HeldSnapshots,
     /// What was stored.
     pub stats: PackStats,
 }
@@ -122,7 +125,8 @@ pub fn rewrite(
         if done.changed && !options.packs.dry_run {
             done.new = Some(known.save(&new)?);
             if options.forget {
-                known.remove(done.old)?;
+                let held = known.remove(done.old)?;
+                report.held.extend(held.map(|retention| (done.old, retention)));
             }
         }
         report.snapshots.push(done);

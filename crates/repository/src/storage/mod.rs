@@ -21,6 +21,7 @@ mod disk;
 mod local;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
+mod reach;
 mod retention;
 #[cfg(any(test, feature = "testing"))]
 pub mod unreliable;
@@ -33,9 +34,10 @@ use thiserror::Error;
 pub use costs::Costs;
 pub use disk::{Disk, RealDisk};
 pub use local::LocalStorage;
+pub use reach::{Archiving, Reach};
 pub use retention::{Holding, Mode, Retention};
 
-use crate::format::time::Timestamp;
+use crate::format::{pack::BlobKind, time::Timestamp};
 use crate::id::{IndexId, KeyId, LockId, PackId, SnapshotId};
 
 /// The kinds of file in a repository, each in a folder of its own (`config` apart).
@@ -212,15 +214,6 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// After an error the file is absent, or whole; never half-written.
     fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError>;
 
-    /// Stores a file as [`Storage::put`] does, and may hold on to the content until it is sent: so
-    /// nobody copies it.
-    ///
-    /// # Errors
-    /// As [`Storage::put`].
-    fn put_shared(&self, file: File, content: &Arc<Vec<u8>>) -> Result<(), StorageError> {
-        self.put(file, content)
-    }
-
     /// Begins to store a file. When this returns the content may be given away, and the file is
     /// stored once [`Storing::finish`] says so, which may wait for a disk; until then it is
     /// absent.
@@ -230,6 +223,22 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn begin_put(&self, file: File, content: &[u8]) -> Result<Storing<'_>, StorageError> {
         self.put(file, content)?;
         Ok(Storing::done())
+    }
+
+    /// Begins to store a pack, as [`Storage::begin_put`] does, and tells the store what is in it:
+    /// packs of data are read for a restore alone, and may lie where reading is slow. The store may
+    /// hold on to the content until it is sent: so nobody copies it. Every new pack comes by here.
+    /// Whoever wraps a store passes this on.
+    ///
+    /// # Errors
+    /// As [`Storage::put`].
+    fn put_pack(
+        &self,
+        id: PackId,
+        _holds: BlobKind,
+        content: &Arc<Vec<u8>>,
+    ) -> Result<Storing<'_>, StorageError> {
+        self.begin_put(File::Pack(id), content)
     }
 
     /// Stores a file as [`Storage::put`] does, unless one of that name exists.
@@ -312,6 +321,29 @@ pub trait Storage: Send + Sync + fmt::Debug {
         Err(StorageError::new("hold", file, StorageProblem::CannotHold))
     }
 
+    /// Whether files may lie in an archive. Costs no request. Whoever wraps a store passes this and
+    /// the next two on.
+    fn archiving(&self) -> Archiving {
+        Archiving::Never
+    }
+
+    /// How a file can be read, as the store itself tells it now.
+    ///
+    /// # Errors
+    /// Fails with [`StorageProblem::NotFound`] when there is no such file.
+    fn reach(&self, _file: File) -> Result<Reach, StorageError> {
+        Ok(Reach::Ready)
+    }
+
+    /// Asks the store to bring back an archived file. It takes its time (hours), and money.
+    /// Asking again changes nothing.
+    ///
+    /// # Errors
+    /// Fails when the store refuses.
+    fn warm_up(&self, _file: File) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     /// Removes what interrupted `put`s left behind and returns how many files that were. Only
     /// called while no other process works in the repository.
     ///
@@ -380,6 +412,8 @@ pub enum StorageProblem {
     CannotHold,
     /// The store is opened as it was at a moment in the past.
     InThePast,
+    /// The file is archived and must be brought back before it can be read.
+    Archived,
     /// Nobody waits for the answer any more: the operation was asked to stop.
     Interrupted,
     /// Anything else; trying again may help.
@@ -418,6 +452,7 @@ impl StorageError {
             StorageProblem::InThePast => {
                 Some("the store is opened as it was in the past: nothing can be changed".into())
             }
+            StorageProblem::Archived => Some("the file is archived".into()),
             _ => None,
         };
         Self { operation, what: what.to_string(), problem, source }
@@ -474,7 +509,8 @@ impl Fault for StorageError {
             | StorageProblem::Credentials
             | StorageProblem::Untrusted
             | StorageProblem::CannotHold
-            | StorageProblem::InThePast => Class::Denied,
+            | StorageProblem::InThePast
+            | StorageProblem::Archived => Class::Denied,
             StorageProblem::Full
             | StorageProblem::HostUnknown
             | StorageProblem::Unreachable
@@ -499,6 +535,7 @@ impl Fault for StorageError {
             StorageProblem::TimedOut => "store-timed-out",
             StorageProblem::CannotHold => "store-cannot-hold",
             StorageProblem::InThePast => "store-in-the-past",
+            StorageProblem::Archived => "store-archived",
             StorageProblem::Interrupted => "interrupted",
             StorageProblem::Other => "storage-failed",
         }
@@ -545,6 +582,11 @@ impl Fault for StorageError {
             StorageProblem::InThePast => {
                 "leave out the option s3.as-of to work with the repository as it is, or copy from \
                  it into another one"
+            }
+            StorageProblem::Archived => {
+                "say --warm-up (restore, dump, check, copy, prune, key rotate): the store brings back what is \
+                 needed, which takes hours and is charged; packs of folders must not be archived, \
+                 bring those back by hand"
             }
             StorageProblem::Interrupted => {
                 "run the command again: what is stored already is not stored twice"

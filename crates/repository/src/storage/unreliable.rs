@@ -11,9 +11,13 @@ use std::{
 };
 
 use super::{
-    Costs, File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem,
+    Archiving, Costs, File, FileKind, Holding, Listed, Reach, Retention, Storage, StorageError,
+    StorageProblem, Storing,
 };
-use crate::format::time::Timestamp;
+use crate::{
+    format::{pack::BlobKind, time::Timestamp},
+    id::PackId,
+};
 
 /// What an [`Unreliable`] store does wrong. The default does nothing wrong.
 #[derive(Debug, Clone, Default)]
@@ -197,6 +201,18 @@ impl<S: Storage> Storage for Unreliable<S> {
         Ok(())
     }
 
+    fn put_pack(
+        &self,
+        id: PackId,
+        holds: BlobKind,
+        content: &Arc<Vec<u8>>,
+    ) -> Result<Storing<'_>, StorageError> {
+        let put = || self.inner.put_pack(id, holds, content)?.finish();
+        self.change("write", File::Pack(id), put)?;
+        self.pack_bytes.fetch_add(content.len() as u64, Ordering::SeqCst);
+        Ok(Storing::done())
+    }
+
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
         self.change("write", file, || self.inner.put_new(file, content))
     }
@@ -222,6 +238,20 @@ impl<S: Storage> Storage for Unreliable<S> {
 
     fn retain(&self, file: File, until: Timestamp) -> Result<(), StorageError> {
         self.change("hold", file, || self.inner.retain(file, until))
+    }
+
+    fn archiving(&self) -> Archiving {
+        self.inner.archiving()
+    }
+
+    fn reach(&self, file: File) -> Result<Reach, StorageError> {
+        self.misbehave("look at", &file.to_string())?;
+        self.inner.reach(file)
+    }
+
+    fn warm_up(&self, file: File) -> Result<(), StorageError> {
+        self.misbehave("bring back", &file.to_string())?;
+        self.inner.warm_up(file)
     }
 
     fn local_folder(&self) -> Option<&Path> {

@@ -117,7 +117,7 @@ fn rewrite_without(
 fn add_tag(repository: &Repository) -> Result<(), ChangeError> {
     let change = TagChange { add: vec!["kept".to_owned()], ..TagChange::default() };
     let proposed = tag::propose(&repository.snapshots()?, &change);
-    tag::apply(repository, &proposed, &Run::new(), &mut |_, _| {})
+    tag::apply(repository, &proposed, &Run::new(), &mut |_, _| {}).map(drop)
 }
 
 fn upgrade(repository: &Repository) -> Result<(), ChangeError> {

@@ -14,6 +14,7 @@ use std::{
 };
 
 use muster_repository::{
+    dump::{DumpTarget, warm},
     format::{pack::BlobKind, tree::NodeKind},
     id::{BlobId, SnapshotId},
     repository::IndexedRepository,
@@ -53,6 +54,9 @@ pub fn restore_into(
     run: &Run,
 ) -> Result<Restored, PostgresError> {
     let target = std::path::absolute(target).map_err(PostgresError::file("find", target))?;
+    // What describes the server is data, too: one wait for all.
+    let tree = repository.snapshot(snapshot)?.tree;
+    warm(repository, &DumpTarget::Folder { path: Vec::new(), tree }, run)?;
     let source = Source::find(repository, snapshot)?;
     let user = run_as::choose(user, source.cluster.owner.as_deref())?;
     let server = beside(&target, "server");

@@ -23,7 +23,7 @@ use crate::options::Hold;
 
 const MODE: &str = "x-amz-object-lock-mode";
 const UNTIL: &str = "x-amz-object-lock-retain-until-date";
-const CHECKSUM: &str = "x-amz-checksum-sha256";
+pub(super) const CHECKSUM: &str = "x-amz-checksum-sha256";
 
 /// Holds files in a bucket.
 #[derive(Debug)]
@@ -41,17 +41,24 @@ impl Locks {
     /// Whether a file is held from its first moment on. Marks of processes at work come and go;
     /// and a snapshot is held last of all, when everything that it needs was seen to be: that it is
     /// held says that the rest is.
-    pub(crate) fn concern(&self, file: File) -> bool {
-        self.hold.time.is_some() && !matches!(file, File::Lock(_) | File::Snapshot(_))
+    pub(crate) fn concern(&self, file: File, location: &str) -> bool {
+        self.hold.time.is_some()
+            && !matches!(file, File::Lock(_) | File::Snapshot(_))
+            && (!self.hold.is_wish || self.holds_on_request(location))
     }
 
-    /// Stores an object that is held from its first moment on.
+    fn holds_on_request(&self, location: &str) -> bool {
+        self.holding(location).is_ok_and(|holding| holding == Holding::OnRequest)
+    }
+
+    /// Stores an object that is held from its first moment on, in a storage class if one is given.
     pub(crate) fn put(
         &self,
         what: String,
         key: &str,
         content: &[u8],
         is_new: bool,
+        class: Option<&str>,
     ) -> Result<(), StorageError> {
         let until = since_the_epoch() + self.hold.time.unwrap_or_default();
         let until = Timestamp::new(i64::try_from(until.as_secs()).unwrap_or(i64::MAX), 0, 0);
@@ -60,6 +67,9 @@ impl Locks {
             .header(UNTIL, until.to_string())
             .header("x-amz-sdk-checksum-algorithm", "SHA256")
             .header(CHECKSUM, BASE64.encode(Sha256::digest(content)));
+        if let Some(class) = class {
+            ask = ask.header("x-amz-storage-class", class);
+        }
         if is_new {
             ask = ask.header("if-none-match", "*");
         }

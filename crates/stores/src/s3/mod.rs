@@ -1,10 +1,11 @@
 //! What S3 can do besides, and `object_store` does not ask for, or not carefully enough: Object
-//! Lock, versions, and deleting many objects at once.
+//! Lock, versions, archives, and deleting many objects at once.
 //!
 //! `Bucket` sends one signed request and gives its answer; `locks.rs` holds files, `past.rs` reads
-//! a bucket as it was, `deletion.rs` deletes. Signatures are made by `object_store`, requests go through the one HTTP
-//! client.
+//! a bucket as it was, `archive.rs` brings files back, `deletion.rs` deletes. Signatures are made
+//! by `object_store`, requests go through the one HTTP client.
 
+mod archive;
 pub(crate) mod deletion;
 mod locks;
 mod past;
@@ -25,7 +26,7 @@ use object_store::{
 };
 
 use self::deletion::Told;
-pub(crate) use self::{locks::Locks, past::Past, xml::element};
+pub(crate) use self::{archive::Archive, locks::Locks, past::Past, xml::element};
 use crate::{
     answer::Trouble,
     bridge,

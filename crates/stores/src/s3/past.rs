@@ -15,11 +15,14 @@ use std::{
 use http::Method;
 use muster_repository::{
     format::time::Timestamp,
-    storage::{File, FileKind, Holding, Listed, Retention, Storage, StorageError, StorageProblem},
+    storage::{
+        Archiving, File, FileKind, Holding, Listed, Reach, Retention, Storage, StorageError,
+        StorageProblem,
+    },
 };
 
 use super::{
-    Ask, Bucket,
+    Archive, Ask, Bucket,
     locks::look,
     versions::{Version, Versions, take_page},
     xml::{element, unescaped},
@@ -35,6 +38,7 @@ const PAGES_MAX: usize = 100_000;
 #[derive(Debug)]
 pub(crate) struct Past {
     bucket: Arc<Bucket>,
+    archive: Archive,
     prefix: String,
     location: String,
     moment: Timestamp,
@@ -45,12 +49,14 @@ pub(crate) struct Past {
 impl Past {
     pub(crate) fn new(
         bucket: Arc<Bucket>,
+        archive: Archive,
         prefix: &str,
         location: String,
         moment: Timestamp,
     ) -> Self {
         Self {
             bucket,
+            archive,
             prefix: prefix.to_owned(),
             location: format!("{location} as of {moment}"),
             moment,
@@ -219,6 +225,20 @@ impl Storage for Past {
         let version = self.version("read how long is held", file)?;
         let found = look(&self.bucket, self.what(file), &self.key(file), Some(&version.id))?;
         Ok(found.0)
+    }
+
+    fn archiving(&self) -> Archiving {
+        self.archive.archiving()
+    }
+
+    fn reach(&self, file: File) -> Result<Reach, StorageError> {
+        let version = self.version("look at", file)?;
+        self.archive.reach(self.what(file), &self.key(file), Some(&version.id))
+    }
+
+    fn warm_up(&self, file: File) -> Result<(), StorageError> {
+        let version = self.version("bring back", file)?;
+        self.archive.warm_up(self.what(file), &self.key(file), Some(&version.id))
     }
 
     fn retain(&self, file: File, _: Timestamp) -> Result<(), StorageError> {

@@ -2,14 +2,15 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use muster_model::Fault as _;
+use muster_model::{Fault as _, Location};
 use muster_repository::{
     format::time::Timestamp,
     storage::{File, FileKind, Holding, Mode, conformance::pack},
 };
+use muster_stores::{Settings, open};
 use muster_testkit::{stores, wait_for};
 
-use crate::{fresh, store};
+use crate::{fresh, settings, store};
 
 const S3: &[(&str, &str)] =
     &[("AWS_ACCESS_KEY_ID", "muster"), ("AWS_SECRET_ACCESS_KEY", "muster-secret")];
@@ -60,6 +61,26 @@ fn a_new_file_is_held_from_its_first_moment_on() {
     let lock = FileKind::Lock.file(&"ab".repeat(32)).unwrap();
     storage.put(lock, b"x").unwrap();
     assert_eq!(storage.retention(lock).unwrap().until, None);
+}
+
+#[test]
+fn a_wish_to_hold_is_granted_where_the_bucket_can() {
+    let Some(server) = stores::s3_with_locks(&["locked"]) else { return };
+    let line = "PUT /plain HTTP/1.1";
+    assert!(stores::request(server.address(), line, &[], b"").unwrap().starts_with("HTTP/1.1 200"));
+    for (bucket, held) in [("locked", true), ("plain", false)] {
+        let url = format!("s3:http://{}/{bucket}/{}", server.address(), fresh());
+        let hold_new = Some(Duration::from_secs(3 * 86_400));
+        let settings = Settings { hold_new, ..settings(&[], S3) };
+        let storage = open(&Location::parse(&url).unwrap(), &settings).unwrap();
+        storage.put(pack(1), b"0123").unwrap();
+        storage.put_new(File::Config, b"x").unwrap();
+        for file in [pack(1), File::Config] {
+            let retention = storage.retention(file).unwrap();
+            assert_eq!(retention.covers(in_days(2)), held, "{retention:?}");
+        }
+        assert_eq!(storage.read(pack(1), 4).unwrap(), b"0123");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use muster_repository::{
     lock::{Lock, LockKind},
     repository::Repository,
     rotate::{Proof, Standing, begin, compare, open, verify},
+    run::Run,
 };
 use serde_json::{Value, json};
 
@@ -29,6 +30,7 @@ use crate::{
     password::Password,
     progress::Shape,
     repo::{counted, release},
+    warm_up::WarmUpArgs,
 };
 
 /// Arguments of `key rotate`.
@@ -50,6 +52,8 @@ pub(crate) struct Args {
     read_data_subset: Option<ReadData>,
     #[command(flatten)]
     new: NewArgs,
+    #[command(flatten)]
+    warm_up: WarmUpArgs,
 }
 
 const EXAMPLES: &str = "The old repository stays in use and is not changed; run this as often as \
@@ -86,7 +90,8 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
         release(pair.new_lock)?;
         return tell_status(app, &pair.old, &pair.new, &standing, &pair.keys);
     }
-    let mut report = round(app, &pair)?;
+    let run = args.warm_up.run(app);
+    let mut report = round(app, &pair, &run)?;
     if !args.finish {
         let standing = compare(&pair.old, &pair.new)?;
         release(old_lock)?;
@@ -94,17 +99,17 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
         return tell_round(app, &pair.old, &pair.new, &report, &standing);
     }
     let sound = match args.read_data_subset {
-        None => Some(read_back(app, &pair.new)?),
+        None => Some(read_back(app, &pair.new, &run)?),
         Some(_) => None,
     };
     release(old_lock)?;
     let alone = app.lock(&pair.old, LockKind::Exclusive)?;
-    let last = round(app, &pair)?;
+    let last = round(app, &pair, &run)?;
     report.copied.extend(last.copied);
     report.failed = last.failed;
     let proof = app.with_progress(Shape::Plain { items: "packs" }, || {
         let read_data = args.read_data_subset.unwrap_or(ReadData::All);
-        verify(&pair.old, &pair.new, read_data, sound.as_ref(), &app.run)
+        verify(&pair.old, &pair.new, read_data, sound.as_ref(), &run)
     })?;
     release(Some(alone))?;
     release(pair.new_lock)?;
@@ -140,24 +145,24 @@ fn pair(
 }
 
 /// Brings what the new repository lacks.
-fn round(app: &App<'_>, pair: &Pair) -> Result<CopyReport, Failure> {
+fn round(app: &App<'_>, pair: &Pair, run: &Run) -> Result<CopyReport, Failure> {
     let snapshots = pair.old.snapshots()?;
     let source = app.load_index(&pair.old)?;
     let target = match &pair.new_lock {
-        Some(lock) => Target::open(&pair.new, lock, &app.run)?,
+        Some(lock) => Target::open(&pair.new, lock, run)?,
         None => app.load_index(&pair.new)?.into(),
     };
     let options = app.pack_options(false);
     Ok(app.with_progress(Shape::Copy, || {
-        copy(&source, target, &snapshots, options, &app.run, &mut |_| {})
+        copy(&source, target, &snapshots, options, run, &mut |_| {})
     })?)
 }
 
 /// Reads the new repository back, while backups may still run into the old one.
-fn read_back(app: &App<'_>, new: &Repository) -> Result<CheckReport, Failure> {
+fn read_back(app: &App<'_>, new: &Repository, run: &Run) -> Result<CheckReport, Failure> {
     let options = CheckOptions { read_data: ReadData::All };
     let shape = Shape::Plain { items: "packs" };
-    Ok(app.with_progress(shape, || check(new, &options, &app.run))?)
+    Ok(app.with_progress(shape, || check(new, &options, run))?)
 }
 
 fn tell_status(

@@ -12,7 +12,7 @@ use muster_repository::{
 };
 use serde_json::{Value, json};
 
-use super::super::{counted, release, snapshot_filter, warn_of_unused_filter};
+use super::super::{counted, immutable, release, snapshot_filter, warn_of_unused_filter};
 use crate::{
     app::App,
     args::FilterArgs,
@@ -72,7 +72,9 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     }
     let left = report.snapshots.iter().any(|repaired| repaired.is_lost)
         || report.unreadable.iter().any(|(_, new)| new.is_none());
-    Ok(if left && !args.forget { Exit::Partial } else { Exit::Done })
+    immutable::warn_of_held(app, &report.held);
+    let is_part = (left && !args.forget) || !report.held.is_empty();
+    Ok(if is_part { Exit::Partial } else { Exit::Done })
 }
 
 /// The snapshots that are named, or all that the filter lets through. Nobody knows whether it
@@ -110,7 +112,7 @@ fn refuse_unindexed(packs: &[PackId]) -> Result<(), Failure> {
 
 fn print(app: &App<'_>, args: &Args, report: &RepairSnapshotsReport) -> Result<(), Failure> {
     for repaired in &report.snapshots {
-        print_one(app, args, repaired)?;
+        print_one(app, report, repaired)?;
     }
     for (id, new) in &report.unreadable {
         let what = match new {
@@ -130,10 +132,15 @@ fn print(app: &App<'_>, args: &Args, report: &RepairSnapshotsReport) -> Result<(
     ))
 }
 
-fn print_one(app: &App<'_>, args: &Args, repaired: &RepairedSnapshot) -> Result<(), Failure> {
+fn print_one(
+    app: &App<'_>,
+    report: &RepairSnapshotsReport,
+    repaired: &RepairedSnapshot,
+) -> Result<(), Failure> {
     let old = repaired.old.short();
     if repaired.is_lost {
-        let what = if args.forget && !args.dry_run { "removed" } else { "left as it is" };
+        let is_gone = report.removed.contains(&repaired.old);
+        let what = if is_gone { "removed" } else { "left as it is" };
         return app.output.line(format_args!("snapshot {old}: nothing of it can be read; {what}"));
     }
     let as_what = repaired.new.map_or_else(String::new, |new| format!(", now {}", new.short()));
@@ -169,6 +176,7 @@ fn print_json(app: &App<'_>, args: &Args, report: &RepairSnapshotsReport) -> Res
             json!({"id": id, "new_snapshot_id": new})
         }).collect::<Vec<_>>(),
         "removed": ids(&report.removed),
+        "held": immutable::held_json(&report.held),
     }))
 }
 

@@ -1,5 +1,6 @@
-//! Recovery times that a limit of download forbids: what nobody measured yet and can be said all
-//! the same. What compresses is not known here, so it is a warning; a measured restore judges.
+//! Recovery times that an archive or a limit of download forbids: what nobody measured yet and can be
+//! said all the same. What compresses is not known here, so it is a warning; a measured restore
+//! judges.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,8 +16,79 @@ use crate::{
     report::Report,
 };
 
-/// Finds recovery times that are shorter than the way of the data through the limits.
+/// Finds recovery times that are shorter than the way of the data out of an archive, or through the
+/// limits.
 pub(super) fn check(context: &Context<'_>, service: &Service, path: &str, report: &mut Report<'_>) {
+    check_archives(context, service, path, report);
+    check_limits(context, service, path, report);
+}
+
+/// An archive brings everything back in one wait, so the slowest item counts. What a drill measured
+/// does not speak against it: it may have restored a copy that this disruption takes.
+fn check_archives(context: &Context<'_>, service: &Service, path: &str, report: &mut Report<'_>) {
+    type Told<'a> = (Vec<Disruption>, Vec<&'a str>);
+    let mut missed: BTreeMap<(Duration, Archived), Told<'_>> = BTreeMap::new();
+    for (disruption, objective) in &service.objectives {
+        let Some(rto) = objective.rto else { continue };
+        let items = service.data.iter().filter_map(|item| {
+            let archived = archived(context, service, item, *disruption)?;
+            (archived.delay > rto || !archived.is_allowed).then_some((archived, &*item.name))
+        });
+        let items: Vec<(Archived, &str)> = items.collect();
+        if let Some(slowest) = items.iter().map(|(archived, _)| *archived).max() {
+            let names = items.iter().map(|(_, name)| *name).collect();
+            missed.entry((rto, slowest)).or_insert((Vec::new(), names)).0.push(*disruption);
+        }
+    }
+    for ((rto, archived), (disruptions, names)) in missed {
+        let Some(first) = disruptions.first() else { continue };
+        let leave = if archived.is_allowed { "" } else { ", and no warm_up allows that" };
+        let message = format!(
+            "RTO {} cannot be met for {}: '{}' lies in an archive, which takes up to {} to bring it \
+             back{leave}",
+            format_duration(rto),
+            list(&disruptions),
+            names.join("', '"),
+            format_duration(archived.delay),
+        );
+        let path = where_promised(service, path, *first, "rto", report);
+        let help = "keep a copy that can be read at once; or give the repository warm_up and a \
+                    quicker s3.restore-tier, and promise more time";
+        report.add_as(Severity::Warning, "rto-unreachable", &path, message, help);
+    }
+}
+
+/// An item of which no copy survives that can be read at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Archived {
+    /// How long it takes to come back from the quickest archive.
+    delay: Duration,
+    /// Whether the plan lets it come back.
+    is_allowed: bool,
+}
+
+fn archived(
+    context: &Context<'_>,
+    service: &Service,
+    item: &DataItem,
+    disruption: Disruption,
+) -> Option<Archived> {
+    let lines = protections_of(service, &item.name);
+    let there = lines.flat_map(|(_, line)| repositories_of(context.plan, line));
+    let survivors = there.map(|(_, it)| it).filter(|it| survives(disruption, it, service));
+    let archives = survivors
+        .map(|it| Some(Archived { delay: it.archive_delay()?, is_allowed: it.warm_up.is_some() }));
+    let archives = archives.collect::<Option<Vec<Archived>>>()?;
+    let allowed = archives.iter().filter(|it| it.is_allowed).min();
+    allowed.or_else(|| archives.iter().min()).copied()
+}
+
+fn is_measured(context: &Context<'_>, service: &Service, item: &DataItem) -> bool {
+    let restores = &context.facts.restores;
+    restores.iter().any(|fact| (&fact.service, &fact.data) == (&service.name, &item.name))
+}
+
+fn check_limits(context: &Context<'_>, service: &Service, path: &str, report: &mut Report<'_>) {
     let mut missed: BTreeMap<(Duration, u64), (Vec<Disruption>, Vec<String>)> = BTreeMap::new();
     for (disruption, objective) in &service.objectives {
         let Some(rto) = objective.rto else { continue };
@@ -68,7 +140,7 @@ fn way<'a>(
     disruption: Disruption,
 ) -> Option<Way<'a>> {
     let is_its = |named: (&str, &str)| named == (service.name.as_str(), item.name.as_str());
-    if context.facts.restores.iter().any(|fact| is_its((&fact.service, &fact.data))) {
+    if is_measured(context, service, item) {
         return None;
     }
     let backups = context.facts.backups.iter();

@@ -67,7 +67,7 @@ fn what_is_not_selected_is_not_there_and_its_folders_keep_their_times() {
         dir_node(b"e", empty),
     ]);
     let target = folder();
-    let select: Select = Box::new(|path, kind| Choice {
+    let select: Select = Arc::new(|path, kind| Choice {
         selected: path.ends_with(b".txt"),
         child_may_be_selected: kind == NodeKind::Dir,
     });
@@ -131,7 +131,7 @@ fn a_cancelled_restore_leaves_nothing_half_done() {
     let target = folder();
     let observer = Run::new();
     let cancel = observer.cancel.clone();
-    let select: Select = Box::new(move |path, _| {
+    let select: Select = Arc::new(move |path, _| {
         // The workers are busy with the first batch by then.
         if path == b"/f10500" {
             cancel.request("enough");

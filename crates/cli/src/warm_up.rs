@@ -1,0 +1,86 @@
+//! The flags that allow to bring archived packs back, and what is told of that.
+//!
+//! What is needed, and how long to wait, is the engine's business (`warm_up`).
+
+use std::time::Duration;
+
+use muster_model::units::{format_duration, format_size, parse_duration};
+use muster_repository::{
+    prune::Amount,
+    run::Run,
+    warm_up::{AT_MOST_DEFAULT, Event, WarmUp},
+};
+
+use crate::{
+    app::App,
+    output::{Verbosity, notice},
+};
+
+/// What may be done about archived packs.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Cold storage")]
+pub(crate) struct WarmUpArgs {
+    /// Bring archived packs back, and wait for them: takes hours, and the store charges for it
+    #[arg(long)]
+    warm_up: bool,
+    /// Wait so long at most (3d)
+    #[arg(long, value_name = "DURATION", requires = "warm_up", value_parser = parse_duration)]
+    warm_up_timeout: Option<Duration>,
+}
+
+impl WarmUpArgs {
+    /// The run of a command that was given these flags.
+    pub(crate) fn run(&self, app: &App<'_>) -> Run {
+        if !self.warm_up {
+            return app.run.clone();
+        }
+        let at_most = self.warm_up_timeout.unwrap_or(AT_MOST_DEFAULT);
+        let is_told = !app.output.is_json() && app.output.verbosity() != Verbosity::Quiet;
+        let warm_up = WarmUp::allowed(at_most).telling(move |event| {
+            if is_told {
+                notice(text(event));
+            }
+        });
+        Run { warm_up, ..app.run.clone() }
+    }
+}
+
+fn text(event: Event) -> String {
+    match event {
+        Event::Asked { waits, on_their_way } => {
+            let before = match on_their_way.packs {
+                0 => String::new(),
+                packs => format!(", {packs} of them asked for before"),
+            };
+            format!("the store brings back {} that are archived{before}", packs(waits))
+        }
+        Event::Ready { packs: all, waited } => {
+            let waited = format_duration(Duration::from_secs(waited.as_secs()));
+            format!("{} can be read now; waited {waited}", packs(all))
+        }
+    }
+}
+
+/// An amount in words.
+pub(crate) fn packs(amount: Amount) -> String {
+    let noun = if amount.packs == 1 { "pack" } else { "packs" };
+    format!("{} {noun} ({})", amount.packs, format_size(amount.bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_names_numbers_and_times() {
+        let waits = Amount { packs: 2, bytes: 3 << 20 };
+        let on_their_way = Amount { packs: 1, bytes: 1 };
+        assert_eq!(
+            text(Event::Asked { waits, on_their_way }),
+            "the store brings back 2 packs (3.0 MiB) that are archived, 1 of them asked for before"
+        );
+        let waited = Duration::from_millis(4 * 3_600_000 + 20);
+        let ready = text(Event::Ready { packs: waits, waited });
+        assert_eq!(ready, "2 packs (3.0 MiB) can be read now; waited 4h");
+    }
+}

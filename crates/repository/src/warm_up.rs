@@ -1,0 +1,396 @@
+//! Bringing archived packs back before they are read.
+//!
+//! A cold repository has its packs of data in an archive: each must be asked for, hours before it
+//! can be read, and each is charged. Whoever is going to read packs and knows which (restore, dump,
+//! copy, check, prune) names them all here first (`prepare`). What is archived is asked for at
+//! once, so that one wait does for all, or is told in a refusal when nobody allowed that ([`WarmUp`]
+//! of the run).
+//!
+//! A store in which nothing is archived is asked nothing; one in which something may be, only when
+//! bringing back was allowed.
+//!
+//! What this does not do: bring back packs of trees. They are needed to know what is needed; they
+//! are never written to an archive.
+
+use std::{fmt, sync::Arc, thread, time::Duration};
+
+use muster_model::{
+    Class, Fault,
+    units::{format_duration, format_size},
+};
+use thiserror::Error;
+
+use crate::{
+    check::each_on_threads,
+    format::pack::pack_bytes,
+    id::PackId,
+    lock::time_since_boot,
+    prune::Amount,
+    repository::{IndexedRepository, ReadError},
+    run::{Cancel, Cancelled, Run},
+    storage::{Archiving, File, Reach, Storage, StorageError, StorageProblem},
+};
+
+/// How many questions are under way; the store bounds them further.
+const AT_ONCE: usize = 16;
+
+/// The first and the longest pause between two looks: what is quickest comes within a minute, what
+/// is slowest within two days.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5 * 60));
+
+/// How long to wait unless said otherwise: the slowest archive brings back within two days.
+pub const AT_MOST_DEFAULT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+
+/// Time, which tests bring themselves.
+pub trait Clock: Send + Sync {
+    /// Time since some moment, also while the machine sleeps.
+    fn now(&self) -> Duration;
+
+    /// Waits, or stops early because the run was asked to stop.
+    fn wait(&self, time: Duration, cancel: &Cancel);
+}
+
+/// The real clock.
+struct Real;
+
+impl Clock for Real {
+    fn now(&self) -> Duration {
+        time_since_boot()
+    }
+
+    fn wait(&self, time: Duration, cancel: &Cancel) {
+        /// How quickly a request to stop is noticed.
+        const TICK: Duration = Duration::from_millis(100);
+        let until = self.now() + time;
+        while !cancel.is_requested() {
+            match until.checked_sub(self.now()) {
+                Some(left) if !left.is_zero() => thread::park_timeout(left.min(TICK)),
+                _ => return,
+            }
+        }
+    }
+}
+
+/// What becomes of archived packs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// They were asked for, and will be waited for.
+    Asked {
+        /// All that is waited for.
+        waits: Amount,
+        /// Among them, what was on its way before.
+        on_their_way: Amount,
+    },
+    /// All can be read.
+    Ready {
+        /// What was waited for.
+        packs: Amount,
+        /// How long.
+        waited: Duration,
+    },
+}
+
+type Tell = dyn Fn(Event) + Send + Sync;
+
+/// Whether archived packs may be brought back, which takes time and money. By default not.
+#[derive(Clone, Default)]
+pub struct WarmUp {
+    at_most: Option<Duration>,
+    clock: Option<Arc<dyn Clock>>,
+    tell: Option<Arc<Tell>>,
+}
+
+impl fmt::Debug for WarmUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WarmUp").field("at_most", &self.at_most).finish_non_exhaustive()
+    }
+}
+
+impl WarmUp {
+    /// They may, and are waited for so long at most.
+    #[must_use]
+    pub fn allowed(at_most: Duration) -> Self {
+        Self { at_most: Some(at_most), ..Self::default() }
+    }
+
+    /// The same, and somebody is told.
+    #[must_use]
+    pub fn telling(self, tell: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        Self { tell: Some(Arc::new(tell)), ..self }
+    }
+
+    /// The same by another clock.
+    #[must_use]
+    pub fn by(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
+    /// Whether archived packs may be brought back.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        self.at_most.is_some()
+    }
+
+    fn tell(&self, event: Event) {
+        if let Some(tell) = &self.tell {
+            tell(event);
+        }
+    }
+}
+
+/// Whether it is worth to find out which packs will be read, and to ask the store about them.
+pub(crate) fn is_due(storage: &dyn Storage, run: &Run) -> bool {
+    match storage.archiving() {
+        Archiving::Never => false,
+        Archiving::Possible => run.warm_up.is_allowed(),
+        Archiving::Expected => true,
+    }
+}
+
+/// How some packs can be read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    archived: Vec<Pack>,
+    warming: Vec<Pack>,
+}
+
+/// A pack, and its size in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pack {
+    id: PackId,
+    bytes: u64,
+}
+
+fn amount(packs: &[Pack]) -> Amount {
+    Amount { packs: packs.len() as u64, bytes: packs.iter().map(|pack| pack.bytes).sum() }
+}
+
+impl Found {
+    /// What cannot be read now.
+    pub(crate) fn cold(&self) -> Amount {
+        let (archived, warming) = (amount(&self.archived), amount(&self.warming));
+        Amount { packs: archived.packs + warming.packs, bytes: archived.bytes + warming.bytes }
+    }
+}
+
+/// Makes sure that packs can be read: asks for those that are archived and waits for them.
+///
+/// # Errors
+/// Fails when some are archived and bringing them back was not allowed, when that takes longer than
+/// was allowed, when the store fails or refuses, and when the run is cancelled.
+pub(crate) fn prepare(
+    repository: &IndexedRepository,
+    packs: impl IntoIterator<Item = PackId>,
+    run: &Run,
+) -> Result<(), ReadError> {
+    let storage = repository.storage().as_ref();
+    if !is_due(storage, run) {
+        return Ok(());
+    }
+    let found = look(repository, packs, run)?;
+    let cold = found.cold();
+    if cold.packs == 0 {
+        return Ok(());
+    }
+    let Some(at_most) = run.warm_up.at_most else {
+        let (cold, on_their_way) = (cold, amount(&found.warming));
+        return Err(NotWarm::Archived { location: storage.location(), cold, on_their_way }.into());
+    };
+    let clock = run.warm_up.clock.clone().unwrap_or_else(|| Arc::new(Real));
+    let began = clock.now();
+    ask(storage, &found.archived, run)?;
+    run.warm_up.tell(Event::Asked { waits: cold, on_their_way: amount(&found.warming) });
+    let wait = Wait { storage, clock: clock.as_ref(), run, all: cold, began, at_most };
+    let waited = wait.until_ready([found.archived, found.warming].concat())?;
+    run.warm_up.tell(Event::Ready { packs: cold, waited });
+    Ok(())
+}
+
+/// Asks the store how packs can be read. One that is missing is left to whoever reads it.
+pub(crate) fn look(
+    repository: &IndexedRepository,
+    packs: impl IntoIterator<Item = PackId>,
+    run: &Run,
+) -> Result<Found, ReadError> {
+    let storage = repository.storage().as_ref();
+    show(run, || "asking which packs are archived".to_owned());
+    let mut found = Found::default();
+    let packs: Vec<PackId> = packs.into_iter().collect();
+    for (id, reach) in each(packs, run, |id| (id, storage.reach(File::Pack(id))))? {
+        let into = match reach {
+            Ok(Reach::Archived) => &mut found.archived,
+            Ok(Reach::Warming) => &mut found.warming,
+            Ok(Reach::Ready) => continue,
+            Err(error) if error.problem() == StorageProblem::NotFound => continue,
+            Err(error) => return Err(error.into()),
+        };
+        into.push(Pack { id, bytes: pack_bytes(&repository.index().pack_blobs(&id)) });
+    }
+    Ok(found)
+}
+
+/// Asks the store to bring packs back.
+fn ask(storage: &dyn Storage, packs: &[Pack], run: &Run) -> Result<(), ReadError> {
+    show(run, || format!("asking for {}", told(amount(packs))));
+    let answers = each(packs.to_vec(), run, |pack| storage.warm_up(File::Pack(pack.id)))?;
+    Ok(answers.into_iter().collect::<Result<(), StorageError>>()?)
+}
+
+/// Does one thing for each pack, several at once.
+fn each<T: Send, R: Send>(
+    items: Vec<T>,
+    run: &Run,
+    question: impl Fn(T) -> R + Sync,
+) -> Result<Vec<R>, Cancelled> {
+    let mut answers = Vec::with_capacity(items.len());
+    let threads = vec![(); AT_ONCE.min(items.len())];
+    let work = |(): &mut (), item| question(item);
+    each_on_threads(threads, items, &run.cancel, work, |answer| answers.push(answer))?;
+    Ok(answers)
+}
+
+fn show(run: &Run, text: impl FnOnce() -> String) {
+    run.progress.set_current(|current| current.push_str(&text()));
+}
+
+/// Waiting for packs.
+struct Wait<'w> {
+    storage: &'w dyn Storage,
+    clock: &'w dyn Clock,
+    run: &'w Run,
+    all: Amount,
+    began: Duration,
+    at_most: Duration,
+}
+
+impl Wait<'_> {
+    /// Waits until all can be read; tells how long that took.
+    fn until_ready(&self, mut cold: Vec<Pack>) -> Result<Duration, ReadError> {
+        for looks in 0.. {
+            cold = self.still_cold(cold)?;
+            let waited = self.clock.now().saturating_sub(self.began);
+            if cold.is_empty() {
+                return Ok(waited);
+            }
+            let left = self.at_most.saturating_sub(waited);
+            if left.is_zero() {
+                return Err(NotWarm::TimedOut { left: amount(&cold), waited }.into());
+            }
+            show(self.run, || {
+                let ready = self.all.packs.saturating_sub(cold.len() as u64);
+                let waited = format_duration(Duration::from_secs(waited.as_secs()));
+                format!("{ready} of {} archived packs are back, waited {waited}", self.all.packs)
+            });
+            self.clock.wait(pause(looks).min(left), &self.run.cancel);
+            self.run.cancel.check()?;
+        }
+        unreachable!("nobody looks four thousand million times")
+    }
+
+    /// Those of the packs that cannot be read yet. They come about together, so that the first ones
+    /// that are not there tell enough of all others.
+    fn still_cold(&self, packs: Vec<Pack>) -> Result<Vec<Pack>, ReadError> {
+        let mut cold = Vec::new();
+        let mut some = packs.chunks(AT_ONCE);
+        for part in some.by_ref() {
+            for answer in each(part.to_vec(), self.run, |pack| (pack, self.is_ready(pack)))? {
+                if !answer.1? {
+                    cold.push(answer.0);
+                }
+            }
+            if !cold.is_empty() {
+                break;
+            }
+        }
+        cold.extend(some.flatten());
+        Ok(cold)
+    }
+
+    /// Whether a pack can be read. One that is archived again, since its time was over, is asked for
+    /// again.
+    fn is_ready(&self, pack: Pack) -> Result<bool, StorageError> {
+        let file = File::Pack(pack.id);
+        match self.storage.reach(file) {
+            Ok(Reach::Ready) => Ok(true),
+            Ok(Reach::Warming) => Ok(false),
+            Ok(Reach::Archived) => self.storage.warm_up(file).map(|()| false),
+            // Whoever reads it tells of that.
+            Err(error) if error.problem() == StorageProblem::NotFound => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// How long to wait after so many looks.
+fn pause(looks: u32) -> Duration {
+    let (first, longest) = PAUSES;
+    first.saturating_mul(1 << looks.min(16)).min(longest)
+}
+
+fn told(amount: Amount) -> String {
+    let noun = if amount.packs == 1 { "pack" } else { "packs" };
+    format!("{} {noun} ({})", amount.packs, format_size(amount.bytes))
+}
+
+/// Packs that are needed cannot be read yet.
+#[derive(Debug, Error)]
+pub enum NotWarm {
+    /// They are archived, and nobody allowed to bring them back.
+    #[error("read {} of {location}: archived{}", told(*cold), under_way(*on_their_way))]
+    Archived {
+        /// Where.
+        location: String,
+        /// All that would have to be waited for.
+        cold: Amount,
+        /// Among them, what is on its way.
+        on_their_way: Amount,
+    },
+    /// They did not come in time.
+    #[error("wait for {} that the store brings back: not there after {}", told(*left), format_duration(*waited))]
+    TimedOut {
+        /// What is not there.
+        left: Amount,
+        /// How long was waited.
+        waited: Duration,
+    },
+}
+
+fn under_way(amount: Amount) -> String {
+    match amount.packs {
+        0 => String::new(),
+        _ => format!(", {} of them on their way", amount.packs),
+    }
+}
+
+impl Fault for NotWarm {
+    fn class(&self) -> Class {
+        match self {
+            Self::Archived { .. } => Class::Denied,
+            Self::TimedOut { .. } => Class::Transient,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Archived { .. } => "packs-archived",
+            Self::TimedOut { .. } => "warm-up-timed-out",
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        let help = match self {
+            Self::Archived { .. } => {
+                "nothing was read; say --warm-up (in a plan: the repository's warm_up) to bring them \
+                 back, which takes hours and is charged"
+            }
+            Self::TimedOut { .. } => {
+                "what was asked for still comes: run the command again later, or wait longer with \
+                 --warm-up-timeout"
+            }
+        };
+        Some(help.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests;
