@@ -118,7 +118,8 @@ pub fn names(plan: &Planned, texts: &[String]) -> Result<Vec<Name>, OperationErr
     texts.iter().map(|text| Name::find(plan, text)).collect()
 }
 
-/// Proposes what goes from a repository. Removes nothing.
+/// Proposes what goes from a repository. Removes nothing; a removal that was cut off before is
+/// settled in the ledger.
 ///
 /// # Errors
 /// Fails when the repository or the ledger cannot be read: then it is not known what is proven.
@@ -129,7 +130,56 @@ pub fn propose(
     now: Timestamp,
 ) -> Result<Proposed, OperationError> {
     let opened = stores::open(workspace, repository)?;
+    if !abandoned(workspace, repository)?.is_empty() {
+        let (environment, kind) = (&workspace.state.environment, LockKind::Exclusive);
+        // Whoever holds it may be the one who applies it; then it is not for us to settle.
+        if let Ok(lock) = Lock::acquire(&opened, kind, Duration::ZERO, environment, &Run::new()) {
+            settle(workspace, &opened, repository)?;
+            lock.release().map_err(OperationError::below)?;
+        }
+    }
     decide(workspace, &opened, repository, names, now)
+}
+
+/// Proposals for a repository whose outcome is not in the ledger, with where they stand there.
+fn abandoned(
+    workspace: &Workspace,
+    repository: &str,
+) -> Result<Vec<(u64, Proposed)>, OperationError> {
+    let mut open = Vec::new();
+    for logged in workspace.state.history(&["keep-proposed", "keep-applied"])? {
+        match logged.record {
+            Record::KeepProposed(proposed) if proposed.repository == repository => {
+                open.push((logged.index, proposed));
+            }
+            Record::KeepApplied(applied) => open.retain(|(index, _)| *index != applied.proposal),
+            _ => {}
+        }
+    }
+    Ok(open)
+}
+
+/// Records what became of proposals whose process died. The caller holds the lock under which
+/// proposals are applied, so nobody applies them now.
+fn settle(
+    workspace: &Workspace,
+    opened: &Repository,
+    repository: &str,
+) -> Result<(), OperationError> {
+    for (proposal, proposed) in abandoned(workspace, repository)? {
+        let there = opened.snapshot_ids().map_err(OperationError::below)?;
+        let there: BTreeSet<String> = there.iter().map(SnapshotId::to_hex).collect();
+        let gone = proposed.removed().map(|point| point.snapshot.clone());
+        let applied = Applied {
+            repository: repository.to_owned(),
+            proposal,
+            removed: gone.filter(|id| !there.contains(id)).collect(),
+            failed: Vec::new(),
+            error: Some("the process that removed them died".to_owned()),
+        };
+        workspace.state.record(&Record::KeepApplied(applied))?;
+    }
+    Ok(())
 }
 
 /// Removes what was proposed and shown, if it would be proposed again.
@@ -178,6 +228,7 @@ fn act(
     let environment = &workspace.state.environment;
     let lock = Lock::acquire(&opened, LockKind::Exclusive, patience, environment, run)
         .map_err(OperationError::below)?;
+    settle(workspace, &opened, repository)?;
     let proposed = decide(workspace, &opened, repository, names, now)?;
     let removed = |proposed: &Proposed| {
         proposed.removed().map(|point| point.snapshot.clone()).collect::<Vec<_>>()

@@ -1,18 +1,24 @@
 //! Several at work at once: Muster beside itself, beside restic, and beside who changes the source.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{Read, Write},
-    process::{Child, Stdio},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
-use muster_testkit::walker::{Tolerance, assert_same, walk};
+use muster_testkit::{
+    peers::Peer,
+    wait_for,
+    walker::{Tolerance, assert_same, walk},
+};
 use rustix::fs::{CWD, FileType, Mode};
 
-use crate::sandbox::{PASSWORD, Ran, Sandbox};
+use crate::sandbox::{PASSWORD, PATIENCE, Ran, Sandbox};
 
 /// Gives a waiting backup its content and sees it succeed.
 #[track_caller]
@@ -186,4 +192,94 @@ fn a_backup_whose_lock_was_removed_writes_no_snapshot() {
     ran.tells("somebody removed its lock");
     assert_eq!(snapshots(&sandbox), 0);
     sandbox.run(&["check"]).expect(0);
+}
+
+/// What a writer's folder held in a round.
+fn kept(sandbox: &Sandbox, tag: &str) -> PathBuf {
+    sandbox.path(&format!("kept/{tag}"))
+}
+
+/// Changes a writer's folder, and keeps a copy of what its next snapshot has to hold.
+fn change(sandbox: &Sandbox, writer: &str, round: usize) -> String {
+    sandbox.write(&format!("{writer}/stays"), &format!("{writer} stays\n").repeat(3000));
+    sandbox.write(&format!("{writer}/shared"), &format!("both in {round}\n").repeat(4000));
+    sandbox.write(&format!("{writer}/own/{round}"), &format!("{writer} {round}\n").repeat(2000));
+    if let Some(before) = round.checked_sub(2) {
+        fs::remove_file(sandbox.path(&format!("{writer}/own/{before}"))).unwrap();
+    }
+    let tag = format!("{writer}-{round}");
+    fs::create_dir_all(sandbox.path("kept")).unwrap();
+    let mut copy = Command::new("cp");
+    copy.arg("-a").arg(sandbox.path(writer)).arg(kept(sandbox, &tag));
+    assert!(copy.status().unwrap().success());
+    tag
+}
+
+/// Every snapshot brings back what was there when it was made, to the byte; gives their tags.
+fn assert_restores(sandbox: &Sandbox, repository: &str) -> BTreeSet<String> {
+    let listed = sandbox.run(&["-r", repository, "snapshots", "--json"]).expect(0).json();
+    let mut tags = BTreeSet::new();
+    for snapshot in listed.as_array().unwrap() {
+        let tag = snapshot["tags"][0].as_str().unwrap();
+        let (id, path) = (snapshot["id"].as_str().unwrap(), snapshot["paths"][0].as_str().unwrap());
+        let target = format!("back/{repository}-{tag}");
+        let what = format!("{id}:{path}");
+        sandbox.run(&["-r", repository, "restore", &what, "--target", &target]).expect(0);
+        let (expected, found) = (walk(&kept(sandbox, tag)), walk(&sandbox.path(&target)));
+        let tolerance = Tolerance { ignore_root: true, ..Tolerance::default() };
+        assert_same(&expected.unwrap(), &found.unwrap(), &tolerance);
+        tags.insert(tag.to_owned());
+    }
+    tags
+}
+
+/// Muster and restic write, while others forget, prune and copy: who finds the repository locked
+/// waits or asks again, and what is kept is what it was, here and in the copy.
+#[test]
+fn two_writers_beside_retention_and_copies_lose_nothing() {
+    const ROUNDS: usize = 4;
+    let sandbox = Sandbox::new("writers-and-retention");
+    let Some(restic) = sandbox.restic() else { return };
+    sandbox.run(&["-r", "far", "init"]).expect(0);
+    let start = |arguments: &[&str]| {
+        let mut command = sandbox.command(&[arguments, &["--retry-lock", "1m"]].concat());
+        command.env("MUSTER_FROM_PASSWORD", PASSWORD);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let copy = ["-r", "far", "copy", "--from-repo", "repo"];
+    for round in 0..ROUNDS {
+        let (ours, theirs) = (change(&sandbox, "ours", round), change(&sandbox, "theirs", round));
+        let forget = ["forget", "--keep-last", "2", "--prune", "--keep-delete", "0s"];
+        let running = [
+            start(&["backup", "ours", "--tag", &ours]),
+            start(&forget),
+            start(&copy),
+            start(&["backup", "ours", "--tag", &ours, "--force"]),
+        ];
+        restic_backs_up(&restic, &sandbox, &theirs);
+        for child in running {
+            Ran::of(child.wait_with_output().unwrap()).expect(0);
+        }
+    }
+    Ran::of(start(&copy).wait_with_output().unwrap()).expect(0);
+    for repository in ["repo", "far"] {
+        restic.succeed(["-r", repository, "check", "--read-data"]).unwrap();
+        let tags = assert_restores(&sandbox, repository);
+        for writer in ["ours", "theirs"] {
+            assert!(tags.contains(&format!("{writer}-{}", ROUNDS - 1)), "{repository}: {tags:?}");
+        }
+    }
+}
+
+/// restic 0.14 does not wait for a lock, so it is asked again.
+fn restic_backs_up(restic: &Peer, sandbox: &Sandbox, tag: &str) {
+    let folder = sandbox.path("theirs");
+    let folder = folder.to_str().unwrap();
+    let attempt = || {
+        let ran = restic.run(["backup", folder, "--tag", tag]).unwrap();
+        let text = ran.stderr();
+        assert!(ran.code == Some(0) || text.contains("locked"), "{text}");
+        (ran.code == Some(0)).then_some(())
+    };
+    wait_for("a backup of restic's that is not refused", PATIENCE, attempt).unwrap();
 }

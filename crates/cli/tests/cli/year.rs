@@ -1,5 +1,6 @@
-//! A team's year in a minute: two hosts back up at simulated dates into one repository while others forget, prune and
-//! copy; credentials, files and a bucket are lost on the way. restic agrees after every season.
+//! A team's year in a minute: two hosts back up at simulated dates into one repository while others
+//! forget, prune and copy; credentials, files and a bucket are lost on the way. restic agrees after
+//! every season, and with all the copies.
 
 use std::{
     collections::BTreeMap,
@@ -205,6 +206,11 @@ fn a_year_of_backups_losses_and_repairs() {
         let there = |arguments: &[&str]| place.muster(&team.sandbox, arguments);
         assert!(team.every_restores(9, &there) >= kept);
         there(&["check", "--read-data"]).expect(0);
+    }
+    // restic as well; it knows the server's folder by its path.
+    let folder = Place::new(ssh.folder().join("far").display().to_string());
+    for place in [&held, &folder, &unreliable] {
+        place.restic(&team.sandbox, &["check", "--read-data", "--no-lock"]);
     }
 
     the_data_key_is_rotated(&team, kept);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use muster_model::Verdict;
-use muster_operations::{keeping, points, workspace::Workspace};
+use muster_operations::{keeping, points, records::Record, workspace::Workspace};
 use muster_repository::run::Run;
 
 use crate::common::{Shop, records};
@@ -51,6 +51,48 @@ fn after_sixty_days_without_backups_the_last_proven_point_is_still_there() {
     assert!(there(&workspace, "near").len() >= 4);
     shop.check(&workspace, Verdict::Pass, "");
     assert!(!records(&workspace, &["drill-ended"]).is_empty());
+}
+
+/// The process that removed points died in the middle: the next look says in the ledger what it
+/// got done, once, and what it left goes by a proposal of its own.
+#[test]
+fn a_removal_that_was_cut_off_is_settled() {
+    let keep = "every: 2m, to: near, copy: [far], keep: {last: 1}}";
+    let shop = Shop::with("keep-cut-off", &[(LINE, keep)]);
+    let workspace = shop.protected();
+    for _ in 0..3 {
+        for report in shop.back_up(&workspace) {
+            assert!(report.is_complete(), "{report:#?}");
+        }
+    }
+    let now = Timestamp::now();
+    let shown = keeping::propose(&workspace, "far", &[], now).unwrap();
+    let going = shown.removed().count();
+    assert!(going >= 2, "{shown:#?}");
+    // As the ledger and the repository are when it is killed after the first removal.
+    let index = workspace.state.record(&Record::KeepProposed(shown.clone())).unwrap();
+    let first = shown.removed().next().unwrap().snapshot.clone();
+    std::fs::remove_file(shop.path("far/snapshots").join(&first)).unwrap();
+
+    let again = keeping::propose(&workspace, "far", &[], now).unwrap();
+    let settled = applied(&workspace);
+    assert_eq!((settled.len(), settled[0].proposal), (1, index));
+    assert_eq!(settled[0].removed, [first]);
+    assert!(settled[0].error.as_ref().is_some_and(|why| why.contains("died")), "{settled:?}");
+    assert_eq!(again.removed().count(), going - 1);
+    keeping::apply(&workspace, &again, &[], now, &Run::new()).unwrap();
+    let done = applied(&workspace);
+    assert_eq!((done.len(), done[1].removed.len(), &done[1].error), (2, going - 1, &None));
+}
+
+/// What became of proposals, as the ledger says.
+fn applied(workspace: &Workspace) -> Vec<keeping::Applied> {
+    let all = records(workspace, &["keep-applied"]).into_iter();
+    let applied = |record| match record {
+        Record::KeepApplied(applied) => Some(applied),
+        _ => None,
+    };
+    all.filter_map(applied).collect()
 }
 
 #[test]
