@@ -175,6 +175,7 @@ fn settle(
             proposal,
             removed: gone.filter(|id| !there.contains(id)).collect(),
             failed: Vec::new(),
+            held: Vec::new(),
             error: Some("the process that removed them died".to_owned()),
         };
         workspace.state.record(&Record::KeepApplied(applied))?;

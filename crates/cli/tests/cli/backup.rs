@@ -49,6 +49,20 @@ fn snapshots_are_tagged_with_their_kind() {
 }
 
 #[test]
+fn a_snapshot_tells_that_its_blobs_were_not_opened_again() {
+    let sandbox = Sandbox::new("unverified-seal");
+    sandbox.write("source/a.txt", "some text");
+    sandbox.run(&["backup", "source", "--no-verify-seal"]).expect(0);
+    sandbox.write("source/b.txt", "more text");
+    sandbox.run(&["backup", "source"]).expect(0);
+    let snapshots = sandbox.run(&["snapshots", "--json"]).expect(0).json();
+    let tags = |index: usize| snapshots[index]["tags"].to_string();
+    assert!(tags(0).contains("muster:unverified-seal"), "{}", tags(0));
+    assert!(!tags(1).contains("muster:unverified-seal"), "{}", tags(1));
+    sandbox.run(&["check", "--read-data"]).expect(0);
+}
+
+#[test]
 fn a_folder_that_was_encrypted_is_kept_and_suspect() {
     let sandbox = Sandbox::new("encrypted");
     let texts: Vec<String> = (0..20).map(|n| format!("source/{n}.txt")).collect();
