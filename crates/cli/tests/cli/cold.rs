@@ -193,5 +193,4 @@ fn a_wait_for_an_archive_ends_at_once_when_interrupted() {
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     assert_eq!(status.code(), Some(130), "{rest}");
     assert!(!sandbox.path("back").exists());
-    assert!(keys(&server).iter().all(|key| !key.contains("/locks/")), "its lock is gone");
 }

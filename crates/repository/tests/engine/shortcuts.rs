@@ -36,13 +36,16 @@ fn noise(length: u64) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
+/// A file: its name, where it has data and how much, its length.
+type Layout = (&'static str, &'static [(u64, u64)], u64);
+
 #[test]
 fn a_hole_gives_the_chunks_that_reading_its_zeros_gives() -> Result<()> {
     let sandbox = Sandbox::new("holes")?;
     let repository = sandbox.init(Version::V2)?;
     let source = sandbox.folder("source")?;
     // Holes before, between and behind data; aligned to chunks and not; too short to pass over.
-    let layouts: &[(&str, &[(u64, u64)], u64)] = &[
+    let layouts: &[Layout] = &[
         ("all-hole", &[], 5 * MIB + 17),
         ("short-hole", &[], 300 * KIB),
         ("data-first", &[(0, 700 * KIB)], 9 * MIB),
