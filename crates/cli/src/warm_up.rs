@@ -77,10 +77,10 @@ mod tests {
         let on_their_way = Amount { packs: 1, bytes: 1 };
         assert_eq!(
             text(Event::Asked { waits, on_their_way }),
-            "the store brings back 2 packs (3.0 MiB) that are archived, 1 of them asked for before"
+            "the store brings back 2 packs (3.00 MiB) that are archived, 1 of them asked for before"
         );
         let waited = Duration::from_millis(4 * 3_600_000 + 20);
         let ready = text(Event::Ready { packs: waits, waited });
-        assert_eq!(ready, "2 packs (3.0 MiB) can be read now; waited 4h");
+        assert_eq!(ready, "2 packs (3.00 MiB) can be read now; waited 4h");
     }
 }

@@ -194,9 +194,12 @@ impl Lock {
             drop(refresher.join());
         }
         let file = File::Lock(self.shared.id());
-        // One that is gone is as good: somebody ran 'unlock --remove-all'.
-        let deleted = self.shared.repository.storage().delete_all(&[file]);
-        Ok(deleted.into_iter().collect::<Result<(), _>>()?)
+        // Alone, since a store that many deletions go to takes none after an interruption.
+        match self.shared.repository.storage().delete(file) {
+            Err(error) if error.problem() != StorageProblem::NotFound => Err(error.into()),
+            // Somebody ran 'unlock --remove-all'.
+            _ => Ok(()),
+        }
     }
 }
 

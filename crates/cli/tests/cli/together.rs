@@ -223,9 +223,10 @@ fn assert_restores(sandbox: &Sandbox, repository: &str) -> BTreeSet<String> {
         let tag = snapshot["tags"][0].as_str().unwrap();
         let (id, path) = (snapshot["id"].as_str().unwrap(), snapshot["paths"][0].as_str().unwrap());
         let target = format!("back/{repository}-{tag}");
-        let what = format!("{id}:{path}");
-        sandbox.run(&["-r", repository, "restore", &what, "--target", &target]).expect(0);
-        let (expected, found) = (walk(&kept(sandbox, tag)), walk(&sandbox.path(&target)));
+        sandbox.run(&["-r", repository, "restore", id, "--target", &target]).expect(0);
+        // A folder that was named by a relative path lies at the root of its snapshot.
+        let restored = sandbox.path(&target).join(Path::new(path).file_name().unwrap());
+        let (expected, found) = (walk(&kept(sandbox, tag)), walk(&restored));
         let tolerance = Tolerance { ignore_root: true, ..Tolerance::default() };
         assert_same(&expected.unwrap(), &found.unwrap(), &tolerance);
         tags.insert(tag.to_owned());
