@@ -128,12 +128,12 @@ fn an_archive_is_asked_only_if_the_plan_allows_it() {
     let shop = cold_shop("cold-denied", &server, "");
     let workspace = shop.protected();
     // A copy that can be read at once is taken first, and the archive left alone.
-    let result = shop.drill(&workspace, Disruption::HostLoss);
+    let result = shop.drill(&workspace, Disruption::OperatorError);
     let text = format!("{result:?}");
     assert!(!text.contains("archived"), "{text}");
     let result = shop.drill(&workspace, Disruption::RegionLoss).unwrap();
     assert_ne!(result.verdict, Verdict::Pass, "{result:#?}");
-    assert!(format!("{result:?}").contains("packs-archived"), "{result:#?}");
+    assert!(format!("{result:?}").contains("archived"), "{result:#?}");
 }
 
 #[test]

@@ -86,6 +86,6 @@ fn a_damaged_tree_harms_only_itself_when_it_was_read_with_others() {
     let (repository, _) = far(repository, memory, Duration::ZERO);
     let target = folder();
     let report = run(&repository, tree, &RestoreOptions::new(target.path())).unwrap();
-    assert_eq!(paths(&report), ["/002"]);
+    assert_eq!(paths(&report), ["002"]);
     assert_eq!(report.counts.files_restored, 8);
 }
