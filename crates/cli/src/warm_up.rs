@@ -81,6 +81,6 @@ mod tests {
         );
         let waited = Duration::from_millis(4 * 3_600_000 + 20);
         let ready = text(Event::Ready { packs: waits, waited });
-        assert_eq!(ready, "2 packs (3.00 MiB) can be read now; waited 4h");
+        assert_eq!(ready, "2 packs (3.00 MiB) can be read now; waited 4h 00m");
     }
 }
