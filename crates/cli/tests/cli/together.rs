@@ -222,7 +222,7 @@ fn assert_restores(sandbox: &Sandbox, repository: &str) -> BTreeSet<String> {
     for snapshot in listed.as_array().unwrap() {
         let tag = snapshot["tags"][0].as_str().unwrap();
         let (id, path) = (snapshot["id"].as_str().unwrap(), snapshot["paths"][0].as_str().unwrap());
-        let target = format!("back/{repository}-{tag}");
+        let target = format!("back/{repository}-{tag}-{id}");
         sandbox.run(&["-r", repository, "restore", id, "--target", &target]).expect(0);
         // A folder that was named by a relative path, ours, lies at the root of its snapshot.
         let (target, path) = (sandbox.path(&target), Path::new(path));
