@@ -23,7 +23,7 @@
 //! - **Metadata is exact** as far as the user's rights and the file system allow, and what was
 //!   left out is counted: see `metadata`.
 //! - **Archived packs are asked for first**, all at once, before the target is touched: see
-//!   [`warm_up`](crate::warm_up).
+//!   [`warm_up`].
 //! - **A full disk ends the restore** with an error, and so does a request to stop. Files that
 //!   were not complete are removed; folders keep mode 0700. After a `kill -9` there may be files
 //!   left whose names begin with `.muster-`, and the few that were just being written in one go.
