@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from pathlib import Path
 
 from trees import GIB, MIB
@@ -54,6 +55,7 @@ def edit_sparse(home, seed):
     picked = sorted(rng.sample(blocks, max(1, int(len(blocks) * CHANGED_SHARE))))
     st = os.stat(path)
     saved.mkdir()
+    (saved / "mtime").write_text(str(st.st_mtime_ns))
     with open(path, "r+b") as f:
         for at in picked:
             f.seek(at)
@@ -61,14 +63,13 @@ def edit_sparse(home, seed):
             (saved / str(at)).write_bytes(old)
             f.seek(at)
             f.write(rng.randbytes(len(old)))
-    (saved / "mtime").write_text(str(st.st_mtime_ns))
     later = st.st_mtime_ns + 3600 * 10**9
     os.utime(path, ns=(later, later))
     return len(picked)
 
 
 def revert_sparse(home):
-    """Put back what the edit overwrote."""
+    """Put back what the edit overwrote, also when it did not come to its end."""
     path, saved = image(Path(home) / "src"), Path(home) / "saved"
     if not (saved / "mtime").exists():
         return
@@ -79,3 +80,4 @@ def revert_sparse(home):
                 f.seek(int(old.name))
                 f.write(old.read_bytes())
     os.utime(path, ns=(mtime, mtime))
+    shutil.rmtree(saved)
