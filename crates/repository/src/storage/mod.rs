@@ -24,6 +24,8 @@ pub mod memory;
 mod reach;
 mod retention;
 #[cfg(any(test, feature = "testing"))]
+pub mod rounds;
+#[cfg(any(test, feature = "testing"))]
 pub mod unreliable;
 
 use std::{error::Error as StdError, fmt, io, path::Path, sync::Arc, time::Duration};
