@@ -217,11 +217,8 @@ impl Lock {
         }
         let file = File::Lock(self.shared.id());
         // Alone, since a store that many deletions go to takes none after an interruption.
-        match self.shared.repository.storage().delete(file) {
-            Err(error) if error.problem() != StorageProblem::NotFound => Err(error.into()),
-            // Somebody ran 'unlock --remove-all'.
-            _ => Ok(()),
-        }
+        // Somebody may have run 'unlock --remove-all'.
+        Ok(self.shared.repository.storage().remove(file)?)
     }
 }
 

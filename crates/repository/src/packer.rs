@@ -561,7 +561,14 @@ pub fn write_packs<T, E: From<WriteError>>(
     run: &Run,
     work: impl FnOnce(&PackWriter<'_>) -> Result<T, E>,
 ) -> Result<(T, PackStats), E> {
-    let stored_at_once = stored_at_once(repository.storage().as_ref(), options.pack_bytes);
+    let storage = repository.storage().as_ref();
+    let stored_at_once = stored_at_once(storage, options.pack_bytes);
+    // Packs of trees take no buffer of the pool: elsewhere than on this machine, where threads only
+    // wait for the disk, they are among those whose bytes are bounded.
+    let storing_threads = match storage.local_folder() {
+        Some(_) => SYNCED_AT_ONCE,
+        None => stored_at_once,
+    };
     // No queue: who fills a pack waits until a storing thread takes it.
     let (to_store, packs) = bounded(0);
     // For packs of data: the open ones and those that are being stored.
@@ -592,7 +599,7 @@ pub fn write_packs<T, E: From<WriteError>>(
         stopped,
     };
     thread::scope(|scope| {
-        let storing: Vec<_> = (0..stored_at_once.max(SYNCED_AT_ONCE))
+        let storing: Vec<_> = (0..storing_threads)
             .map(|_| {
                 let (storer, packs, to_pool) = (&storer, packs.clone(), to_pool.clone());
                 scope.spawn(move || storer.work(packs, to_pool))
