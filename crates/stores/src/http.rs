@@ -9,7 +9,13 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
     HttpResponseBody, HttpService,
 };
-use reqwest::{Certificate, redirect::Policy};
+use reqwest::redirect::Policy;
+use rustls::{
+    ClientConfig,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+use rustls_platform_verifier::Verifier;
 
 use crate::{
     answer::Trouble,
@@ -66,31 +72,19 @@ impl Client {
         connections: u32,
         pace: Arc<Pace>,
     ) -> Result<Self, StoreError> {
-        // It fails when there is a provider already, which is as well.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let mut trusted = Vec::new();
-        if let Some(file) = authorities {
-            let unreadable = |why: String| StoreError::Authorities { file: file.to_owned(), why };
-            let pem = fs::read(file).map_err(|error| unreadable(error.to_string()))?;
-            let certificates = Certificate::from_pem_bundle(&pem)
-                .map_err(|error| unreadable(error.to_string()))?;
-            if certificates.is_empty() {
-                return Err(unreadable("it holds no certificate".to_owned()));
-            }
-            trusted = certificates;
-        }
+        // One for all clients: the system's authorities are read once, and sessions are resumed
+        // over any connection.
+        let tls = trusting(authorities)?;
         let make = move || {
-            let builder = reqwest::Client::builder()
+            reqwest::Client::builder()
                 .connect_timeout(CONNECT)
                 .read_timeout(SILENCE)
                 .redirect(Policy::none())
                 // Several connections carry more than one that is shared.
                 .http1_only()
-                .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")));
-            match trusted.is_empty() {
-                true => builder.build(),
-                false => builder.tls_certs_merge(trusted.clone()).build(),
-            }
+                .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")))
+                .tls_backend_preconfigured(tls.clone())
+                .build()
         };
         let setup = |error| StoreError::setup("the HTTP client", error);
         let aside = make().map_err(setup)?;
@@ -150,6 +144,38 @@ impl Client {
             answer.map_err(reqwest::Error::without_url)?.into();
         Ok(answer.map(|body| Paced::new(Leased::new(body, lease), Arc::clone(pace), Way::Down)))
     }
+}
+
+/// TLS that trusts the system's authorities, and those in a file.
+fn trusting(authorities: Option<&Path>) -> Result<ClientConfig, StoreError> {
+    // It fails when there is a provider already, which is as well.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let provider = CryptoProvider::get_default().cloned();
+    let provider = provider.unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()));
+    let setup = |error: rustls::Error| StoreError::setup("TLS", error);
+    let verifier = match authorities {
+        None => Verifier::new(Arc::clone(&provider)).map_err(setup)?,
+        Some(file) => {
+            let unreadable = |why: String| StoreError::Authorities { file: file.to_owned(), why };
+            let pem = fs::read(file).map_err(|error| unreadable(error.to_string()))?;
+            let certificates = CertificateDer::pem_slice_iter(&pem)
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| unreadable(error.to_string()))?;
+            if certificates.is_empty() {
+                return Err(unreadable("it holds no certificate".to_owned()));
+            }
+            Verifier::new_with_extra_roots(certificates, Arc::clone(&provider))
+                .map_err(|error| unreadable(error.to_string()))?
+        }
+    };
+    let mut tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(setup)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(tls)
 }
 
 /// What stands in the body of an answer that says no; nothing when it is not to be had.
