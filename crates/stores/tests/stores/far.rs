@@ -16,7 +16,8 @@ use muster_repository::{
     copy::{Target, copy},
     environment::Environment,
     forget::forget,
-    format::{config::Version, key_file::Cost, time::Timestamp},
+    format::{config::Version, key_file::Cost, pack::BlobKind, time::Timestamp},
+    id::PackId,
     lock::{Lock, LockKind},
     packer::PackOptions,
     prune::{PruneOptions, prune},
@@ -293,4 +294,29 @@ fn requests_side_by_side_share_a_limit() {
         limited.read(conformance::pack(number), MIB).unwrap();
     });
     keeps(line.bytes_down() - before, seconds);
+}
+
+/// Nobody holds on to the content of a pack that is stored: its buffer is used again.
+#[test]
+fn a_stored_pack_is_let_go_of() {
+    let server = RestServer::start(Options::default());
+    let mut places = vec![Place {
+        location: format!("rest:http://{}/", server.address()),
+        settings: settings(&[], &[]),
+    }];
+    let s3 = stores::s3(&["far"]);
+    let key = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "key")];
+    places.extend(s3.as_ref().map(|server| Place {
+        location: format!("s3:http://{}/far/repo", server.address()),
+        settings: settings(&[], &key),
+    }));
+    for place in places {
+        let storage = place.open();
+        for number in 0..20 {
+            let content = Arc::new(vec![number; 3 << 20]);
+            let id = PackId::of(&content);
+            storage.put_pack(id, BlobKind::Data, &content).unwrap().finish().unwrap();
+            assert_eq!(Arc::strong_count(&content), 1, "{} {number}", place.location);
+        }
+    }
 }
