@@ -51,11 +51,15 @@ class Line:
             return
         self.open_now += 1
         self.open_max = max(self.open_max, self.open_now)
-        await asyncio.gather(self._carry(reader, their_writer, True),
-                             self._carry(their_reader, writer, False))
-        self.open_now -= 1
 
-    async def _carry(self, reader, writer, is_up):
+        def closed():
+            self.open_now -= 1
+
+        # Open for as long as the client holds it, not until all that was under way arrived.
+        await asyncio.gather(self._carry(reader, their_writer, True, closed),
+                             self._carry(their_reader, writer, False, lambda: None))
+
+    async def _carry(self, reader, writer, is_up, closed):
         """Takes bytes off one side at once, and gives them to the other when it is time."""
         under_way = asyncio.Queue()
         room = asyncio.Semaphore(WINDOW_BYTES // PIECE_BYTES)
@@ -68,6 +72,8 @@ class Line:
                     piece = await reader.read(PIECE_BYTES)
                 except OSError:
                     piece = b""
+                if not piece:
+                    closed()
                 under_way.put_nowait((time.monotonic() + self.delay_s, piece))
 
         taking = asyncio.create_task(take())
@@ -88,7 +94,9 @@ class Line:
                     self.bytes_down += len(piece)
         except OSError:
             pass
-        taking.cancel()
+        if not taking.done():
+            taking.cancel()
+            closed()
         # The end of one direction ends both: HTTP closes a connection as a whole.
         writer.close()
 

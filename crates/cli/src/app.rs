@@ -134,6 +134,23 @@ impl<'a> App<'a> {
         self.lock(repository, LockKind::Shared).map(Some)
     }
 
+    /// The same, and asks the store for something [meanwhile](Lock::acquire_while).
+    pub(crate) fn lock_to_read_while<T: Send>(
+        &self,
+        repository: &Repository,
+        meanwhile: impl Fn() -> T + Sync,
+    ) -> Result<(Option<Lock>, T), Failure> {
+        self.heed_signals()?;
+        if self.settings.no_lock {
+            return Ok((None, meanwhile()));
+        }
+        let retry = self.settings.retry_lock.unwrap_or_default();
+        let (kind, environment, run) = (LockKind::Shared, &self.environment, &self.run);
+        let taken = Lock::acquire_while(repository, kind, retry, environment, run, meanwhile);
+        let (lock, read) = taken.map_err(|error| Failure::of(&error))?;
+        Ok((Some(lock), read))
+    }
+
     /// Loads the index.
     pub(crate) fn load_index(&self, repository: &Repository) -> Result<IndexedRepository, Failure> {
         self.output.verbose("loading the index");

@@ -41,7 +41,7 @@ use crate::{
     id::{PackId, SnapshotId},
     lock::Lock,
     packer::{PackOptions, PackStats, WriteError, write_packs},
-    repository::{IndexedRepository, ReadError, Repository, SaveError},
+    repository::{IndexedRepository, ReadError, Repository, SaveError, together},
     run::{Cancelled, Run},
     storage::File,
     warm_up,
@@ -101,10 +101,14 @@ impl Target {
     /// # Errors
     /// Fails when the store cannot be listed, the index cannot be read, or the run is cancelled.
     pub fn open(repository: &Repository, lock: &Lock, run: &Run) -> Result<Self, CopyError> {
-        // The listing before the index: see `adopt`.
+        // The listing before the index and the locks: see `adopt`.
         let listed = adopt::list(repository)?;
-        let mut index = repository.read_index(run).map_err(CopyError::Target)?;
-        let adopted = adopt::adopt(repository, lock, &listed, &mut index, run)?;
+        let (index, alone) = together(|| repository.read_index(run), || adopt::is_alone(lock));
+        let mut index = index.map_err(CopyError::Target)?;
+        let adopted = match alone {
+            true => adopt::adopt(repository, &listed, &mut index, run)?,
+            false => Vec::new(),
+        };
         Ok(Self { repository: IndexedRepository::with_index(repository.clone(), index), adopted })
     }
 

@@ -28,9 +28,9 @@ use crate::{
     environment::Environment,
     format::lock_file::{LOCK_FILE_BYTES_MAX, LockFile},
     id::LockId,
-    repository::{ReadError, Repository, SaveError},
+    repository::{ReadError, Repository, SaveError, all_at_once},
     run::{Cancelled, Run},
-    storage::{File, FileKind, StorageError, StorageProblem},
+    storage::{File, FileKind, Listed, StorageError, StorageProblem},
 };
 
 /// How often a held lock is refreshed.
@@ -115,10 +115,28 @@ impl Lock {
         environment: &Environment,
         run: &Run,
     ) -> Result<Self, LockError> {
+        Self::acquire_while(repository, kind, retry, environment, run, || ()).map(|(lock, ())| lock)
+    }
+
+    /// As [`Lock::acquire`], and asks the store for something `meanwhile`: when the lock is stored
+    /// already, and it is still being looked whether another is in the way. What is read then may be
+    /// out of date, should somebody have worked alone and ended at this very moment: so it must be
+    /// something for which that makes no difference, and never the index of a writer.
+    ///
+    /// # Errors
+    /// As [`Lock::acquire`].
+    pub fn acquire_while<T: Send>(
+        repository: &Repository,
+        kind: LockKind,
+        retry: Duration,
+        environment: &Environment,
+        run: &Run,
+        meanwhile: impl Fn() -> T + Sync,
+    ) -> Result<(Self, T), LockError> {
         let until = Instant::now() + retry;
         let mut pause = RETRY_PAUSES.0;
-        let current = loop {
-            match try_acquire(repository, kind, environment, run) {
+        let (current, read) = loop {
+            match try_acquire(repository, kind, environment, run, &meanwhile) {
                 Err(LockError::Locked(_)) if Instant::now() < until => {
                     let left = until.saturating_duration_since(Instant::now());
                     wait(pause.min(left), run)?;
@@ -154,7 +172,7 @@ impl Lock {
                 }
             })
         };
-        Ok(Self { shared, stop: Some(stop), refresher: Some(refresher) })
+        Ok((Self { shared, stop: Some(stop), refresher: Some(refresher) }, read))
     }
 
     /// Releases the lock.
@@ -184,6 +202,10 @@ impl Lock {
         Ok(held.into_iter().filter(|other| !other.stale).collect())
     }
 
+    pub(crate) fn repository(&self) -> &Repository {
+        &self.shared.repository
+    }
+
     fn end(&mut self) -> Result<(), LockError> {
         // Dropping the sender wakes the refreshing thread.
         if self.stop.take().is_none() {
@@ -195,11 +217,8 @@ impl Lock {
         }
         let file = File::Lock(self.shared.id());
         // Alone, since a store that many deletions go to takes none after an interruption.
-        match self.shared.repository.storage().delete(file) {
-            Err(error) if error.problem() != StorageProblem::NotFound => Err(error.into()),
-            // Somebody ran 'unlock --remove-all'.
-            _ => Ok(()),
-        }
+        // Somebody may have run 'unlock --remove-all'.
+        Ok(self.shared.repository.storage().remove(file)?)
     }
 }
 
@@ -268,23 +287,29 @@ pub(crate) fn time_since_boot() -> Duration {
     Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-fn try_acquire(
+fn try_acquire<T: Send>(
     repository: &Repository,
     kind: LockKind,
     environment: &Environment,
     run: &Run,
-) -> Result<LockId, LockError> {
+    meanwhile: &(impl Fn() -> T + Sync),
+) -> Result<(LockId, T), LockError> {
     refuse_conflict(repository, kind, environment, None, run)?;
     let id = write(repository, kind, environment)?;
-    let lag = repository.storage().listing_lag();
-    wait(lag, run)
-        .map_err(LockError::from)
-        .and_then(|()| refuse_conflict(repository, kind, environment, Some(id), run))
-        .inspect_err(|_| {
-            // The conflict is the news; a lock that stays behind is seen by the next to come.
-            drop(repository.storage().delete(File::Lock(id)));
-        })?;
-    Ok(id)
+    let look_again = || {
+        wait(repository.storage().listing_lag(), run)?;
+        refuse_conflict(repository, kind, environment, Some(id), run)
+    };
+    let (read, looked) = thread::scope(|scope| {
+        let reading = scope.spawn(meanwhile);
+        let looked = look_again();
+        (reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), looked)
+    });
+    looked.inspect_err(|_| {
+        // The conflict is the news; a lock that stays behind is seen by the next to come.
+        drop(repository.storage().delete(File::Lock(id)));
+    })?;
+    Ok((id, read))
 }
 
 fn write(
@@ -359,27 +384,25 @@ fn held_by_others(
     environment: &Environment,
     own: Option<LockId>,
 ) -> Result<Vec<Held>, LockError> {
-    let mut all = Vec::new();
-    for listed in repository.storage().list(FileKind::Lock)? {
-        let File::Lock(id) = listed.file else { continue };
-        if listed.bytes == 0 || Some(id) == own {
-            continue;
-        }
-        let file = listed.file;
-        let lock = match listed.bytes > LOCK_FILE_BYTES_MAX {
+    let listed = repository.storage().list(FileKind::Lock)?.into_iter();
+    let others = listed.filter_map(|listed| match listed.file {
+        File::Lock(id) if listed.bytes > 0 && Some(id) != own => Some((id, listed)),
+        _ => None,
+    });
+    let others: Vec<_> = others.collect();
+    let read = |&(id, Listed { file, bytes }): &(LockId, Listed)| {
+        let lock = match bytes > LOCK_FILE_BYTES_MAX {
             true => Err(StorageError::new("read", file, StorageProblem::TooLarge).into()),
             false => repository.read_unpacked::<LockFile>(file),
         };
         match lock {
-            Ok(lock) => all.push(look_at(id, lock, environment)),
-            Err(error) if error.class() == Class::NotFound => {}
-            Err(source) => {
-                let source = Box::new(source);
-                return Err(LockError::Unreadable { file: listed.file, source });
-            }
+            Ok(lock) => Ok(Some(look_at(id, lock, environment))),
+            Err(error) if error.class() == Class::NotFound => Ok(None),
+            Err(source) => Err(LockError::Unreadable { file, source: Box::new(source) }),
         }
-    }
-    Ok(all)
+    };
+    let read = all_at_once(repository.storage().as_ref(), &others, read);
+    read.into_iter().filter_map(Result::transpose).collect()
 }
 
 fn look_at(id: LockId, lock: LockFile, environment: &Environment) -> Held {

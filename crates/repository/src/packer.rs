@@ -20,6 +20,7 @@
 //! disk of this machine takes the content at once and may be waited for by several packs; how many
 //! a remote store is given at once is bounded by their bytes, not by its connections alone.
 
+mod open_pack;
 mod sealer;
 
 use std::{
@@ -38,6 +39,7 @@ use muster_model::{Class, Fault};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use open_pack::{OpenPack, Spill};
 pub use sealer::{Sealed, Sealer};
 
 use crate::{
@@ -54,7 +56,7 @@ use crate::{
     index::Index,
     repository::{Repository, SaveError},
     run::{Cancelled, Run},
-    storage::{File, PackFile, Storage, StorageError},
+    storage::{File, Storage, StorageError},
 };
 
 /// Default target size of a pack in bytes, as restic's.
@@ -208,93 +210,6 @@ impl Fault for WriteError {
 /// Locks a mutex whose data stays sound when a holder panics: the panic ends the operation.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A pack that is being filled.
-#[derive(Default)]
-struct OpenPack {
-    /// Its content, but for what is in the file.
-    bytes: Vec<u8>,
-    blobs: Vec<PackedBlob>,
-    /// Whether `bytes` is one of the pool's buffers.
-    pooled: bool,
-    file: Option<Spill>,
-}
-
-/// The first part of a pack's content, given to the store already.
-struct Spill {
-    file: Box<dyn PackFile>,
-    bytes: u64,
-    digest: Sha256,
-    /// How much is gathered before it is written.
-    gathered_max: usize,
-}
-
-impl Spill {
-    fn write(&mut self, piece: &[u8]) -> Result<(), StorageError> {
-        self.digest.update(piece);
-        self.bytes += piece.len() as u64;
-        self.file.append(piece)
-    }
-}
-
-impl OpenPack {
-    fn append(&mut self, mut blob: PackedBlob, sealed: &[u8]) -> Result<(), WriteError> {
-        let too_long = |_| FormatError::invalid("a pack would be longer than 4 GiB");
-        blob.offset = u32::try_from(self.bytes()).map_err(too_long)?;
-        blob.validate()?;
-        self.blobs.push(blob);
-        self.take(sealed)
-    }
-
-    /// Takes what comes next of the content; writes it on, where that is possible and it is much.
-    fn take(&mut self, sealed: &[u8]) -> Result<(), WriteError> {
-        if let Some(spill) = &mut self.file
-            && self.bytes.len() + sealed.len() > spill.gathered_max
-        {
-            spill.write(&self.bytes)?;
-            self.bytes.clear();
-            // Worth a call of its own.
-            if sealed.len() > spill.gathered_max / 16 {
-                return Ok(spill.write(sealed)?);
-            }
-        }
-        self.bytes.extend_from_slice(sealed);
-        Ok(())
-    }
-
-    /// The length of the content so far.
-    fn bytes(&self) -> u64 {
-        self.spilled() + self.bytes.len() as u64
-    }
-
-    /// How much of the content the store has.
-    fn spilled(&self) -> u64 {
-        self.file.as_ref().map_or(0, |spill| spill.bytes)
-    }
-
-    /// Adds the blobs of `other`, of which the store has nothing, if both fit into one pack. Gives
-    /// back what could not be added.
-    fn merge(&mut self, other: Self, bytes_max: u64) -> Result<Option<Self>, WriteError> {
-        if other.spilled() > 0 || self.bytes() + other.bytes() >= bytes_max {
-            return Ok(Some(other));
-        }
-        for blob in &other.blobs {
-            let start = blob.offset as usize;
-            self.append(*blob, &other.bytes[start..start + blob.length as usize])?;
-        }
-        Ok(None)
-    }
-
-    /// Gives the buffer back to the pool that it is from, once.
-    fn give_back(&mut self, pool: &Sender<Vec<u8>>) {
-        if std::mem::take(&mut self.pooled) {
-            let mut bytes = std::mem::take(&mut self.bytes);
-            bytes.clear();
-            // A pool that is gone wants nothing back.
-            drop(pool.try_send(bytes));
-        }
-    }
 }
 
 type Slots = [Mutex<Option<OpenPack>>; OPEN_PACKS];
@@ -693,7 +608,14 @@ pub fn write_packs<T, E: From<WriteError>>(
     run: &Run,
     work: impl FnOnce(&PackWriter<'_>) -> Result<T, E>,
 ) -> Result<(T, PackStats), E> {
-    let stored_at_once = stored_at_once(repository.storage().as_ref(), options.pack_bytes);
+    let storage = repository.storage().as_ref();
+    let stored_at_once = stored_at_once(storage, options.pack_bytes);
+    // Packs of trees take no buffer of the pool: elsewhere than on this machine, where threads only
+    // wait for the disk, they are among those whose bytes are bounded.
+    let storing_threads = match storage.local_folder() {
+        Some(_) => SYNCED_AT_ONCE,
+        None => stored_at_once,
+    };
     // No queue: who fills a pack waits until a storing thread takes it.
     let (to_store, packs) = bounded(0);
     // For packs of data: the open ones and those that are being stored.
@@ -724,7 +646,7 @@ pub fn write_packs<T, E: From<WriteError>>(
         stopped,
     };
     thread::scope(|scope| {
-        let storing: Vec<_> = (0..stored_at_once.max(SYNCED_AT_ONCE))
+        let storing: Vec<_> = (0..storing_threads)
             .map(|_| {
                 let (storer, packs, to_pool) = (&storer, packs.clone(), to_pool.clone());
                 scope.spawn(move || storer.work(packs, to_pool))

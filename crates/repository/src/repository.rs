@@ -8,7 +8,6 @@ mod errors;
 mod trees;
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -138,12 +137,11 @@ impl Repository {
     ) -> Result<Self, OpenError> {
         let location = storage.location();
         let mut keys: Vec<KeyId> = Vec::new();
-        // Two questions at once: each command begins with them.
-        let (listed, sealed) = thread::scope(|scope| {
-            let sealed = scope.spawn(|| storage.read(File::Config, KEY_FILE_BYTES_MAX));
-            let listed = storage.list(FileKind::Key);
-            (listed, sealed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        });
+        // Each command begins with these questions.
+        let (listed, sealed) = together(
+            || storage.list(FileKind::Key),
+            || storage.read(File::Config, KEY_FILE_BYTES_MAX),
+        );
         for listed in listed? {
             if let File::Key(id) = listed.file {
                 keys.push(id);
@@ -254,8 +252,16 @@ impl Repository {
     /// # Errors
     /// Fails at the first snapshot that cannot be read.
     pub fn snapshots(&self) -> Result<Vec<(SnapshotId, Snapshot)>, ReadError> {
+        self.snapshots_among(&self.snapshot_ids()?)
+    }
+
+    /// The same of those that were listed.
+    pub(crate) fn snapshots_among(
+        &self,
+        listed: &[SnapshotId],
+    ) -> Result<Vec<(SnapshotId, Snapshot)>, ReadError> {
         let mut snapshots = Vec::new();
-        for (id, snapshot) in self.snapshots_of(self.snapshot_ids()?) {
+        for (id, snapshot) in self.snapshots_of(listed) {
             match snapshot {
                 Ok(snapshot) => snapshots.push((id, snapshot)),
                 Err(error) if error.class() == Class::NotFound => {}
@@ -269,25 +275,10 @@ impl Repository {
     /// Reads snapshots, as many at once as the store takes; each or why not, in their order.
     pub(crate) fn snapshots_of(
         &self,
-        ids: Vec<SnapshotId>,
+        ids: &[SnapshotId],
     ) -> Vec<(SnapshotId, Result<Snapshot, ReadError>)> {
-        let threads = self.storage.costs().connections.min(ids.len());
-        let next = AtomicUsize::new(0);
-        let read = || {
-            let next = || ids.get(next.fetch_add(1, Ordering::Relaxed));
-            std::iter::from_fn(next).map(|&id| (id, self.snapshot(id))).collect::<Vec<_>>()
-        };
-        let mut snapshots = thread::scope(|scope| {
-            let readers: Vec<_> = (1..threads).map(|_| scope.spawn(read)).collect();
-            let mut all = read();
-            for reader in readers {
-                all.extend(reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            }
-            all
-        });
-        let places: HashMap<_, _> = ids.iter().enumerate().map(|(at, id)| (*id, at)).collect();
-        snapshots.sort_by_key(|(id, _)| places[id]);
-        snapshots
+        let read = |&id: &SnapshotId| (id, self.snapshot(id));
+        all_at_once(self.storage.as_ref(), ids, read)
     }
 
     /// Loads the index.
@@ -368,6 +359,46 @@ fn index_threads(connections: usize, listed: &[Listed]) -> usize {
     let largest = listed.iter().map(|entry| entry.bytes).max().unwrap_or(0).max(1);
     let small = usize::try_from(TOGETHER_BYTES / largest).unwrap_or(usize::MAX);
     cores.max(connections.min(small)).min(listed.len())
+}
+
+/// Two questions to a store, asked at once: the answer to one takes as long as those to both.
+pub(crate) fn together<A: Send, B>(
+    first: impl FnOnce() -> A + Send,
+    second: impl FnOnce() -> B,
+) -> (A, B) {
+    thread::scope(|scope| {
+        let first = scope.spawn(first);
+        let second = second();
+        (first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), second)
+    })
+}
+
+/// The same question about many things, asked of so many at once as the store takes; the answers
+/// in the order of the things.
+pub(crate) fn all_at_once<T: Sync, R: Send>(
+    storage: &dyn Storage,
+    things: &[T],
+    ask: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let threads = storage.costs().connections.min(things.len());
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let next = || {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            things.get(at).map(|thing| (at, ask(thing)))
+        };
+        std::iter::from_fn(next).collect::<Vec<_>>()
+    };
+    let mut answers = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut all = work();
+        for other in others {
+            all.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        all
+    });
+    answers.sort_unstable_by_key(|(at, _)| *at);
+    answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
 /// Tries the password on each key in turn, and each master key on the `sealed` config.

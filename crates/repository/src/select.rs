@@ -20,7 +20,8 @@ use thiserror::Error;
 use crate::{
     format::{snapshot::Snapshot, time::Timestamp},
     id::{ID_BYTES, Id, SnapshotId},
-    repository::{ReadError, Repository},
+    repository::{IndexedRepository, ReadError, Repository, together},
+    run::Run,
     storage::StorageError,
 };
 
@@ -150,12 +151,41 @@ pub fn resolve(
     text: &str,
     filter: &SnapshotFilter,
 ) -> Result<(SnapshotId, Snapshot), SelectError> {
+    let listed = match SnapshotId::parse(text) {
+        Some(_) => Vec::new(),
+        None => repository.snapshot_ids()?,
+    };
+    resolve_among(repository, &listed, text, filter)
+}
+
+/// As [`resolve`] among the snapshots that were `listed`, and loads the index meanwhile: what is in
+/// the listing is in the index.
+///
+/// # Errors
+/// As [`resolve`], and when the index cannot be read.
+pub fn resolve_and_load(
+    repository: &Repository,
+    listed: &[SnapshotId],
+    (text, filter): (&str, &SnapshotFilter),
+    run: &Run,
+) -> Result<((SnapshotId, Snapshot), IndexedRepository), SelectError> {
+    let (found, loaded) =
+        together(|| resolve_among(repository, listed, text, filter), || repository.load_index(run));
+    Ok((found?, loaded?))
+}
+
+fn resolve_among(
+    repository: &Repository,
+    listed: &[SnapshotId],
+    text: &str,
+    filter: &SnapshotFilter,
+) -> Result<(SnapshotId, Snapshot), SelectError> {
     if let Some(age) = parse_latest(text) {
-        return nth_latest(repository.snapshots()?, age, filter);
+        return nth_latest(repository.snapshots_among(listed)?, age, filter);
     }
     let id = match SnapshotId::parse(text) {
         Some(id) => id,
-        None => find_by_prefix(&repository.snapshot_ids()?, &text.parse()?)?,
+        None => find_by_prefix(listed, &text.parse()?)?,
     };
     match repository.snapshot(id) {
         Ok(snapshot) => Ok((id, snapshot)),

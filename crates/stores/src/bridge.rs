@@ -1,23 +1,31 @@
 //! The bridge from the engine's threads, which block, to clients that are asynchronous.
 //!
-//! One small runtime serves all stores of the process and is never dropped. A thread hands a
-//! future over and waits at a channel; that works on a thread of any other runtime, too.
+//! One small runtime serves all stores of the process and is never dropped: one thread, which moves
+//! bytes; encryption and compression happen elsewhere. A thread hands a future over and waits at a
+//! channel; that works on a thread of any other runtime, too. That tasks run one at a time, in the
+//! order in which they were woken, is relied upon (`connections.rs`).
 
 use std::{
     future::Future,
     io,
     sync::{Arc, OnceLock, mpsc},
+    thread,
 };
 
 use bytes::Bytes;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle};
 
 use crate::stop::{LOOK, Watch};
 
-/// Threads that move bytes; encryption and compression happen elsewhere.
-const WORKERS: usize = 2;
+static RUNTIME: OnceLock<Result<Handle, io::ErrorKind>> = OnceLock::new();
 
-static RUNTIME: OnceLock<Result<Runtime, io::ErrorKind>> = OnceLock::new();
+fn start() -> io::Result<Handle> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    let serve = move || runtime.block_on(std::future::pending::<()>());
+    thread::Builder::new().name("stores".to_owned()).spawn(serve)?;
+    Ok(handle)
+}
 
 /// Content that is sent from where it lies: nobody copies a pack.
 pub(crate) struct Shared(Arc<Vec<u8>>);
@@ -42,11 +50,7 @@ pub(crate) fn wait_for<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
     watch: &Watch<'_>,
 ) -> io::Result<Option<T>> {
-    let runtime = RUNTIME.get_or_init(|| {
-        let mut builder = Builder::new_multi_thread();
-        builder.worker_threads(WORKERS).thread_name("stores").enable_all();
-        builder.build().map_err(|error| error.kind())
-    });
+    let runtime = RUNTIME.get_or_init(|| start().map_err(|error| error.kind()));
     let runtime = runtime.as_ref().map_err(|&kind| io::Error::from(kind))?;
     let (sender, receiver) = mpsc::sync_channel(1);
     let task = runtime.spawn(async move {

@@ -9,10 +9,17 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
     HttpResponseBody, HttpService,
 };
-use reqwest::{Certificate, redirect::Policy};
+use reqwest::redirect::Policy;
+use rustls::{
+    ClientConfig,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+use rustls_platform_verifier::Verifier;
 
 use crate::{
     answer::Trouble,
+    connections::{Connections, Leased},
     error::StoreError,
     pace::{Pace, Paced, Way},
 };
@@ -45,44 +52,52 @@ pub(crate) async fn observed<T>(future: impl Future<Output = T>) -> (T, Option<T
     .await
 }
 
-/// Sends requests.
+/// The body of an answer.
+pub(crate) type AnswerBody = Paced<Leased<reqwest::Body>>;
+
+/// Sends requests; clones share the connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
-    inner: reqwest::Client,
+    connections: Arc<Connections>,
+    /// For those who are no store.
+    aside: reqwest::Client,
     pace: Arc<Pace>,
 }
 
 impl Client {
-    /// A client that also trusts the authorities in the file `authorities`.
-    pub(crate) fn new(authorities: Option<&Path>, pace: Arc<Pace>) -> Result<Self, StoreError> {
-        // It fails when there is a provider already, which is as well.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .read_timeout(SILENCE)
-            .redirect(Policy::none())
-            // Several connections carry more than one that is shared.
-            .http1_only()
-            .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")));
-        if let Some(file) = authorities {
-            let unreadable = |why: String| StoreError::Authorities { file: file.to_owned(), why };
-            let pem = fs::read(file).map_err(|error| unreadable(error.to_string()))?;
-            let certificates = Certificate::from_pem_bundle(&pem)
-                .map_err(|error| unreadable(error.to_string()))?;
-            if certificates.is_empty() {
-                return Err(unreadable("it holds no certificate".to_owned()));
-            }
-            builder = builder.tls_certs_merge(certificates);
-        }
-        let inner = builder.build().map_err(|error| StoreError::setup("the HTTP client", error))?;
-        Ok(Self { inner, pace })
+    /// A client with at most `connections` at once that also trusts the authorities in the file
+    /// `authorities`.
+    pub(crate) fn new(
+        authorities: Option<&Path>,
+        connections: u32,
+        pace: Arc<Pace>,
+    ) -> Result<Self, StoreError> {
+        // One for all clients: the system's authorities are read once, and sessions are resumed
+        // over any connection.
+        let tls = trusting(authorities)?;
+        let make = move || {
+            reqwest::Client::builder()
+                .connect_timeout(CONNECT)
+                .read_timeout(SILENCE)
+                .redirect(Policy::none())
+                // Several connections carry more than one that is shared.
+                .http1_only()
+                .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")))
+                .tls_backend_preconfigured(tls.clone())
+                .build()
+        };
+        let setup = |error| StoreError::setup("the HTTP client", error);
+        let aside = make().map_err(setup)?;
+        let most = usize::try_from(connections).unwrap_or(usize::MAX);
+        let connections = Connections::new(most, make).map_err(setup)?;
+        Ok(Self { connections, aside, pace })
     }
 
     /// Sends a request, and gives its answer if it is a good one.
     pub(crate) async fn send<B>(
         &self,
         request: http::Request<B>,
-    ) -> Result<http::Response<Paced<reqwest::Body>>, Trouble>
+    ) -> Result<http::Response<AnswerBody>, Trouble>
     where
         B: http_body::Body<Data = Bytes> + Send + Sync + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -99,7 +114,7 @@ impl Client {
     async fn execute<B>(
         &self,
         request: http::Request<B>,
-    ) -> Result<http::Response<Paced<reqwest::Body>>, reqwest::Error>
+    ) -> Result<http::Response<AnswerBody>, reqwest::Error>
     where
         B: http_body::Body<Data = Bytes> + Send + Sync + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -114,22 +129,57 @@ impl Client {
         });
         let request = reqwest::Request::try_from(request)?;
         let is_metadata = request.url().host_str().is_some_and(|h| METADATA_HOSTS.contains(&h));
-        let sent = match is_metadata {
+        let (answer, lease) = match is_metadata {
             true => {
                 let mut request = request;
                 *request.timeout_mut() = Some(METADATA_WAIT);
-                self.inner.execute(request).await
+                (self.aside.execute(request).await, None)
             }
-            false => self.inner.execute(request).await,
+            false => {
+                let lease = self.connections.take().await?;
+                (lease.client().execute(request).await, Some(lease))
+            }
         };
         let answer: http::Response<reqwest::Body> =
-            sent.map_err(reqwest::Error::without_url)?.into();
-        Ok(answer.map(|body| Paced::new(body, Arc::clone(pace), Way::Down)))
+            answer.map_err(reqwest::Error::without_url)?.into();
+        Ok(answer.map(|body| Paced::new(Leased::new(body, lease), Arc::clone(pace), Way::Down)))
     }
 }
 
+/// TLS that trusts the system's authorities, and those in a file.
+fn trusting(authorities: Option<&Path>) -> Result<ClientConfig, StoreError> {
+    // It fails when there is a provider already, which is as well.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let provider = CryptoProvider::get_default().cloned();
+    let provider = provider.unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()));
+    let setup = |error: rustls::Error| StoreError::setup("TLS", error);
+    let verifier = match authorities {
+        None => Verifier::new(Arc::clone(&provider)).map_err(setup)?,
+        Some(file) => {
+            let unreadable = |why: String| StoreError::Authorities { file: file.to_owned(), why };
+            let pem = fs::read(file).map_err(|error| unreadable(error.to_string()))?;
+            let certificates = CertificateDer::pem_slice_iter(&pem)
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| unreadable(error.to_string()))?;
+            if certificates.is_empty() {
+                return Err(unreadable("it holds no certificate".to_owned()));
+            }
+            Verifier::new_with_extra_roots(certificates, Arc::clone(&provider))
+                .map_err(|error| unreadable(error.to_string()))?
+        }
+    };
+    let mut tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(setup)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(tls)
+}
+
 /// What stands in the body of an answer that says no; nothing when it is not to be had.
-async fn refusal(body: Paced<reqwest::Body>) -> Bytes {
+async fn refusal(body: AnswerBody) -> Bytes {
     match Limited::new(body, REFUSAL_BYTES_MAX).collect().await {
         Ok(collected) => collected.to_bytes(),
         Err(_) => Bytes::new(),

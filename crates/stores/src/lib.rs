@@ -15,6 +15,7 @@ pub mod backoff;
 mod bridge;
 pub mod bucket;
 mod clouds;
+mod connections;
 mod error;
 #[cfg(test)]
 mod fuzz_seeds;

@@ -84,13 +84,6 @@ impl ObjectStorage {
         self.run("delete", file, 0, |store| async move { store.delete(&path).await })
     }
 
-    fn delete_blindly(&self, file: File) -> Result<(), StorageError> {
-        match self.delete_one(file) {
-            Err(error) if error.problem() != StorageProblem::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
-
     /// One request for all; the error is that of the request as a whole. What the answer does not
     /// speak of is deleted by itself.
     fn delete_together(
@@ -104,7 +97,7 @@ impl ObjectStorage {
         let told = bucket.delete(what, &keys)?;
         let outcome = |(file, told): (&File, Told)| match told {
             Told::Gone => Ok(()),
-            Told::Nothing => self.delete_blindly(*file),
+            Told::Nothing => self.remove(*file),
             Told::Refused { code, message } => {
                 let trouble = Trouble::of_refusal(&code, &message);
                 let what = format!("{file} in {}", self.location);
@@ -371,7 +364,7 @@ impl Storage for ObjectStorage {
                 }
             }
         }
-        files.iter().map(|file| self.delete_blindly(*file)).collect()
+        files.iter().map(|file| self.remove(*file)).collect()
     }
 
     fn deletes_at_once(&self) -> usize {
@@ -409,6 +402,13 @@ impl Storage for ObjectStorage {
         let what = format!("{file} in {}", self.location);
         let warm_up = |archive: &Archive| archive.warm_up(what, self.path(file).as_ref(), None);
         self.archive.as_ref().map_or(Ok(()), warm_up)
+    }
+
+    fn remove(&self, file: File) -> Result<(), StorageError> {
+        match self.delete_one(file) {
+            Err(error) if error.problem() != StorageProblem::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// S3 does not tell whether there was anything to delete, so it is asked before.

@@ -46,11 +46,11 @@ pub struct Settings {
 pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Storage>, StoreError> {
     let Settings { options, variables, limits, hold_new, cancel } = settings;
     let pace = Arc::new(Pace::new(*limits, Stop::new(cancel.clone())));
-    let client = || Client::new(options.authorities().as_deref(), Arc::clone(&pace));
     let object = |store: Arc<dyn ObjectStore>, prefix: &str| {
         ObjectStorage::new(store, prefix, location.to_string(), Arc::clone(&pace))
     };
     let connections = location.scheme().map_or(1, |scheme| options.connections(scheme));
+    let client = || Client::new(options.authorities().as_deref(), connections, Arc::clone(&pace));
     let patient = |store| Patient::around(store, connections, Arc::clone(&pace));
     Ok(match location {
         Location::Folder(folder) => {
@@ -61,12 +61,12 @@ pub fn open(location: &Location, settings: &Settings) -> Result<Arc<dyn Storage>
             }
         }
         Location::S3 { endpoint, bucket, prefix } => {
-            let (near, far) = (client()?, client()?);
+            let client = client()?;
             let S3 { store, address } =
-                clouds::s3(location, (endpoint, bucket), options, variables, near)?;
+                clouds::s3(location, (endpoint, bucket), options, variables, client.clone())?;
             let anonymous = options.is_true("s3.unsafe-anonymous-auth");
             let credentials = (!anonymous).then(|| Arc::clone(&store));
-            let bucket = Bucket::new(address, credentials, far, Arc::clone(&pace));
+            let bucket = Bucket::new(address, credentials, client, Arc::clone(&pace));
             let archive = Archive::new(Arc::clone(&bucket), options.cold());
             match options.as_of() {
                 Some(moment) => {

@@ -52,7 +52,7 @@ const TIERS: [(&str, &str); 3] =
 
 /// Names and what they set.
 pub const OPTIONS: &[(&str, &str)] = &[
-    ("s3.connections", "how many requests at once at most, 1 to 64 (10)"),
+    ("s3.connections", "how many connections at most, 1 to 64 (10)"),
     ("s3.region", "the bucket's region (from the host, AWS_REGION, or us-east-1)"),
     ("s3.bucket-lookup", "auto, dns or path: where the bucket's name stands (auto)"),
     ("s3.unsafe-anonymous-auth", "true: send no credentials (false)"),
@@ -65,13 +65,13 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ),
     ("s3.restore-days", "how long what --warm-up brings back can be read, in days (7)"),
     ("s3.restore-tier", "standard, bulk or expedited: how quickly it comes (standard)"),
-    ("azure.connections", "how many requests at once at most (10)"),
+    ("azure.connections", "how many connections at most (10)"),
     ("azure.endpoint", "the account's URL, when it is not Azure's own"),
-    ("gs.connections", "how many requests at once at most (10)"),
+    ("gs.connections", "how many connections at most (10)"),
     ("gs.endpoint", "the service's URL, when it is not Google's own"),
     ("gs.unsafe-anonymous-auth", "true: send no credentials (false)"),
     ("gs.credentials-file", "a service account's key (GOOGLE_APPLICATION_CREDENTIALS)"),
-    ("rest.connections", "how many requests at once at most (5)"),
+    ("rest.connections", "how many connections at most (5)"),
     ("sftp.connections", "how many requests at once at most (5)"),
     ("sftp.command", "the command that speaks SFTP, instead of ssh"),
     ("sftp.args", "more arguments for ssh"),

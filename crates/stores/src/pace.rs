@@ -20,9 +20,6 @@ use crate::{
     stop::{LOOK, Stop},
 };
 
-/// What passes in one piece: small beside what flows in a second on any line worth limiting.
-const PIECE_BYTES: usize = 8 << 10;
-
 /// Which way bytes flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -81,7 +78,7 @@ impl Pace {
         }
     }
 
-    /// Counts bytes, and tells how long to wait before they may flow.
+    /// Counts bytes, and tells how long to wait before they may flow, all at once.
     pub(crate) fn take(&self, way: Way, bytes: usize) -> Duration {
         let bytes = bytes as u64;
         let (counter, bucket) = match way {
@@ -91,6 +88,20 @@ impl Pace {
         counter.fetch_add(bytes, Ordering::Relaxed);
         let Some(bucket) = bucket else { return Duration::ZERO };
         bucket.lock().unwrap_or_else(PoisonError::into_inner).take(self.began.elapsed(), bytes)
+    }
+
+    /// How many bytes may pass at once. Without a limit, too, there is one: clients may copy what
+    /// they are given.
+    pub(crate) fn piece_bytes(&self, way: Way) -> usize {
+        const UNLIMITED: usize = 256 << 10;
+        let bucket = match way {
+            Way::Up => &self.up,
+            Way::Down => &self.down,
+        };
+        let piece = |bucket: &Mutex<Bucket>| {
+            bucket.lock().unwrap_or_else(PoisonError::into_inner).piece_bytes()
+        };
+        bucket.as_ref().map_or(UNLIMITED, piece)
     }
 
     /// The same for threads: waits, but not when the operation shall stop (`false`).
@@ -166,7 +177,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Paced<B> {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             if !this.left.is_empty() {
-                this.paid = this.left.len().min(PIECE_BYTES);
+                this.paid = this.left.len().min(this.pace.piece_bytes(this.way));
                 let wait = this.pace.take(this.way, this.paid);
                 if !wait.is_zero() {
                     this.wait = Some(Box::pin(tokio::time::sleep(wait)));

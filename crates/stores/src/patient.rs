@@ -383,6 +383,10 @@ impl<S: Storage> Storage for Patient<S> {
         })
     }
 
+    fn remove(&self, file: File) -> Result<(), StorageError> {
+        self.persist(|_| self.inner.remove(file))
+    }
+
     fn delete_all(&self, files: &[File]) -> Vec<Result<(), StorageError>> {
         let requests: Vec<&[File]> = files.chunks(self.inner.deletes_at_once().max(1)).collect();
         // A folder of this machine gains nothing by threads.

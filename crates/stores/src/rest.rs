@@ -25,8 +25,8 @@ use self::listing::{Listing, NoListing};
 use crate::{
     answer::Trouble,
     bridge,
-    http::Client,
-    pace::{Pace, Paced},
+    http::{AnswerBody, Client},
+    pace::Pace,
     stop,
     variables::Variables,
 };
@@ -50,7 +50,7 @@ pub(crate) struct RestStorage {
     pace: Arc<Pace>,
 }
 
-type Answer = Response<Paced<reqwest::Body>>;
+type Answer = Response<AnswerBody>;
 
 impl RestStorage {
     /// A server that does not replace files refuses what is there already. That is as good when

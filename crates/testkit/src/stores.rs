@@ -6,6 +6,7 @@
 //! started for each connection on the pipe of an `ssh`, so that it needs no port.
 
 pub mod front;
+pub mod line;
 pub mod rest;
 
 use std::{

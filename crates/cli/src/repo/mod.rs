@@ -204,10 +204,12 @@ struct Opened {
 /// Opens the repository and the snapshot that `text` (`SNAPSHOT[:FOLDER]`) names.
 fn open_snapshot(app: &App<'_>, text: &str, args: &FilterArgs) -> Result<Opened, Failure> {
     let repository = app.open()?;
-    let lock = app.lock_to_read(&repository)?;
+    let (lock, listed) = app.lock_to_read_while(&repository, || repository.snapshot_ids())?;
     let (text, folder) = select::split_subfolder(text);
-    let (id, snapshot) = select::resolve(&repository, text, &snapshot_filter(args))?;
-    let repository = app.load_index(&repository)?;
+    let filter = snapshot_filter(args);
+    app.output.verbose("loading the index");
+    let ((id, snapshot), repository) =
+        select::resolve_and_load(&repository, &listed?, (text, &filter), &app.run)?;
     let tree = match folder {
         None => snapshot.tree,
         Some(path) => {

@@ -32,13 +32,25 @@ pub(crate) fn list(repository: &Repository) -> Result<Vec<Listed>, WriteError> {
     Ok(repository.storage().list(FileKind::Pack)?)
 }
 
-/// Verifies the packs among `listed` that `index` does not name and adds them to it.
+/// Whether nobody else is at work, who could be writing packs. To be asked after the packs were
+/// listed: whoever began later has none in the listing. What never became a file is cleared away
+/// then, too.
+pub(crate) fn is_alone(lock: &Lock) -> bool {
+    let alone = lock.others_at_work().is_ok_and(|others| others.is_empty());
+    if alone {
+        // A failure to do so harms nobody.
+        drop(lock.repository().storage().remove_leftovers());
+    }
+    alone
+}
+
+/// Verifies the packs among `listed` that `index` does not name and adds them to it. Only when
+/// one [`is_alone`].
 ///
 /// # Errors
 /// Fails when the run is cancelled. Packs that cannot be read are passed over.
 pub(crate) fn adopt(
     repository: &Repository,
-    lock: &Lock,
     listed: &[Listed],
     index: &mut Index,
     run: &Run,
@@ -50,12 +62,6 @@ pub(crate) fn adopt(
             _ => None,
         })
         .collect();
-    // Asked after the listing: whoever began later is not in it.
-    if !lock.others_at_work().is_ok_and(|others| others.is_empty()) {
-        return Ok(Vec::new());
-    }
-    // Also clears away what never became a file; a failure to do so harms nobody.
-    drop(repository.storage().remove_leftovers());
     let mut adopted = Vec::new();
     for (id, bytes) in orphans {
         run.cancel.check()?;

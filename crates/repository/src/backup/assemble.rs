@@ -9,7 +9,8 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::{
     BackupError, Problem,
-    pipeline::{BlobJob, Budget, FileOutcome, send_large_tree, send_tree},
+    budget::Budget,
+    pipeline::{BlobJob, FileOutcome, send_large_tree, send_tree},
 };
 use crate::{
     compression::CompressionLevel,

@@ -10,6 +10,7 @@
 
 pub(crate) mod adopt;
 mod assemble;
+mod budget;
 mod errors;
 mod feed;
 mod filter;
@@ -44,10 +45,11 @@ pub use signals::{SUSPECT_TAG, Signal, is_suspect};
 
 use self::{
     assemble::{Assembler, Event, Problems},
+    budget::Budget,
     feed::{Count, Feed},
     metadata::NodeMaker,
     parent::{ParentWalk, Trust},
-    pipeline::{Budget, Reader, work_on_blobs},
+    pipeline::{Reader, work_on_blobs},
 };
 use crate::{
     chunker::Tables,
@@ -59,13 +61,12 @@ use crate::{
         tree::{Node, NodeKind},
     },
     id::{BlobId, SnapshotId},
-    index::Index,
     lock::{Lock, LockKind},
     packer::{PackOptions, PackWriter, WriteError, write_packs},
-    repository::{IndexedRepository, Repository},
+    repository::{IndexedRepository, Repository, together},
     run::Run,
     select::{self, SourceQuery},
-    storage::{File, Listed},
+    storage::File,
 };
 
 /// Tag of a snapshot from which something unreadable was left out.
@@ -273,27 +274,30 @@ impl<'a> Job<'a> {
         }
         options.filter.destination = destination(repository);
         refuse_the_repository(repository, &options)?;
-        let lock = match options.packs.dry_run {
-            true => None,
+        // A parent and a measure are hints only, and a pack that is gone by now is not adopted.
+        let look = || together(|| repository.snapshot_ids(), || adopt::list(repository));
+        let (lock, (snapshots, packs)) = match options.packs.dry_run {
+            true => (None, look()),
             false => {
-                let retry = options.retry_lock;
-                Some(Lock::acquire(repository, LockKind::Shared, retry, environment, run)?)
+                let (kind, retry) = (LockKind::Shared, options.retry_lock);
+                let taken = Lock::acquire_while(repository, kind, retry, environment, run, look)?;
+                (Some(taken.0), taken.1)
             }
         };
+        let (snapshots, packs) = (snapshots?, packs?);
         let paths = match &stream {
             Some(stream) => vec![shown(&[b"/", stream_path(&stream.path).as_slice()].concat())],
             None => options.sources.iter().map(|path| shown(&walk::absolute(path))).collect(),
         };
-        let (earlier, loaded) = thread::scope(|scope| {
-            let earlier = scope.spawn(|| earlier(repository, &options, &paths, start, environment));
-            let loaded = list_and_load(repository, run);
-            (earlier.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), loaded)
-        });
-        let (listed, mut index) = loaded?;
-        let earlier = earlier?;
-        let adopted = match &lock {
-            Some(lock) => adopt::adopt(repository, lock, &listed, &mut index, run)?,
-            None => Vec::new(),
+        let alone = || lock.as_ref().is_some_and(adopt::is_alone);
+        let (earlier, (index, alone)) = together(
+            || earlier(repository, snapshots, &options, &paths, start, environment),
+            || together(|| repository.read_index(run), alone),
+        );
+        let mut index = index?;
+        let adopted = match alone {
+            true => adopt::adopt(repository, &packs, &mut index, run)?,
+            false => Vec::new(),
         };
         let parent = match &stream {
             // A stream is always read whole.
@@ -645,28 +649,22 @@ fn destination(repository: &Repository) -> Option<(u64, u64)> {
     Some((data.dev(), data.ino()))
 }
 
-/// The earlier backups of the same source.
+/// The earlier backups of the same source among the snapshots with these ids.
 fn earlier(
     repository: &Repository,
+    ids: Vec<SnapshotId>,
     options: &BackupOptions,
     paths: &[String],
     start: Timestamp,
     environment: &Environment,
-) -> Result<Vec<(SnapshotId, Snapshot)>, BackupError> {
-    let ids = repository.snapshot_ids()?;
+) -> Vec<(SnapshotId, Snapshot)> {
     // A damaged snapshot is no parent and no measure; `check` is there to tell of it.
-    let snapshots = repository.snapshots_of(ids).into_iter();
+    let snapshots = repository.snapshots_of(&ids).into_iter();
     let snapshots = snapshots.filter_map(|(id, snapshot)| Some((id, snapshot.ok()?)));
     let hostname = options.hostname.as_deref().unwrap_or(&environment.hostname);
     let time = options.time.unwrap_or(start);
     let query = SourceQuery { hostname, paths, time };
-    Ok(snapshots.filter(|(_, snapshot)| query.matches(snapshot)).collect())
-}
-
-/// The packs that there are, and then the index: see `adopt`.
-fn list_and_load(repository: &Repository, run: &Run) -> Result<(Vec<Listed>, Index), BackupError> {
-    let listed = adopt::list(repository)?;
-    Ok((listed, repository.read_index(run)?))
+    snapshots.filter(|(_, snapshot)| query.matches(snapshot)).collect()
 }
 
 fn find_parent(

@@ -17,9 +17,9 @@ use crate::{
         unpacked::{UNPACKED_BYTES_MAX, open_json},
     },
     id::{BlobId, SnapshotId},
-    repository::{Repository, verify_digest},
+    repository::{Repository, all_at_once, together, verify_digest},
     run::Run,
-    storage::{File, FileKind, StorageProblem},
+    storage::{File, FileKind, Listed, StorageProblem},
 };
 
 /// What the rest of the check needs to know of a sound snapshot.
@@ -50,30 +50,47 @@ pub(super) fn check(
     run: &Run,
     findings: &mut Findings,
 ) -> Result<Roots, CheckError> {
-    check_config(repository, findings);
-    findings.counts.keys = check_kind(repository, FileKind::Key, run, findings, |content| {
-        KeyFile::parse(&content).map(drop)
-    })?;
-    findings.counts.locks = check_kind(repository, FileKind::Lock, run, findings, |content| {
-        open_json::<LockFile>(repository.key(), content).map(drop)
-    })?;
-    let mut roots = Roots::default();
-    let listed = repository.storage().list(FileKind::Snapshot)?;
-    findings.counts.snapshots = listed.len() as u64;
-    let files = listed.into_iter().map(|entry| entry.file).collect();
-    let read = |(): &mut (), file| (file, read_snapshot(repository, file));
-    let states = vec![(); asking_threads(repository.storage().as_ref())];
-    each_on_threads(states, files, &run.cancel, read, |(file, result)| match result {
-        Ok(Some(root)) => roots.newest_first.push(root),
-        Ok(None) => findings.counts.snapshots -= 1,
-        Err(problem) => add(findings, file, problem),
-    })?;
+    // None needs to know what is found in another.
+    let ((config, keys), (locks, snapshots)) = together(
+        || {
+            let keys = || {
+                check_kind(repository, FileKind::Key, run, |content| {
+                    KeyFile::parse(&content).map(drop)
+                })
+            };
+            together(|| check_config(repository), keys)
+        },
+        || {
+            let locks = || {
+                check_kind(repository, FileKind::Lock, run, |content| {
+                    open_json::<LockFile>(repository.key(), content).map(drop)
+                })
+            };
+            together(locks, || check_snapshots(repository, run))
+        },
+    );
+    let (keys, locks) = (keys?, locks?);
+    let (snapshots, mut roots) = snapshots?;
+    findings.counts.keys = keys.count;
+    findings.counts.locks = locks.count;
+    findings.counts.snapshots = snapshots.count;
+    let wrong = config.into_iter().chain(keys.wrong).chain(locks.wrong).chain(snapshots.wrong);
+    for (file, problem) in wrong {
+        add(findings, file, problem);
+    }
     roots.newest_first.sort_by(|a, b| b.time.cmp(&a.time).then(a.snapshot.cmp(&b.snapshot)));
     Ok(roots)
 }
 
+/// What was found of the files of a kind.
+#[derive(Debug, Default)]
+struct Found {
+    count: u64,
+    wrong: Vec<(File, Problem)>,
+}
+
 /// The config was read when the repository was opened; it may have changed since.
-fn check_config(repository: &Repository, findings: &mut Findings) {
+fn check_config(repository: &Repository) -> Option<(File, Problem)> {
     let content = repository.storage().read(File::Config, KEY_FILE_BYTES_MAX);
     let problem = match content {
         Err(error) => Some(Problem::of_storage(&error)),
@@ -82,42 +99,60 @@ fn check_config(repository: &Repository, findings: &mut Findings) {
             .err()
             .map(|error| Problem::of_format(&error)),
     };
-    if let Some(problem) = problem {
-        add(findings, File::Config, problem);
-    }
+    problem.map(|problem| (File::Config, problem))
 }
 
-/// Checks all small files of one kind and returns how many there are.
+/// Checks all small files of one kind.
 fn check_kind(
     repository: &Repository,
     kind: FileKind,
     run: &Run,
-    findings: &mut Findings,
-    parse: impl Fn(Vec<u8>) -> Result<(), FormatError>,
-) -> Result<u64, CheckError> {
+    parse: impl Fn(Vec<u8>) -> Result<(), FormatError> + Sync,
+) -> Result<Found, CheckError> {
     let bytes_max = match kind {
         FileKind::Key => KEY_FILE_BYTES_MAX,
         _ => LOCK_FILE_BYTES_MAX,
     };
-    let mut count = 0;
-    for listed in repository.storage().list(kind)? {
+    let storage = repository.storage().as_ref();
+    // A lock without content is one whose writer was cut off: restic looks past it, too.
+    let is_one = |listed: &Listed| kind != FileKind::Lock || listed.bytes > 0;
+    let files: Vec<_> =
+        storage.list(kind)?.into_iter().filter(is_one).map(|listed| listed.file).collect();
+    let read = |&file: &File| {
         run.cancel.check()?;
-        // A lock without content is one whose writer was cut off: restic looks past it, too.
-        if kind == FileKind::Lock && listed.bytes == 0 {
-            continue;
-        }
-        count += 1;
-        match read_named(repository, listed.file, bytes_max) {
+        let content = read_named(repository, file, bytes_max);
+        Ok::<_, CheckError>((file, content))
+    };
+    let mut found = Found::default();
+    for read in all_at_once(storage, &files, read) {
+        let (file, content) = read?;
+        found.count += 1;
+        match content {
             Ok(Some(content)) => {
                 if let Err(error) = parse(content) {
-                    add(findings, listed.file, Problem::of_format(&error));
+                    found.wrong.push((file, Problem::of_format(&error)));
                 }
             }
-            Ok(None) => count -= 1,
-            Err(problem) => add(findings, listed.file, problem),
+            Ok(None) => found.count -= 1,
+            Err(problem) => found.wrong.push((file, problem)),
         }
     }
-    Ok(count)
+    Ok(found)
+}
+
+fn check_snapshots(repository: &Repository, run: &Run) -> Result<(Found, Roots), CheckError> {
+    let mut roots = Roots::default();
+    let listed = repository.storage().list(FileKind::Snapshot)?;
+    let mut found = Found { count: listed.len() as u64, wrong: Vec::new() };
+    let files = listed.into_iter().map(|entry| entry.file).collect();
+    let read = |(): &mut (), file| (file, read_snapshot(repository, file));
+    let states = vec![(); asking_threads(repository.storage().as_ref())];
+    each_on_threads(states, files, &run.cancel, read, |(file, result)| match result {
+        Ok(Some(root)) => roots.newest_first.push(root),
+        Ok(None) => found.count -= 1,
+        Err(problem) => found.wrong.push((file, problem)),
+    })?;
+    Ok((found, roots))
 }
 
 fn read_snapshot(repository: &Repository, file: File) -> Result<Option<Root>, Problem> {

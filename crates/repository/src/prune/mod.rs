@@ -291,9 +291,9 @@ impl<'a> Work<'a> {
     fn follow(&mut self, snapshots: Vec<SnapshotId>) -> Result<(), PruneError> {
         let mut roots = Vec::new();
         let is_new = |id: &SnapshotId| !self.followed.contains(id);
-        let new = snapshots.into_iter().filter(is_new).collect();
+        let new: Vec<_> = snapshots.into_iter().filter(is_new).collect();
         self.run.cancel.check()?;
-        for (id, snapshot) in self.repository.snapshots_of(new) {
+        for (id, snapshot) in self.repository.snapshots_of(&new) {
             roots.push(snapshot?.tree);
             self.followed.insert(id);
         }

@@ -123,7 +123,7 @@ pub struct SnapshotList {
 /// Fails when the store does.
 pub fn list(repository: &Repository) -> Result<SnapshotList, ChangeError> {
     let mut list = SnapshotList::default();
-    for (id, snapshot) in repository.snapshots_of(repository.snapshot_ids()?) {
+    for (id, snapshot) in repository.snapshots_of(&repository.snapshot_ids()?) {
         // What may be removed is looked at twice.
         match snapshot.or_else(|_| repository.snapshot(id)) {
             Ok(snapshot) => list.readable.push((id, snapshot)),

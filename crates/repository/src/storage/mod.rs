@@ -24,6 +24,8 @@ pub mod memory;
 mod reach;
 mod retention;
 #[cfg(any(test, feature = "testing"))]
+pub mod rounds;
+#[cfg(any(test, feature = "testing"))]
 pub mod unreliable;
 
 use std::{error::Error as StdError, fmt, io, path::Path, sync::Arc, time::Duration};
@@ -262,14 +264,22 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Fails with [`StorageProblem::NotFound`] when there is no such file.
     fn delete(&self, file: File) -> Result<(), StorageError>;
 
+    /// Deletes a file as [`Storage::delete`] does; one that is not there is as good as deleted, so
+    /// that no store has to look for it before. A store that wraps another passes this on.
+    ///
+    /// # Errors
+    /// Fails when the store does.
+    fn remove(&self, file: File) -> Result<(), StorageError> {
+        match self.delete(file) {
+            Err(error) if error.problem() != StorageProblem::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Deletes files, as many at once as the store takes, and tells of each how that went, in
     /// their order. One that is not there is as good as deleted.
     fn delete_all(&self, files: &[File]) -> Vec<Result<(), StorageError>> {
-        let delete = |file: &File| match self.delete(*file) {
-            Err(error) if error.problem() != StorageProblem::NotFound => Err(error),
-            _ => Ok(()),
-        };
-        files.iter().map(delete).collect()
+        files.iter().map(|file| self.remove(*file)).collect()
     }
 
     /// How many files one request deletes.

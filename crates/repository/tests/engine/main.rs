@@ -11,6 +11,7 @@ mod copied;
 mod crash;
 mod damage;
 mod database;
+mod far;
 mod fuzz_seeds;
 mod hostile;
 

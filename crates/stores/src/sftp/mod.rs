@@ -99,6 +99,11 @@ impl SftpStorage {
         Ok(new)
     }
 
+    /// How much is asked for at once: less when a limit would let that through as a burst.
+    fn piece_bytes(&self, way: Way) -> usize {
+        self.pace.piece_bytes(way).min(PIECE_BYTES)
+    }
+
     fn pass(&self, way: Way, bytes: usize) -> Done<()> {
         match self.pace.pass(way, bytes) {
             true => Ok(()),
@@ -150,9 +155,10 @@ impl SftpStorage {
         };
         let mut on_their_way = std::collections::VecDeque::new();
         let mut written = Ok(());
-        for (index, data) in content.chunks(PIECE_BYTES).enumerate() {
+        let piece_bytes = self.piece_bytes(Way::Up);
+        for (index, data) in content.chunks(piece_bytes).enumerate() {
             self.pass(Way::Up, data.len())?;
-            let offset = (index * PIECE_BYTES) as u64;
+            let offset = (index * piece_bytes) as u64;
             on_their_way.push_back(session.send(Request::Write {
                 handle: &handle,
                 offset,
@@ -180,8 +186,9 @@ impl SftpStorage {
     fn fill(&self, session: &Session, path: &str, offset: u64, buffer: &mut [u8]) -> Done<()> {
         let handle = handle(session.ask(Request::OpenToRead { path })?)?;
         let mut result = Ok(());
-        for (batch, window) in buffer.chunks_mut(PIECE_BYTES * WINDOW).enumerate() {
-            let at = offset + (batch * PIECE_BYTES * WINDOW) as u64;
+        let window_bytes = self.piece_bytes(Way::Down) * WINDOW;
+        for (batch, window) in buffer.chunks_mut(window_bytes).enumerate() {
+            let at = offset + (batch * window_bytes) as u64;
             result = self.fill_window(session, &handle, at, window);
             if result.is_err() {
                 break;
@@ -205,13 +212,14 @@ impl SftpStorage {
             session.send(Request::Read { handle, offset, bytes })
         };
         let mut replies = Vec::with_capacity(WINDOW);
-        for (index, piece) in window.chunks(PIECE_BYTES).enumerate() {
+        let piece_bytes = self.piece_bytes(Way::Down);
+        for (index, piece) in window.chunks(piece_bytes).enumerate() {
             self.pass(Way::Down, piece.len())?;
-            replies.push(ask(at + (index * PIECE_BYTES) as u64, piece.len())?);
+            replies.push(ask(at + (index * piece_bytes) as u64, piece.len())?);
         }
         let mut failed = Ok(());
         for (index, (reply, piece)) in
-            replies.into_iter().zip(window.chunks_mut(PIECE_BYTES)).enumerate()
+            replies.into_iter().zip(window.chunks_mut(piece_bytes)).enumerate()
         {
             let mut reply = session.receive(&reply)?;
             let mut filled = 0;
@@ -229,7 +237,7 @@ impl SftpStorage {
                 if failed.is_err() || filled == piece.len() {
                     break;
                 }
-                let offset = at + (index * PIECE_BYTES + filled) as u64;
+                let offset = at + (index * piece_bytes + filled) as u64;
                 reply = session.receive(&ask(offset, piece.len() - filled)?)?;
             }
         }

@@ -5,6 +5,7 @@
 mod archive;
 mod clouds;
 mod dialects;
+mod far;
 mod locks;
 mod patience;
 mod rest;

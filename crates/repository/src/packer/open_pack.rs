@@ -1,0 +1,101 @@
+//! A pack that is being filled, in memory or in the store.
+
+use crossbeam_channel::Sender;
+use sha2::{Digest, Sha256};
+
+use super::WriteError;
+use crate::{
+    format::{FormatError, pack::PackedBlob},
+    storage::{PackFile, StorageError},
+};
+
+/// A pack that is being filled.
+#[derive(Default)]
+pub(super) struct OpenPack {
+    /// Its content, but for what is in the file.
+    pub(super) bytes: Vec<u8>,
+    pub(super) blobs: Vec<PackedBlob>,
+    /// Whether `bytes` is one of the pool's buffers.
+    pub(super) pooled: bool,
+    pub(super) file: Option<Spill>,
+}
+
+/// The first part of a pack's content, given to the store already.
+pub(super) struct Spill {
+    pub(super) file: Box<dyn PackFile>,
+    pub(super) bytes: u64,
+    pub(super) digest: Sha256,
+    /// How much is gathered before it is written.
+    pub(super) gathered_max: usize,
+}
+
+impl Spill {
+    pub(super) fn write(&mut self, piece: &[u8]) -> Result<(), StorageError> {
+        self.digest.update(piece);
+        self.bytes += piece.len() as u64;
+        self.file.append(piece)
+    }
+}
+
+impl OpenPack {
+    pub(super) fn append(&mut self, mut blob: PackedBlob, sealed: &[u8]) -> Result<(), WriteError> {
+        let too_long = |_| FormatError::invalid("a pack would be longer than 4 GiB");
+        blob.offset = u32::try_from(self.bytes()).map_err(too_long)?;
+        blob.validate()?;
+        self.blobs.push(blob);
+        self.take(sealed)
+    }
+
+    /// Takes what comes next of the content; writes it on, where that is possible and it is much.
+    pub(super) fn take(&mut self, sealed: &[u8]) -> Result<(), WriteError> {
+        if let Some(spill) = &mut self.file
+            && self.bytes.len() + sealed.len() > spill.gathered_max
+        {
+            spill.write(&self.bytes)?;
+            self.bytes.clear();
+            // Worth a call of its own.
+            if sealed.len() > spill.gathered_max / 16 {
+                return Ok(spill.write(sealed)?);
+            }
+        }
+        self.bytes.extend_from_slice(sealed);
+        Ok(())
+    }
+
+    /// The length of the content so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.spilled() + self.bytes.len() as u64
+    }
+
+    /// How much of the content the store has.
+    pub(super) fn spilled(&self) -> u64 {
+        self.file.as_ref().map_or(0, |spill| spill.bytes)
+    }
+
+    /// Adds the blobs of `other`, of which the store has nothing, if both fit into one pack. Gives
+    /// back what could not be added.
+    pub(super) fn merge(
+        &mut self,
+        other: Self,
+        bytes_max: u64,
+    ) -> Result<Option<Self>, WriteError> {
+        if other.spilled() > 0 || self.bytes() + other.bytes() >= bytes_max {
+            return Ok(Some(other));
+        }
+        for blob in &other.blobs {
+            let start = blob.offset as usize;
+            self.append(*blob, &other.bytes[start..start + blob.length as usize])?;
+        }
+        Ok(None)
+    }
+
+    /// Gives the buffer back to the pool that it is from, once.
+    pub(super) fn give_back(&mut self, pool: &Sender<Vec<u8>>) {
+        if std::mem::take(&mut self.pooled) {
+            let mut bytes = std::mem::take(&mut self.bytes);
+            bytes.clear();
+            // A pool that is gone wants nothing back.
+            drop(pool.try_send(bytes));
+        }
+    }
+}
