@@ -36,6 +36,7 @@ use muster_repository::{
     id::{BlobId, SnapshotId},
     lock::Lock,
     repository::{IndexedRepository, Repository},
+    run::Run,
     select::{self, Selection, SnapshotFilter},
     tree_walk::find_subtree,
 };
@@ -201,13 +202,19 @@ struct Opened {
     tree: BlobId,
 }
 
-/// Opens the repository and the snapshot that `text` (`SNAPSHOT[:FOLDER]`) names.
-fn open_snapshot(app: &App<'_>, text: &str, args: &FilterArgs) -> Result<Opened, Failure> {
+/// Opens the repository and the snapshot that `text` (`SNAPSHOT[:FOLDER]`) names, to do with it what
+/// the run allows.
+fn open_snapshot(
+    app: &App<'_>,
+    text: &str,
+    args: &FilterArgs,
+    run: &Run,
+) -> Result<Opened, Failure> {
     let repository = app.open()?;
     let lock = app.lock_to_read(&repository)?;
     let (text, folder) = select::split_subfolder(text);
     let (id, snapshot) = select::resolve(&repository, text, &snapshot_filter(args))?;
-    let repository = app.load_index(&repository)?;
+    let repository = app.load_index_for(&repository, run)?;
     let tree = match folder {
         None => snapshot.tree,
         Some(path) => {
