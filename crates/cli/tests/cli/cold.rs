@@ -25,7 +25,7 @@ fn place(server: &Server, name: &str) -> Place {
         .login(&[("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "hush")])
 }
 
-fn cold(server: &Server, name: &str) -> Place {
+pub(crate) fn cold(server: &Server, name: &str) -> Place {
     let mut place = place(server, name);
     place.options.push("s3.storage-class=GLACIER".to_owned());
     place

@@ -121,16 +121,18 @@ pub(super) fn read(
     if matches!(order, Order::LargestFirst) {
         wanted.sort_by_key(|wanted| (std::cmp::Reverse(wanted.bytes), wanted.pack));
     }
-    // One is read whatever the time; what is archived is none.
-    let has_read = AtomicBool::new(false);
+    // One is read whatever the time: when it is over, one after the other is tried until then, since
+    // what is archived is none.
+    let (has_read, late) = (AtomicBool::new(false), Mutex::new(()));
     let budget = Budget::new(BUDGET_BYTES);
     let readers: Result<Vec<_>, _> = (0..asking_threads(repository.storage().as_ref())
         .min(wanted.len()))
         .map(|_| PackReader::new(repository, cancel, progress))
         .collect();
     let work = |reader: &mut PackReader<'_>, wanted: Wanted| {
-        let is_first = !has_read.swap(true, Ordering::SeqCst);
-        if order.is_over() && !is_first {
+        let is_late = order.is_over();
+        let _turn = is_late.then(|| late.lock().unwrap_or_else(PoisonError::into_inner));
+        if is_late && has_read.load(Ordering::SeqCst) {
             return None;
         }
         let mut blobs = index.pack_blobs(&wanted.pack);
@@ -139,9 +141,7 @@ pub(super) fn read(
         let _held = budget.hold(bytes_needed(&blobs));
         let seen = reader.read_doubting(&wanted, &blobs);
         reader.shrink();
-        if is_first && seen.is_archived {
-            has_read.store(false, Ordering::SeqCst);
-        }
+        has_read.fetch_or(!seen.is_archived, Ordering::SeqCst);
         Some(seen)
     };
     let take = |seen: Option<Seen>| seen.into_iter().for_each(&mut take);
