@@ -13,7 +13,9 @@
 //! could recognise it by the sequence of chunk sizes. Random placement breaks the sequence.
 //! See eprint.iacr.org 2025/532 and restic's issue 5291.
 //!
-//! **Memory.** Packs of data are assembled in buffers that are reused, two for the open ones and
+//! **Memory.** Where the store takes a pack piece by piece, as a folder does, blobs are written as
+//! they come, while they lie in the processor's cache, and only small ones are gathered first.
+//! Elsewhere packs of data are assembled in buffers that are reused, two for the open ones and
 //! one for each whose content is being given to the store; who needs another waits for one. A
 //! disk of this machine takes the content at once and may be waited for by several packs; how many
 //! a remote store is given at once is bounded by their bytes, not by its connections alone.
@@ -33,6 +35,7 @@ use std::{
 use crossbeam_channel::{Receiver, RecvError, Sender, bounded, select_biased};
 use foldhash::fast::RandomState;
 use muster_model::{Class, Fault};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 pub use sealer::{Sealed, Sealer};
@@ -50,7 +53,7 @@ use crate::{
     index::Index,
     repository::{Repository, SaveError},
     run::{Cancelled, Run},
-    storage::{File, Storage, StorageError},
+    storage::{File, PackFile, Storage, StorageError},
 };
 
 /// Default target size of a pack in bytes, as restic's.
@@ -67,6 +70,13 @@ const OPEN_PACKS: usize = 2;
 /// buffer. On one virtual disk, four that were synced side by side were stored twice as fast as
 /// one after another (`docs/performance.md`).
 const SYNCED_AT_ONCE: usize = 4;
+
+/// How much of a pack is gathered before it is written to a store that takes packs by pieces: enough
+/// that small blobs are not a call each.
+const GATHERED_BYTES: usize = 1 << 20;
+
+/// A table that is full is rebuilt twice as large beside the old one; this many never are at once.
+const CLAIMED_PARTS: usize = 64;
 
 /// How much a pack may grow beyond its target: by its last blob and its header. Reserved at
 /// once, because a vector that doubles when it is full would take twice the memory.
@@ -197,20 +207,77 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A pack that is being filled.
 #[derive(Default)]
 struct OpenPack {
+    /// Its content, but for what is in the file.
     bytes: Vec<u8>,
     blobs: Vec<PackedBlob>,
     /// Whether `bytes` is one of the pool's buffers.
     pooled: bool,
+    file: Option<Spill>,
+}
+
+/// The first part of a pack's content, given to the store already.
+struct Spill {
+    file: Box<dyn PackFile>,
+    bytes: u64,
+    digest: Sha256,
+    /// How much is gathered before it is written.
+    gathered_max: usize,
+}
+
+impl Spill {
+    fn write(&mut self, piece: &[u8]) -> Result<(), StorageError> {
+        self.digest.update(piece);
+        self.bytes += piece.len() as u64;
+        self.file.append(piece)
+    }
 }
 
 impl OpenPack {
-    fn append(&mut self, mut blob: PackedBlob, sealed: &[u8]) -> Result<(), FormatError> {
+    fn append(&mut self, mut blob: PackedBlob, sealed: &[u8]) -> Result<(), WriteError> {
         let too_long = |_| FormatError::invalid("a pack would be longer than 4 GiB");
-        blob.offset = u32::try_from(self.bytes.len()).map_err(too_long)?;
+        blob.offset = u32::try_from(self.bytes()).map_err(too_long)?;
         blob.validate()?;
-        self.bytes.extend_from_slice(sealed);
         self.blobs.push(blob);
+        self.take(sealed)
+    }
+
+    /// Takes what comes next of the content; writes it on, where that is possible and it is much.
+    fn take(&mut self, sealed: &[u8]) -> Result<(), WriteError> {
+        if let Some(spill) = &mut self.file
+            && self.bytes.len() + sealed.len() > spill.gathered_max
+        {
+            spill.write(&self.bytes)?;
+            self.bytes.clear();
+            // Worth a call of its own.
+            if sealed.len() > spill.gathered_max / 16 {
+                return Ok(spill.write(sealed)?);
+            }
+        }
+        self.bytes.extend_from_slice(sealed);
         Ok(())
+    }
+
+    /// The length of the content so far.
+    fn bytes(&self) -> u64 {
+        self.spilled() + self.bytes.len() as u64
+    }
+
+    /// How much of the content the store has.
+    fn spilled(&self) -> u64 {
+        self.file.as_ref().map_or(0, |spill| spill.bytes)
+    }
+
+    /// Adds the blobs of `other`, of which the store has nothing, if both fit into one pack. Gives
+    /// back what could not be added.
+    fn merge(&mut self, other: Self, bytes_max: u64) -> Result<Option<Self>, WriteError> {
+        if other.spilled() > 0 || self.bytes() + other.bytes() >= bytes_max {
+            return Ok(Some(other));
+        }
+        for blob in &other.blobs {
+            let start = blob.offset as usize;
+            self.append(*blob, &other.bytes[start..start + blob.length as usize])?;
+        }
+        Ok(None)
     }
 
     /// Gives the buffer back to the pool that it is from, once.
@@ -222,15 +289,6 @@ impl OpenPack {
             drop(pool.try_send(bytes));
         }
     }
-
-    /// Moves the blobs of `other` behind this pack's own.
-    fn merge(&mut self, other: &Self) -> Result<(), FormatError> {
-        for blob in &other.blobs {
-            let start = blob.offset as usize;
-            self.append(*blob, &other.bytes[start..start + blob.length as usize])?;
-        }
-        Ok(())
-    }
 }
 
 type Slots = [Mutex<Option<OpenPack>>; OPEN_PACKS];
@@ -240,7 +298,7 @@ pub struct PackWriter<'a> {
     repository: &'a Repository,
     known: &'a Index,
     options: PackOptions,
-    pending: Mutex<HashSet<(BlobKind, BlobId), RandomState>>,
+    claimed: Claimed,
     data: Slots,
     trees: Slots,
     /// Disconnected when the storing thread is gone, as is the other side of `to_store`.
@@ -266,13 +324,13 @@ impl<'a> PackWriter<'a> {
     /// caller who gets `true` must add it.
     #[must_use]
     pub fn claim(&self, kind: BlobKind, id: BlobId) -> bool {
-        !self.known.contains(kind, id) && lock(&self.pending).insert((kind, id))
+        !self.known.contains(kind, id) && self.claimed.insert(kind, id)
     }
 
     /// Whether a blob that is to be written anew has to be written by the caller, be it there or
     /// not.
     pub(crate) fn claim_again(&self, kind: BlobKind, id: BlobId) -> bool {
-        lock(&self.pending).insert((kind, id))
+        self.claimed.insert(kind, id)
     }
 
     /// A sealer for one thread. Trees are compressed at any level, as restic does.
@@ -342,14 +400,10 @@ impl<'a> PackWriter<'a> {
         let mut slot = lock(&slots[usize::from(random[0]) % OPEN_PACKS]);
         let pack = match slot.as_mut() {
             Some(pack) => pack,
-            None => {
-                let bytes = self.buffer(kind)?;
-                let pooled = kind == BlobKind::Data;
-                slot.insert(OpenPack { bytes, blobs: Vec::new(), pooled })
-            }
+            None => slot.insert(self.open_pack(kind)?),
         };
         pack.append(blob, sealed)?;
-        let full = pack.bytes.len() >= self.options.pack_bytes as usize
+        let full = pack.bytes() >= u64::from(self.options.pack_bytes)
             || pack.blobs.len() >= pack::BLOBS_MAX;
         Ok(if full { slot.take() } else { None })
     }
@@ -359,6 +413,21 @@ impl<'a> PackWriter<'a> {
             BlobKind::Data => &self.data,
             BlobKind::Tree => &self.trees,
         }
+    }
+
+    fn open_pack(&self, kind: BlobKind) -> Result<OpenPack, WriteError> {
+        let file = match self.options.dry_run {
+            true => None,
+            false => self.repository.storage().begin_pack()?,
+        };
+        if let Some(file) = file {
+            let gathered_max = GATHERED_BYTES.min(self.options.pack_bytes as usize / 4);
+            let spill = Spill { file, bytes: 0, digest: Sha256::new(), gathered_max };
+            let bytes = Vec::with_capacity(gathered_max);
+            return Ok(OpenPack { bytes, file: Some(spill), ..OpenPack::default() });
+        }
+        let (bytes, pooled) = (self.buffer(kind)?, kind == BlobKind::Data);
+        Ok(OpenPack { bytes, pooled, ..OpenPack::default() })
     }
 
     /// An empty buffer for a new pack; for data one of the pool's, after a wait if need be.
@@ -380,29 +449,43 @@ impl<'a> PackWriter<'a> {
     /// Sends off what is in the open packs. Two that fit into one become one: fewer files, and
     /// a small backup does not show the sizes of its two blobs.
     fn flush(&self) -> Result<(), WriteError> {
+        let bytes_max = u64::from(self.options.pack_bytes);
         for kind in [BlobKind::Data, BlobKind::Tree] {
+            let mut packs: Vec<_> =
+                self.slots(kind).iter().filter_map(|slot| lock(slot).take()).collect();
+            // The one that is in a file already takes in the other.
+            packs.sort_by_key(OpenPack::spilled);
             let mut rest: Option<OpenPack> = None;
-            for slot in self.slots(kind) {
-                let Some(pack) = lock(slot).take() else { continue };
-                rest = Some(match rest {
-                    None => pack,
-                    Some(mut first) => {
-                        let both = first.bytes.len() + pack.bytes.len();
-                        if both < self.options.pack_bytes as usize {
-                            first.merge(&pack)?;
-                            first
-                        } else {
-                            self.send(first)?;
-                            pack
-                        }
-                    }
-                });
+            while let Some(pack) = packs.pop() {
+                let other = match &mut rest {
+                    None => Some(pack),
+                    Some(rest) => rest.merge(pack, bytes_max)?,
+                };
+                if let Some(full) = other.and_then(|other| rest.replace(other)) {
+                    self.send(full)?;
+                }
             }
-            if let Some(pack) = rest {
-                self.send(pack)?;
-            }
+            rest.map_or(Ok(()), |pack| self.send(pack))?;
         }
         Ok(())
+    }
+}
+
+/// The blobs that a thread has written or is writing. In parts, so that what grows by doubling is
+/// small.
+struct Claimed {
+    parts: [Mutex<HashSet<(BlobKind, BlobId), RandomState>>; CLAIMED_PARTS],
+}
+
+impl Claimed {
+    fn none() -> Self {
+        Self { parts: std::array::from_fn(|_| Mutex::default()) }
+    }
+
+    /// Whether nobody has claimed it before.
+    fn insert(&self, kind: BlobKind, id: BlobId) -> bool {
+        let part = usize::from(id.as_bytes()[0]) % CLAIMED_PARTS;
+        lock(&self.parts[part]).insert((kind, id))
     }
 }
 
@@ -470,12 +553,9 @@ impl Storer<'_> {
     }
 
     fn store(&self, mut pack: OpenPack, buffers: &Sender<Vec<u8>>) -> Result<(), WriteError> {
-        pack::append_header(self.repository.key(), &pack.blobs, &mut pack.bytes)?;
+        self.append_header(&mut pack)?;
         if !self.dry_run {
-            self.verify_header(&pack)?;
-            let id = PackId::of(&pack.bytes);
-            let holds = pack.blobs.first().map_or(BlobKind::Data, |blob| blob.kind);
-            self.put(id, holds, &mut pack, buffers)?;
+            let id = self.put(&mut pack, buffers)?;
             let blobs = pack.blobs.iter().map(|&blob| blob.into()).collect();
             let due = {
                 let mut pending = lock(&self.pending);
@@ -492,36 +572,38 @@ impl Storer<'_> {
         Ok(())
     }
 
+    /// Completes a pack's content, and reads the header again.
+    fn append_header(&self, pack: &mut OpenPack) -> Result<(), WriteError> {
+        let start = pack.bytes.len();
+        let key = self.repository.key();
+        pack::append_header(key, &pack.blobs, &mut pack.bytes)?;
+        let (header, bytes) = (&pack.bytes[start..], pack.bytes());
+        let sound = header.last_chunk().is_some_and(|field| {
+            let read = pack::header_span(*field, bytes)
+                .and_then(|span| pack::read_header(key, &header[header.len() - span..], bytes));
+            read.is_ok_and(|blobs| blobs == pack.blobs)
+        });
+        let last = pack.blobs.last().map_or(BlobId::from_bytes([0; 32]), |blob| blob.id);
+        if sound { Ok(()) } else { Err(WriteError::NotVerified { id: last }) }
+    }
+
     /// Stores a pack's content, and gives its buffer back as soon as the store needs it no more.
-    fn put(
-        &self,
-        id: PackId,
-        holds: BlobKind,
-        pack: &mut OpenPack,
-        buffers: &Sender<Vec<u8>>,
-    ) -> Result<(), StorageError> {
+    fn put(&self, pack: &mut OpenPack, buffers: &Sender<Vec<u8>>) -> Result<PackId, StorageError> {
+        if let Some(mut spill) = pack.file.take_if(|spill| spill.bytes > 0) {
+            spill.write(&pack.bytes)?;
+            let id = PackId::from_bytes(spill.digest.finalize().into());
+            spill.file.finish(id)?;
+            return Ok(id);
+        }
+        let id = PackId::of(&pack.bytes);
+        let holds = pack.blobs.first().map_or(BlobKind::Data, |blob| blob.kind);
         let content = Arc::new(std::mem::take(&mut pack.bytes));
         let storing = self.repository.storage().put_pack(id, holds, &content)?;
         // Should the store's client not have let go of it yet, the next pack gets a new one.
         pack.bytes = Arc::try_unwrap(content).unwrap_or_default();
         pack.give_back(buffers);
-        storing.finish()
-    }
-
-    fn verify_header(&self, pack: &OpenPack) -> Result<(), WriteError> {
-        let bytes = pack.bytes.len() as u64;
-        let last = pack.blobs.last().map_or(BlobId::from_bytes([0; 32]), |blob| blob.id);
-        let sound = pack.bytes.last_chunk().is_some_and(|field| {
-            let read = pack::header_span(*field, bytes).and_then(|span| {
-                pack::read_header(
-                    self.repository.key(),
-                    &pack.bytes[pack.bytes.len() - span..],
-                    bytes,
-                )
-            });
-            read.is_ok_and(|blobs| blobs == pack.blobs)
-        });
-        if sound { Ok(()) } else { Err(WriteError::NotVerified { id: last }) }
+        storing.finish()?;
+        Ok(id)
     }
 
     fn save_index(&self, pending: PendingIndex) -> Result<(), WriteError> {
@@ -574,7 +656,7 @@ pub fn write_packs<T, E: From<WriteError>>(
         repository,
         known,
         options,
-        pending: Mutex::default(),
+        claimed: Claimed::none(),
         data: Slots::default(),
         trees: Slots::default(),
         buffers,

@@ -124,7 +124,7 @@ impl RepositoryBuilder {
         let mut uncompressed_length = None;
         if let Some(compressor) = &mut self.compression {
             let mut compressed = Vec::new();
-            compressor.compress(plaintext, &mut compressed).expect("zstd has memory");
+            compressor.compress_always(plaintext, &mut compressed).expect("zstd has memory");
             uncompressed_length = position(plaintext.len()).try_into().ok();
             key.seal(&compressed, &mut pack.content).expect("the system has randomness");
         } else {

@@ -24,7 +24,7 @@
 use std::{
     fs::File as OsFile,
     io::{self, Read},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::FileExt},
     path::{Path, PathBuf},
     sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
 };
@@ -37,19 +37,30 @@ use rustix::{
 
 use super::metadata::{self, NodeMaker};
 use crate::{
-    chunker::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Chunker, Tables},
+    chunker::{
+        CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Chunker, Tables,
+        pages::{self, PageLayout},
+    },
     format::{
         pack::BlobKind,
         tree::{Node, NodeKind},
     },
     id::BlobId,
-    packer::{PackWriter, WriteError},
+    packer::{PackWriter, Sealer, WriteError},
     run::Run,
 };
 
 /// Buffers for chunks of large files: two readers fill one each, two workers empty one each,
-/// and one waits in between. Each holds 8 MiB at most; a chunk is 1.5 MiB on average.
-const CHUNK_BUFFERS: usize = 5;
+/// and some wait in between. Each holds 8 MiB at most; a chunk is 1.5 MiB on average.
+const CHUNK_BUFFERS: usize = 7;
+
+/// How much of a database's file is read and handed over at a time: a multiple of every layout's
+/// period, so that each piece lies in one buffer.
+const PAGES_READ_BYTES: u64 = 512 << 10;
+const _: () = {
+    assert!(PAGES_READ_BYTES.is_multiple_of(PageLayout::Table.period() as u64));
+    assert!(PAGES_READ_BYTES.is_multiple_of(PageLayout::Btree.period() as u64));
+};
 
 /// Small files and trees on their way to the workers, at most, in bytes.
 const PLAINTEXT_BYTES: usize = 8 << 20;
@@ -83,11 +94,11 @@ pub(super) enum FileOutcome {
     Dropped,
 }
 
-/// A blob to store.
+/// Blobs to store.
 pub(super) struct BlobJob {
     kind: BlobKind,
     content: Content,
-    /// The file that waits for the chunk, and which chunk it is.
+    /// The file that waits for the chunks, and which chunk is the first.
     file: Option<(Arc<InFlight>, usize)>,
 }
 
@@ -128,10 +139,12 @@ impl Drop for InFlight {
     }
 }
 
-/// What a blob holds.
+/// What blobs hold.
 enum Content {
-    /// This.
+    /// One holds this.
     Plain(Plaintext),
+    /// Each holds a piece of this, which begins where the layout's cuts repeat.
+    Pages(Plaintext, PageLayout),
     /// A chunk of zeros as long as chunks of zeros are: a piece of a hole, which nobody read.
     Zeros,
 }
@@ -141,17 +154,11 @@ static ZEROS: [u8; CHUNK_BYTES_MIN] = [0; CHUNK_BYTES_MIN];
 static ZEROS_ID: LazyLock<BlobId> = LazyLock::new(|| BlobId::of(&ZEROS));
 
 impl Content {
-    fn bytes(&self) -> &[u8] {
+    /// How many blobs there are.
+    fn count(&self) -> usize {
         match self {
-            Self::Plain(plaintext) => &plaintext.bytes,
-            Self::Zeros => &ZEROS,
-        }
-    }
-
-    fn id(&self) -> BlobId {
-        match self {
-            Self::Plain(plaintext) => BlobId::of(&plaintext.bytes),
-            Self::Zeros => *ZEROS_ID,
+            Self::Plain(_) | Self::Zeros => 1,
+            Self::Pages(plaintext, layout) => layout.pieces(plaintext.bytes.len()).count(),
         }
     }
 }
@@ -360,8 +367,12 @@ impl<'a> Reader<'a> {
                     Err(error) => self.fail(file, error),
                 }
             }
-            _ if sparse => self.read_sparse(file, open),
-            _ => self.read_chunks(file, Box::new(open)),
+            _ => match layout_of(&open) {
+                Ok(Some(layout)) => self.read_pages(file, open, layout),
+                Ok(None) if sparse => self.read_sparse(file, open),
+                Ok(None) => self.read_chunks(file, Box::new(open)),
+                Err(error) => self.fail(file, error),
+            },
         }
     }
 
@@ -383,6 +394,28 @@ impl<'a> Reader<'a> {
         let mut length = 0;
         let result = self.send_chunks(file, None, &mut length);
         self.end(file, result, length)
+    }
+
+    /// Reads a file of a database, which is cut at its pages.
+    fn read_pages(
+        &mut self,
+        file: &Arc<InFlight>,
+        mut content: impl Read,
+        layout: PageLayout,
+    ) -> Result<(), WriteError> {
+        let mut length = 0;
+        loop {
+            self.run.cancel.check()?;
+            let mut buffer = self.budget.buffer()?;
+            match content.by_ref().take(PAGES_READ_BYTES).read_to_end(&mut buffer.bytes) {
+                Ok(0) => break,
+                Ok(read) => length += read as u64,
+                Err(error) => return self.fail(file, error),
+            }
+            self.send(file, Content::Pages(buffer, layout))?;
+        }
+        finish(file, length);
+        Ok(())
     }
 
     /// Reads a file that has holes; those are not read.
@@ -471,8 +504,9 @@ impl<'a> Reader<'a> {
     fn send(&self, file: &Arc<InFlight>, content: Content) -> Result<(), WriteError> {
         let number = {
             let mut state = lock(&file.state);
-            state.chunks.push(None);
-            state.chunks.len() - 1
+            let number = state.chunks.len();
+            state.chunks.resize(number + content.count(), None);
+            number
         };
         let file = Some((Arc::clone(file), number));
         let job = BlobJob { kind: BlobKind::Data, content, file };
@@ -496,7 +530,17 @@ impl<'a> Reader<'a> {
         done: Sender<FileOutcome>,
     ) -> Result<(), WriteError> {
         let file = in_flight(node, done);
-        self.read_chunks(&file, stream)
+        let mut stream = stream;
+        let mut head = Vec::with_capacity(pages::HEAD_BYTES);
+        if let Err(error) = stream.by_ref().take(pages::HEAD_BYTES as u64).read_to_end(&mut head) {
+            return self.fail(&file, error);
+        }
+        let layout = PageLayout::of(&head);
+        let content = io::Cursor::new(head).chain(stream);
+        match layout {
+            Some(layout) => self.read_pages(&file, content, layout),
+            None => self.read_chunks(&file, Box::new(content)),
+        }
     }
 }
 
@@ -542,6 +586,13 @@ struct Open {
     size: u64,
     /// Whether it may have holes.
     sparse: bool,
+}
+
+/// How a file is cut that is longer than one chunk. The file stays where it is.
+fn layout_of(file: &OsFile) -> io::Result<Option<PageLayout>> {
+    let mut head = [0; pages::HEAD_BYTES];
+    let read = file.read_at(&mut head, 0)?;
+    Ok(PageLayout::of(&head[..read]))
 }
 
 /// Whether less is stored of a file than its length says; compressing file systems say so too.
@@ -600,24 +651,60 @@ fn write_blobs(
     jobs: &Receiver<BlobJob>,
     run: &Run,
 ) -> Result<(), WriteError> {
-    let mut data = writer.sealer(BlobKind::Data)?;
-    let mut trees = writer.sealer(BlobKind::Tree)?;
+    let mut blobs = BlobWriter {
+        writer,
+        data: writer.sealer(BlobKind::Data)?,
+        trees: writer.sealer(BlobKind::Tree)?,
+    };
     for job in jobs {
         run.cancel.check()?;
         let BlobJob { kind, content, file } = job;
-        let (id, plaintext) = (content.id(), content.bytes());
-        if writer.claim(kind, id) {
-            let sealer = match kind {
-                BlobKind::Data => &mut data,
-                BlobKind::Tree => &mut trees,
-            };
-            let sealed = sealer.seal(id, plaintext)?;
-            writer.add(kind, id, plaintext.len() as u64, sealed)?;
-        }
-        if let Some((file, number)) = file {
-            run.progress.add_done(0, plaintext.len() as u64);
-            file.set_chunk(number, id);
+        let done = |place: usize, id, bytes: usize| {
+            if let Some((file, first)) = &file {
+                run.progress.add_done(0, bytes as u64);
+                file.set_chunk(first + place, id);
+            }
+        };
+        match &content {
+            Content::Plain(Plaintext { bytes, .. }) => {
+                done(0, blobs.write(kind, BlobId::of(bytes), bytes, false)?, bytes.len());
+            }
+            Content::Zeros => done(0, blobs.write(kind, *ZEROS_ID, &ZEROS, false)?, ZEROS.len()),
+            Content::Pages(plaintext, layout) => {
+                for (place, piece) in layout.pieces(plaintext.bytes.len()).enumerate() {
+                    let bytes = &plaintext.bytes[piece.range];
+                    let id = blobs.write(kind, BlobId::of(bytes), bytes, piece.records)?;
+                    done(place, id, bytes.len());
+                }
+            }
         }
     }
     Ok(())
+}
+
+/// Writes what the repository has not yet.
+struct BlobWriter<'w, 'a> {
+    writer: &'w PackWriter<'a>,
+    data: Sealer<'a>,
+    trees: Sealer<'a>,
+}
+
+impl BlobWriter<'_, '_> {
+    fn write(
+        &mut self,
+        kind: BlobKind,
+        id: BlobId,
+        plaintext: &[u8],
+        records: bool,
+    ) -> Result<BlobId, WriteError> {
+        if self.writer.claim(kind, id) {
+            let sealed = match (kind, records) {
+                (BlobKind::Data, true) => self.data.seal_records(id, plaintext)?,
+                (BlobKind::Data, false) => self.data.seal(id, plaintext)?,
+                (BlobKind::Tree, _) => self.trees.seal(id, plaintext)?,
+            };
+            self.writer.add(kind, id, plaintext.len() as u64, sealed)?;
+        }
+        Ok(id)
+    }
 }

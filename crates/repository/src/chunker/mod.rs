@@ -18,6 +18,7 @@
 //! A reader of the repository never needs any of this: chunks join to the file wherever they were
 //! cut. To cut elsewhere than restic would cost deduplication between the two, not data.
 
+pub(crate) mod pages;
 mod polynomial;
 mod scan;
 #[cfg(target_arch = "x86_64")]

@@ -54,7 +54,7 @@ pub fn seal_json<T: Serialize>(
     let mut plaintext = go_json::to_vec(value)?;
     if wrapping == Wrapping::Compressed {
         let mut compressed = Vec::new();
-        Compressor::new(CompressionLevel::Auto)?.compress(&plaintext, &mut compressed)?;
+        Compressor::new(CompressionLevel::Auto)?.compress_always(&plaintext, &mut compressed)?;
         compressed.insert(0, COMPRESSED);
         plaintext = compressed;
     }

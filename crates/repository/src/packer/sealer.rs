@@ -17,6 +17,8 @@ pub struct Sealer<'k> {
     compress: bool,
     pub(super) verify: bool,
     compressor: Compressor,
+    /// For [`Sealer::seal_records`].
+    record_compressor: Compressor,
     decompressor: Decompressor,
     /// The compressed blob, and after sealing what was opened again.
     compressed: Vec<u8>,
@@ -44,6 +46,7 @@ impl<'k> Sealer<'k> {
             verify: true,
             compress: repository.config().version >= Version::V2 && level != CompressionLevel::Off,
             compressor: Compressor::new(level)?,
+            record_compressor: Compressor::for_records(level)?,
             decompressor: Decompressor::new()?,
             compressed: Vec::new(),
             sealed: Vec::new(),
@@ -67,7 +70,24 @@ impl<'k> Sealer<'k> {
     /// Fails when zstd or the system's randomness fail, or what was sealed does not open to
     /// exactly `plaintext`.
     pub fn seal(&mut self, id: BlobId, plaintext: &[u8]) -> Result<Sealed<'_>, WriteError> {
-        let uncompressed_length = self.compress(plaintext)?;
+        self.seal_as(id, plaintext, false)
+    }
+
+    /// As [`Sealer::seal`], for a blob of a few kilobytes that is full of short records.
+    ///
+    /// # Errors
+    /// As [`Sealer::seal`].
+    pub fn seal_records(&mut self, id: BlobId, plaintext: &[u8]) -> Result<Sealed<'_>, WriteError> {
+        self.seal_as(id, plaintext, true)
+    }
+
+    fn seal_as(
+        &mut self,
+        id: BlobId,
+        plaintext: &[u8],
+        records: bool,
+    ) -> Result<Sealed<'_>, WriteError> {
+        let uncompressed_length = self.compress(plaintext, records)?;
         let content = if uncompressed_length.is_some() { &self.compressed } else { plaintext };
         self.key.seal_over(content, &mut self.sealed)?;
         if self.verify {
@@ -77,12 +97,19 @@ impl<'k> Sealer<'k> {
     }
 
     /// Compresses into `self.compressed`; `None` when that does not make the blob smaller.
-    fn compress(&mut self, plaintext: &[u8]) -> Result<Option<NonZeroU32>, FormatError> {
+    fn compress(
+        &mut self,
+        plaintext: &[u8],
+        records: bool,
+    ) -> Result<Option<NonZeroU32>, FormatError> {
         if !self.compress || plaintext.is_empty() {
             return Ok(None);
         }
-        self.compressor.compress(plaintext, &mut self.compressed)?;
-        if self.compressed.len() >= plaintext.len() {
+        let compressor = match records {
+            true => &mut self.record_compressor,
+            false => &mut self.compressor,
+        };
+        if !compressor.compress(plaintext, &mut self.compressed)? {
             return Ok(None);
         }
         let length = u32::try_from(plaintext.len())

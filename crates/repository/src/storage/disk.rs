@@ -33,6 +33,13 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     /// As the system calls; the file may exist in part then.
     fn write_new(&self, path: &Path, content: &[u8]) -> io::Result<()>;
 
+    /// Creates a file that does not exist, to be written in pieces, each of which goes to the file
+    /// at once.
+    ///
+    /// # Errors
+    /// As `open(2)`.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Write + Send>>;
+
     /// Makes a file's content durable.
     ///
     /// # Errors
@@ -77,9 +84,11 @@ impl Disk for RealDisk {
     }
 
     fn write_new(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(FILE_MODE);
-        options.open(path)?.write_all(content)
+        create(path)?.write_all(content)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Write + Send>> {
+        Ok(Box::new(create(path)?))
     }
 
     fn sync_file(&self, path: &Path) -> io::Result<()> {
@@ -109,4 +118,8 @@ impl Disk for RealDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
     }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)
 }

@@ -5,16 +5,18 @@
 //! `NAME-tmp-RANDOM`, as restic's, so that either tool ignores the other's leftovers.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use super::{
-    Disk, File, FileKind, Listed, RealDisk, Storage, StorageError, StorageProblem, Storing,
+    Disk, File, FileKind, Listed, PackFile, RealDisk, Storage, StorageError, StorageProblem,
+    Storing,
 };
-use crate::crypto::random_bytes;
+use crate::{crypto::random_bytes, id::PackId};
 
 /// Marks the name of a file that is still being written.
 const TEMPORARY_MARK: &str = "-tmp-";
@@ -28,7 +30,7 @@ const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
 const NETWORK_LISTING_LAG: Duration = Duration::from_millis(200);
 
 /// A repository in a folder of a local (or mounted) file system.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LocalStorage<D = RealDisk> {
     root: PathBuf,
     disk: D,
@@ -42,7 +44,7 @@ impl LocalStorage {
     }
 }
 
-impl<D: Disk> LocalStorage<D> {
+impl<D: Disk + Clone + 'static> LocalStorage<D> {
     /// A store in the folder `root` whose changes go through `disk`.
     #[must_use]
     pub fn with_disk(root: impl Into<PathBuf>, disk: D) -> Self {
@@ -64,20 +66,25 @@ impl<D: Disk> LocalStorage<D> {
     }
 
     /// Writes the content under a temporary name, and does not wait for the disk.
-    fn write(&self, file: File, content: &[u8]) -> io::Result<Written<'_, D>> {
+    fn write(&self, file: File, content: &[u8]) -> io::Result<Written<D>> {
         let path = self.path(file);
-        let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         let temporary = temporary_name(&path)?;
-        let written = Written { disk: &self.disk, temporary, path: path.clone(), named: false };
-        match self.disk.write_new(&written.temporary, content) {
-            // The 256 folders of packs are made when they are first needed, as by restic.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.root.is_dir() => {
-                self.create_folder(folder)?;
-                self.disk.write_new(&written.temporary, content)?;
-            }
-            result => result?,
-        }
+        let written = Written { disk: self.disk.clone(), temporary, path, named: false };
+        let temporary = &written.temporary;
+        self.in_folder(temporary, || self.disk.write_new(temporary, content))?;
         Ok(written)
+    }
+
+    /// Does what makes a file at `path`, whose folder is created if need be: the 256 folders of
+    /// packs are made when they are first needed, as by restic.
+    fn in_folder<T>(&self, path: &Path, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match make() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.root.is_dir() => {
+                self.create_folder(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
+                make()
+            }
+            result => result,
+        }
     }
 
     /// Creates a folder with the parents it lacks, and makes their names durable.
@@ -112,14 +119,14 @@ impl<D: Disk> LocalStorage<D> {
 }
 
 /// A file that was written and has no name of its own yet. Removed when it gets none.
-struct Written<'s, D: Disk> {
-    disk: &'s D,
+struct Written<D: Disk> {
+    disk: D,
     temporary: PathBuf,
     path: PathBuf,
     named: bool,
 }
 
-impl<D: Disk> Written<'_, D> {
+impl<D: Disk> Written<D> {
     /// Makes the content durable, then gives it its name, and makes this durable too.
     fn name(mut self, replace: bool) -> io::Result<()> {
         self.disk.sync_file(&self.temporary)?;
@@ -132,12 +139,70 @@ impl<D: Disk> Written<'_, D> {
     }
 }
 
-impl<D: Disk> Drop for Written<'_, D> {
+impl<D: Disk> Drop for Written<D> {
     fn drop(&mut self) {
         if !self.named {
             // Best effort: what cannot be removed now is a leftover for later.
             drop(self.disk.remove(&self.temporary));
         }
+    }
+}
+
+/// A pack that comes piece by piece. Until its name is known its temporary name is that of some
+/// other pack, so that who looks for leftovers finds it.
+struct GrowingPack<D: Disk + Clone + 'static> {
+    storage: LocalStorage<D>,
+    open: Option<(Written<D>, Box<dyn Write + Send>)>,
+}
+
+impl<D: Disk + Clone + 'static> GrowingPack<D> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        let (_, file) = match &mut self.open {
+            Some(open) => open,
+            open => open.insert(create_growing(&self.storage)?),
+        };
+        file.write_all(piece)
+    }
+
+    fn name(self, id: PackId) -> io::Result<()> {
+        let Some((mut written, file)) = self.open else {
+            return Err(io::Error::other("nothing was written"));
+        };
+        drop(file);
+        written.path = self.storage.path(File::Pack(id));
+        let folder = |path: &Path| path.parent().map(Path::to_path_buf);
+        let (Some(from), Some(to)) = (folder(&written.temporary), folder(&written.path)) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        self.storage.create_folder(&to)?;
+        // Its own folder is synced last. Should the system not keep the order of changes to two
+        // folders, there must be something for the second to name.
+        self.storage.disk.sync_dir(&from)?;
+        written.name(true)
+    }
+}
+
+fn create_growing<D: Disk + Clone + 'static>(
+    storage: &LocalStorage<D>,
+) -> io::Result<(Written<D>, Box<dyn Write + Send>)> {
+    let mut random = [0; 32];
+    random_bytes(&mut random).map_err(io::Error::other)?;
+    let path = storage.path(File::Pack(PackId::from_bytes(random)));
+    let temporary = temporary_name(&path)?;
+    let file = storage.in_folder(&temporary, || storage.disk.create(&temporary))?;
+    Ok((Written { disk: storage.disk.clone(), temporary, path, named: false }, file))
+}
+
+impl<D: Disk + Clone + 'static> PackFile for GrowingPack<D> {
+    fn append(&mut self, piece: &[u8]) -> Result<(), StorageError> {
+        self.write(piece).map_err(|error| {
+            StorageError::io("write a pack to", self.storage.root.display(), error)
+        })
+    }
+
+    fn finish(self: Box<Self>, id: PackId) -> Result<(), StorageError> {
+        let path = self.storage.path(File::Pack(id));
+        self.name(id).map_err(|error| StorageError::io("write", path.display(), error))
     }
 }
 
@@ -170,7 +235,7 @@ fn temporary_name(path: &Path) -> io::Result<PathBuf> {
     Ok(path.with_file_name(name))
 }
 
-impl<D: Disk> Storage for LocalStorage<D> {
+impl<D: Disk + Clone + 'static> Storage for LocalStorage<D> {
     fn location(&self) -> String {
         self.root.display().to_string()
     }
@@ -257,6 +322,10 @@ impl<D: Disk> Storage for LocalStorage<D> {
         let failed = move |error| StorageError::io("write", self.path(file).display(), error);
         let written = self.write(file, content).map_err(failed)?;
         Ok(Storing::until(move || written.name(true).map_err(failed)))
+    }
+
+    fn begin_pack(&self) -> Result<Option<Box<dyn PackFile>>, StorageError> {
+        Ok(Some(Box::new(GrowingPack { storage: self.clone(), open: None })))
     }
 
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {

@@ -241,6 +241,15 @@ pub trait Storage: Send + Sync + fmt::Debug {
         self.begin_put(File::Pack(id), content)
     }
 
+    /// Begins a pack whose content comes piece by piece, and whose name is known last; `None` where
+    /// a pack has to be put whole. Until something is appended the store is not touched.
+    ///
+    /// # Errors
+    /// Fails when the store cannot take it.
+    fn begin_pack(&self) -> Result<Option<Box<dyn PackFile>>, StorageError> {
+        Ok(None)
+    }
+
     /// Stores a file as [`Storage::put`] does, unless one of that name exists.
     ///
     /// # Errors
@@ -352,6 +361,21 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn remove_leftovers(&self) -> Result<usize, StorageError> {
         Ok(0)
     }
+}
+
+/// A pack that comes piece by piece. Dropping it gives it up, and takes its leftovers away.
+pub trait PackFile: Send {
+    /// Adds what comes next.
+    ///
+    /// # Errors
+    /// As [`Storage::put`]; the pack is of no use then.
+    fn append(&mut self, piece: &[u8]) -> Result<(), StorageError>;
+
+    /// Stores the pack under its name, whole and durably; replaces one of the same name.
+    ///
+    /// # Errors
+    /// As [`Storage::put`].
+    fn finish(self: Box<Self>, id: PackId) -> Result<(), StorageError>;
 }
 
 /// A file that is being stored: its content was taken. Dropping it gives the file up.

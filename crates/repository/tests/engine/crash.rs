@@ -7,7 +7,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    fs, io,
+    fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -40,6 +41,7 @@ use crate::common::{PASSWORD, backup as back_up, init_at, open_at, source_tree};
 pub(crate) enum Change {
     CreateDir(PathBuf),
     Write(PathBuf, Vec<u8>),
+    Append(PathBuf, Vec<u8>),
     SyncFile(PathBuf),
     Rename(PathBuf, PathBuf),
     Remove(PathBuf),
@@ -72,6 +74,12 @@ impl Disk for RecordingDisk {
         Ok(())
     }
 
+    fn create(&self, path: &Path) -> io::Result<Box<dyn io::Write + Send>> {
+        let file = RealDisk.create(path)?;
+        self.note(|relative| Change::Write(relative(path), Vec::new()));
+        Ok(Box::new(RecordingFile { disk: self.clone(), path: path.to_path_buf(), file }))
+    }
+
     fn sync_file(&self, path: &Path) -> io::Result<()> {
         self.note(|relative| Change::SyncFile(relative(path)));
         Ok(())
@@ -95,6 +103,25 @@ impl Disk for RecordingDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.note(|relative| Change::SyncDir(relative(path)));
         Ok(())
+    }
+}
+
+/// A file of a [`RecordingDisk`] that is written in pieces.
+struct RecordingFile {
+    disk: RecordingDisk,
+    path: PathBuf,
+    file: Box<dyn io::Write + Send>,
+}
+
+impl io::Write for RecordingFile {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        self.file.write_all(piece)?;
+        self.disk.note(|relative| Change::Append(relative(&self.path), piece.to_vec()));
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
@@ -177,6 +204,16 @@ pub(crate) fn crash(base: &Path, changes: &[Change], n: usize, kept: Kept, targe
                     false => kept.content(i, content),
                 };
                 let _ = fs::write(target.join(path), kept);
+            }
+            Change::Append(path, content) => {
+                let kept = match durable(false, path, i) {
+                    true => content.clone(),
+                    false => kept.content(i, content),
+                };
+                // Nothing is left to write to when the name did not survive.
+                if let Ok(mut file) = fs::OpenOptions::new().append(true).open(target.join(path)) {
+                    file.write_all(&kept).unwrap();
+                }
             }
             Change::Rename(from, to) if survives(to) => {
                 let _ = fs::rename(target.join(from), target.join(to));
