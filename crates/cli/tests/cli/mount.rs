@@ -5,14 +5,13 @@ use std::{
     io::{self, Read as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
 };
 
 use muster_repository::{
     format::snapshot::Snapshot,
     format::{pack::BlobKind, tree::ExtendedAttribute},
     id::BlobId,
-    storage::{File, FileKind, LocalStorage, Storage as _},
+    storage::File,
     testing::{self, RepositoryBuilder, dir_node, file_node, symlink_node},
 };
 use muster_testkit::{
@@ -277,13 +276,7 @@ fn hostile(sandbox: &Sandbox) {
     let text = format!("{{\"time\":\"2026-01-01T00:00:00Z\",\"tree\":\"{tree}\",\"paths\":[]}}");
     let snapshot: Snapshot = serde_json::from_str(&text).unwrap();
     repository.save_unpacked(File::Snapshot, &snapshot).unwrap();
-    let folder = Arc::new(LocalStorage::new(sandbox.path("hostile")));
-    folder.prepare().unwrap();
-    let kinds = [FileKind::Key, FileKind::Pack, FileKind::Index, FileKind::Snapshot];
-    let files = kinds.into_iter().flat_map(|kind| stored.list(kind).unwrap());
-    for file in files.map(|listed| listed.file).chain([File::Config]) {
-        folder.put(file, &stored.read(file, 1 << 30).unwrap()).unwrap();
-    }
+    sandbox.store(&stored, "hostile");
 }
 
 #[test]

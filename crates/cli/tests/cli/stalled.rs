@@ -114,6 +114,9 @@ fn check_and_restore_end_at_once() {
     run(&mut on(&sandbox, &server, &["restore", "latest", "--target", "back2"])).expect(0);
 }
 
+/// A prune that reads, writes and deletes.
+const PRUNE: [&str; 5] = ["prune", "--instant", "--max-unused", "0", "--repack-small"];
+
 #[test]
 fn copy_and_prune_end_at_once() {
     let (server, other) =
@@ -150,13 +153,12 @@ fn copy_and_prune_end_at_once() {
         (Mood::Busy, "DELETE /data/"),
     ] {
         other.set_mood(Some(mood), request);
-        let arguments = ["prune", "--instant", "--max-unused", "0"];
-        let mut prune = on(&sandbox, &other, &arguments);
+        let mut prune = on(&sandbox, &other, &PRUNE);
         interrupted(&other, &mut prune, request, || other.troubled() > 0);
         assert_eq!(locks(&other), 0, "{request}");
     }
     other.set_mood(None, "");
-    run(&mut on(&sandbox, &other, &["prune", "--instant", "--max-unused", "0"])).expect(0);
+    run(&mut on(&sandbox, &other, &PRUNE)).expect(0);
     run(&mut on(&sandbox, &other, &["check", "--read-data"])).expect(0);
 }
 
