@@ -56,7 +56,7 @@ const CHUNK_BUFFERS: usize = 7;
 
 /// How much of a database's file is read and handed over at a time: a multiple of every layout's
 /// period, so that each piece lies in one buffer.
-const PAGES_READ_BYTES: u64 = 512 << 10;
+const PAGES_READ_BYTES: u64 = CHUNK_BYTES_MIN as u64;
 const _: () = {
     assert!(PAGES_READ_BYTES.is_multiple_of(PageLayout::Table.period() as u64));
     assert!(PAGES_READ_BYTES.is_multiple_of(PageLayout::Btree.period() as u64));
@@ -407,12 +407,19 @@ impl<'a> Reader<'a> {
         loop {
             self.run.cancel.check()?;
             let mut buffer = self.budget.buffer()?;
-            match content.by_ref().take(PAGES_READ_BYTES).read_to_end(&mut buffer.bytes) {
+            let read = match content.by_ref().take(PAGES_READ_BYTES).read_to_end(&mut buffer.bytes)
+            {
                 Ok(0) => break,
-                Ok(read) => length += read as u64,
+                Ok(read) => read as u64,
                 Err(error) => return self.fail(file, error),
-            }
-            self.send(file, Content::Pages(buffer, layout))?;
+            };
+            // A file that is one chunk at most is one blob, whatever is in it.
+            let content = match length == 0 && read < PAGES_READ_BYTES {
+                true => Content::Plain(buffer),
+                false => Content::Pages(buffer, layout),
+            };
+            length += read;
+            self.send(file, content)?;
         }
         finish(file, length);
         Ok(())

@@ -112,3 +112,81 @@ impl PageLayout {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// An empty page with a special space of so many bytes, which ends with `last`.
+    fn page(special_bytes: u16, last: u16) -> Vec<u8> {
+        let mut page = vec![0; PAGE_BYTES];
+        let special = u16::try_from(PAGE_BYTES).unwrap() - special_bytes;
+        for (at, number) in [(12, 24), (14, special), (16, special), (18, 0x2004)] {
+            page[at..at + 2].copy_from_slice(&number.to_le_bytes());
+        }
+        if special_bytes > 0 {
+            page[PAGE_BYTES - 2..].copy_from_slice(&last.to_le_bytes());
+        }
+        page
+    }
+
+    #[test]
+    fn the_first_page_tells_the_layout() {
+        assert_eq!(PageLayout::of(&page(0, 0)), Some(PageLayout::Table));
+        assert_eq!(PageLayout::of(&page(16, 0)), Some(PageLayout::Btree));
+        assert_eq!(PageLayout::of(&page(16, 0xff7f)), Some(PageLayout::Btree));
+        // GiST, hash.
+        assert_eq!(PageLayout::of(&page(16, 0xff81)), Some(PageLayout::Table));
+        assert_eq!(PageLayout::of(&page(16, 0xff80)), Some(PageLayout::Table));
+        // GIN.
+        assert_eq!(PageLayout::of(&page(8, 0)), Some(PageLayout::Table));
+    }
+
+    #[test]
+    fn what_is_no_page_is_cut_by_its_content() {
+        let sound = page(0, 0);
+        assert_eq!(PageLayout::of(&sound[..PAGE_BYTES - 1]), None);
+        assert_eq!(PageLayout::of(&vec![0; PAGE_BYTES]), None, "all zeros");
+        assert_eq!(PageLayout::of(&vec![0xff; PAGE_BYTES]), None);
+        // Each field out of its range: lower, upper, special, size and version.
+        for (at, number) in [(12, 23), (12, 8193), (14, 8193), (16, 8191), (16, 8193), (18, 0x4004)]
+        {
+            let mut page = sound.clone();
+            page[at..at + 2].copy_from_slice(&u16::to_le_bytes(number));
+            assert_eq!(PageLayout::of(&page), None, "{number} at {at}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_a_file_begins_with_is_too_strange(head in prop::collection::vec(any::<u8>(), 0..64)) {
+            let mut page = page(0, 0);
+            page[..head.len()].copy_from_slice(&head);
+            let _ = PageLayout::of(&page);
+        }
+
+        #[test]
+        fn pieces_join_to_the_whole_and_repeat(length in 0_usize..300_000, btree: bool) {
+            let layout = if btree { PageLayout::Btree } else { PageLayout::Table };
+            let pieces: Vec<Piece> = layout.pieces(length).collect();
+            let mut end = 0;
+            for piece in &pieces {
+                prop_assert_eq!(piece.range.start, end);
+                prop_assert!(!piece.range.is_empty());
+                end = piece.range.end;
+            }
+            prop_assert_eq!(end, length);
+            // What is cut from a later multiple of the period on is cut in the same places.
+            let period = layout.period();
+            let shifted = layout.pieces(length + period).filter(|piece| piece.range.start >= period);
+            let shifted: Vec<Piece> = shifted
+                .map(|Piece { range, records }| {
+                    Piece { range: range.start - period..range.end - period, records }
+                })
+                .collect();
+            prop_assert_eq!(shifted, pieces);
+        }
+    }
+}

@@ -10,6 +10,7 @@ mod common;
 mod copied;
 mod crash;
 mod damage;
+mod database;
 mod fuzz_seeds;
 mod hostile;
 

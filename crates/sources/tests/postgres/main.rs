@@ -9,3 +9,4 @@ mod failures;
 mod gate;
 mod pages;
 mod round_trip;
+mod scattered;
