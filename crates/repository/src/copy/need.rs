@@ -65,11 +65,21 @@ type Blob = (BlobKind, BlobId);
 
 /// Why snapshots cannot be followed to their end.
 struct Stop {
-    error: ReadError,
+    error: Box<ReadError>,
     /// The blob that is damaged, or in no index; none when somebody asked to stop.
     culprit: Option<Blob>,
     /// The tree that it is, or that refers to it; none when it is a snapshot's root.
     tree: Option<u32>,
+}
+
+impl Stop {
+    /// Why, unless it was somebody's wish: that concerns all snapshots.
+    fn why(self) -> Result<ReadError, CopyError> {
+        match *self.error {
+            ReadError::Cancelled(error) => Err(error.into()),
+            error => Ok(error),
+        }
+    }
 }
 
 impl<'n> Need<'n> {
@@ -105,10 +115,10 @@ impl<'n> Need<'n> {
             }
             match self.follow(together) {
                 Ok(missing) => groups.push_back(Group { snapshots: together.to_vec(), missing }),
-                Err(Stop { error: ReadError::Cancelled(error), .. }) => return Err(error.into()),
-                Err(stop) if together.len() == 1 => failed.push((together[0].0, stop.error)),
+                Err(stop) if together.len() == 1 => failed.push((together[0].0, stop.why()?)),
                 Err(stop) => {
-                    self.untold.extend(stop.culprit.map(|blob| (blob, stop.error)));
+                    let (culprit, why) = (stop.culprit, stop.why()?);
+                    self.untold.extend(culprit.map(|blob| (blob, why)));
                     self.follow_each(together, &mut groups, failed)?;
                 }
             }
@@ -126,8 +136,7 @@ impl<'n> Need<'n> {
         for &entry in snapshots {
             match self.follow(&[entry]) {
                 Ok(missing) => groups.push_back(Group { snapshots: vec![entry], missing }),
-                Err(Stop { error: ReadError::Cancelled(error), .. }) => return Err(error.into()),
-                Err(stop) => failed.push((entry.0, stop.error)),
+                Err(stop) => failed.push((entry.0, stop.why()?)),
             }
         }
         Ok(())
@@ -193,10 +202,10 @@ impl<'n> Need<'n> {
         noted: &mut Vec<u32>,
     ) -> Result<Option<u32>, Stop> {
         let Some(number) = number_of(self.source.index(), blob) else {
-            return Err(Stop { error: self.why(blob), culprit: Some(blob), tree });
+            return Err(Stop { error: self.why(blob).into(), culprit: Some(blob), tree });
         };
         if let Some(&culprit) = self.lost.get(&number) {
-            return Err(Stop { error: self.why(culprit), culprit: Some(culprit), tree });
+            return Err(Stop { error: self.why(culprit).into(), culprit: Some(culprit), tree });
         }
         if !self.seen.insert(number) {
             return Ok(None);
@@ -241,7 +250,11 @@ impl<'n> Need<'n> {
             },
         );
         self.readers = states;
-        stopped.map_err(|error| Stop { error: error.into(), culprit: None, tree: None })?;
+        stopped.map_err(|error| Stop {
+            error: Box::new(error.into()),
+            culprit: None,
+            tree: None,
+        })?;
         if let Some(stop) = failure {
             return Err(stop);
         }
@@ -329,7 +342,11 @@ impl<'n> TreeReader<'n> {
             let number = number_of(self.source.index(), blob);
             // Another pack may hold the tree too; else this tells what is wrong.
             let read = opened.map_or_else(|| self.reader.tree(location.blob.id), Ok);
-            let tree = read.map_err(|error| Stop { error, culprit: Some(blob), tree: number })?;
+            let tree = read.map_err(|error| Stop {
+                error: Box::new(error),
+                culprit: Some(blob),
+                tree: number,
+            })?;
             let number = number.expect("it was found by its number");
             for node in tree.nodes {
                 let chunks = node.content.into_iter().flatten().map(|id| (BlobKind::Data, id));
