@@ -11,7 +11,7 @@
 //!
 //! Packs of trees are never written to an archive, but a rule of the bucket may move them there.
 //! They are needed to know what is needed, so that nobody can name those that will be read: when the
-//! first one turns out to be archived, all of them are brought back ([`Folders`]), which again is one
+//! first one turns out to be archived, all of them are brought back (`Folders`), which again is one
 //! wait.
 //!
 //! What this does not do: bring back anything but packs. Snapshots, indexes and keys must not be
