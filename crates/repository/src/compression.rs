@@ -5,15 +5,20 @@
 
 mod noise;
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    io::{BufRead, Read},
+    str::FromStr,
+};
 
+use sha2::{Digest, Sha256};
 use zstd::{
     bulk,
     zstd_safe::{CParameter, DParameter, Strategy},
 };
 
 use self::noise::Noise;
-use crate::format::FormatError;
+use crate::{format::FormatError, id::BlobId};
 
 /// log2 of the encoder's window: 512 KiB, restic's choice. A decoder needs that much memory,
 /// and chunks are about 1 MiB, so a larger window gains little.
@@ -99,11 +104,10 @@ impl Compressor {
     /// # Errors
     /// Fails when zstd cannot allocate its tables.
     pub fn new(level: CompressionLevel) -> Result<Self, FormatError> {
-        let failed = |error: std::io::Error| FormatError::Compression(error.to_string());
-        let mut context = bulk::Compressor::new(level.zstd_level()).map_err(failed)?;
-        context.set_parameter(CParameter::WindowLog(WINDOW_LOG)).map_err(failed)?;
+        let mut context = bulk::Compressor::new(level.zstd_level()).map_err(compression_failed)?;
+        context.set_parameter(CParameter::WindowLog(WINDOW_LOG)).map_err(compression_failed)?;
         // Everything stored is authenticated and hashed; a checksum would say the same again.
-        context.set_parameter(CParameter::ChecksumFlag(false)).map_err(failed)?;
+        context.set_parameter(CParameter::ChecksumFlag(false)).map_err(compression_failed)?;
         let hasty = level <= CompressionLevel::Auto;
         Ok(Self { context, noise: hasty.then(Noise::new) })
     }
@@ -115,7 +119,6 @@ impl Compressor {
     /// # Errors
     /// As [`Compressor::new`].
     pub fn for_records(level: CompressionLevel) -> Result<Self, FormatError> {
-        let failed = |error: std::io::Error| FormatError::Compression(error.to_string());
         let (strategy, log) = match level {
             CompressionLevel::Off | CompressionLevel::Fastest => return Self::new(level),
             CompressionLevel::Auto => (Strategy::ZSTD_btopt, 10),
@@ -131,7 +134,7 @@ impl Compressor {
             CParameter::ChainLog(log),
             CParameter::WindowLog(log + 2),
         ] {
-            compressor.context.set_parameter(parameter).map_err(failed)?;
+            compressor.context.set_parameter(parameter).map_err(compression_failed)?;
         }
         Ok(compressor)
     }
@@ -166,11 +169,63 @@ impl Compressor {
     ) -> Result<(), FormatError> {
         compressed.clear();
         compressed.reserve_exact(zstd::zstd_safe::compress_bound(data.len()));
-        self.context
-            .compress_to_buffer(data, compressed)
-            .map(drop)
-            .map_err(|error| FormatError::Compression(error.to_string()))
+        self.context.compress_to_buffer(data, compressed).map(drop).map_err(compression_failed)
     }
+}
+
+/// Compresses a message that comes piece by piece; `finish` gives the whole.
+pub(crate) type StreamCompressor = zstd::stream::write::Encoder<'static, Vec<u8>>;
+
+/// A compressor of one message that comes piece by piece.
+///
+/// # Errors
+/// As [`Compressor::new`].
+pub(crate) fn stream_compressor(level: CompressionLevel) -> Result<StreamCompressor, FormatError> {
+    let mut encoder =
+        StreamCompressor::new(Vec::new(), level.zstd_level()).map_err(compression_failed)?;
+    encoder.set_parameter(CParameter::WindowLog(WINDOW_LOG)).map_err(compression_failed)?;
+    Ok(encoder)
+}
+
+/// Decompresses a message piece by piece.
+///
+/// # Errors
+/// As [`Decompressor::new`].
+pub(crate) fn stream_decompressor<R: BufRead>(
+    compressed: R,
+) -> Result<zstd::stream::read::Decoder<'static, R>, FormatError> {
+    let mut decoder =
+        zstd::stream::read::Decoder::with_buffer(compressed).map_err(compression_failed)?;
+    decoder.window_log_max(WINDOW_LOG_MAX).map_err(compression_failed)?;
+    Ok(decoder)
+}
+
+/// The hash of what a message holds, which must be `length` bytes. Takes little memory.
+///
+/// # Errors
+/// Fails when the input is no zstd frame, or its content has another length.
+pub(crate) fn digest(compressed: &[u8], length: u64) -> Result<BlobId, FormatError> {
+    let mut content = stream_decompressor(compressed)?.take(length + 1);
+    let (mut digest, mut bytes) = (Sha256::new(), 0);
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match content.read(&mut buffer).map_err(compression_failed)? {
+            0 => break,
+            read => {
+                digest.update(&buffer[..read]);
+                bytes += read as u64;
+            }
+        }
+    }
+    if bytes != length {
+        let text = format!("other than the {length} bytes come out that were promised");
+        return Err(FormatError::Compression(text));
+    }
+    Ok(BlobId::from_bytes(digest.finalize().into()))
+}
+
+fn compression_failed(error: std::io::Error) -> FormatError {
+    FormatError::Compression(error.to_string())
 }
 
 /// Decompresses messages one after another with one context.
@@ -184,9 +239,10 @@ impl Decompressor {
     /// # Errors
     /// Fails when zstd cannot allocate its tables.
     pub fn new() -> Result<Self, FormatError> {
-        let failed = |error: std::io::Error| FormatError::Compression(error.to_string());
-        let mut context = bulk::Decompressor::new().map_err(failed)?;
-        context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(failed)?;
+        let mut context = bulk::Decompressor::new().map_err(compression_failed)?;
+        context
+            .set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))
+            .map_err(compression_failed)?;
         Ok(Self { context })
     }
 
@@ -204,10 +260,8 @@ impl Decompressor {
     ) -> Result<(), FormatError> {
         data.clear();
         data.reserve_exact(length);
-        let written = self
-            .context
-            .decompress_to_buffer(compressed, data)
-            .map_err(|error| FormatError::Compression(error.to_string()))?;
+        let written =
+            self.context.decompress_to_buffer(compressed, data).map_err(compression_failed)?;
         if written != length {
             let text = format!("{written} bytes came out where {length} were promised");
             return Err(FormatError::Compression(text));
@@ -221,12 +275,9 @@ impl Decompressor {
 /// # Errors
 /// Fails when the input is no zstd frame or its content is longer than `length_max`.
 pub fn decompress_bounded(compressed: &[u8], length_max: u64) -> Result<Vec<u8>, FormatError> {
-    use std::io::Read;
-    let failed = |error: std::io::Error| FormatError::Compression(error.to_string());
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(compressed).map_err(failed)?;
-    decoder.window_log_max(WINDOW_LOG_MAX).map_err(failed)?;
+    let decoder = stream_decompressor(compressed)?;
     let mut data = Vec::new();
-    decoder.take(length_max + 1).read_to_end(&mut data).map_err(failed)?;
+    decoder.take(length_max + 1).read_to_end(&mut data).map_err(compression_failed)?;
     if data.len() as u64 > length_max {
         let text = format!("more than {length_max} bytes come out");
         return Err(FormatError::Compression(text));

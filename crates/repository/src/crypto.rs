@@ -176,6 +176,17 @@ impl Key {
         Ok(body)
     }
 
+    /// Verifies `sealed` and turns it into the plaintext, in the same memory.
+    ///
+    /// # Errors
+    /// As [`Key::open`].
+    pub fn open_whole(&self, mut sealed: Vec<u8>) -> Result<Vec<u8>, Unauthenticated> {
+        let length = self.open_in_place(&mut sealed)?.len();
+        sealed.drain(..IV_BYTES);
+        sealed.truncate(length);
+        Ok(sealed)
+    }
+
     fn verify<'a>(&self, sealed: &'a [u8]) -> Result<([u8; IV_BYTES], &'a [u8]), Unauthenticated> {
         let (iv, rest) = sealed.split_first_chunk::<IV_BYTES>().ok_or(Unauthenticated)?;
         let (body, tag) = rest.split_last_chunk::<MAC_BYTES>().ok_or(Unauthenticated)?;
@@ -229,6 +240,7 @@ mod tests {
             let plaintext = vec![7; length];
             let mut sealed = Vec::new();
             key().seal(&plaintext, &mut sealed).unwrap();
+            assert_eq!(key().open_whole(sealed.clone()).unwrap(), plaintext);
             assert_eq!(sealed.len(), length + OVERHEAD_BYTES);
             let mut opened = vec![1; 3];
             key().open(&sealed, &mut opened).unwrap();

@@ -112,6 +112,7 @@ pub mod id;
 pub mod immutable;
 pub mod index;
 pub mod keys;
+mod large_tree;
 pub mod lock;
 pub mod ls;
 pub mod migrate;

@@ -46,6 +46,7 @@ use crate::{
     crypto::{NoRandomness, random_bytes},
     format::{
         FormatError,
+        config::Version,
         index_file::{IndexFile, IndexPack},
         pack::{self, BlobKind, PackedBlob},
     },
@@ -89,6 +90,11 @@ const STORING_BYTES: u64 = 32 << 20;
 
 /// Blobs of an index file, as in restic.
 pub(crate) const INDEX_BLOBS_MAX: usize = 50_000;
+
+/// Blobs of a pack, at most: a pack of tiny ones is completed sooner, or its header and what the index
+/// says of it would take more memory than its content.
+const PACK_BLOBS_MAX: usize = INDEX_BLOBS_MAX;
+const _: () = assert!(PACK_BLOBS_MAX <= pack::BLOBS_MAX);
 
 /// How long blobs wait for an index file, as in restic.
 const INDEX_AGE_MAX: Duration = Duration::from_secs(10 * 60);
@@ -333,14 +339,26 @@ impl<'a> PackWriter<'a> {
         self.claimed.insert(kind, id)
     }
 
+    /// How trees are compressed; `None` in a repository that knows no compression.
+    pub(crate) fn tree_compression(&self) -> Option<CompressionLevel> {
+        (self.repository.config().version >= Version::V2).then(|| self.tree_level())
+    }
+
+    fn tree_level(&self) -> CompressionLevel {
+        match self.options.compression {
+            CompressionLevel::Off => CompressionLevel::Fastest,
+            level => level,
+        }
+    }
+
     /// A sealer for one thread. Trees are compressed at any level, as restic does.
     ///
     /// # Errors
     /// Fails when zstd cannot allocate its tables.
     pub fn sealer(&self, kind: BlobKind) -> Result<Sealer<'a>, WriteError> {
-        let level = match (kind, self.options.compression) {
-            (BlobKind::Tree, CompressionLevel::Off) => CompressionLevel::Fastest,
-            (_, level) => level,
+        let level = match kind {
+            BlobKind::Tree => self.tree_level(),
+            BlobKind::Data => self.options.compression,
         };
         let mut sealer = Sealer::new(self.repository, level)?;
         sealer.verify = self.options.verify_seal;
@@ -375,9 +393,9 @@ impl<'a> PackWriter<'a> {
             stats.plaintext_bytes += plaintext_bytes;
             stats.sealed_bytes += u64::from(length);
         }
-        if length >= self.options.pack_bytes {
+        if self.is_oversized(length) {
             // An oversized blob gets a pack of its own, as in restic.
-            let mut pack = OpenPack::default();
+            let mut pack = OpenPack { file: self.begin_pack()?, ..OpenPack::default() };
             pack.append(blob, sealed.bytes)?;
             return self.send(pack);
         }
@@ -385,6 +403,34 @@ impl<'a> PackWriter<'a> {
             Some(full) => self.send(full),
             None => Ok(()),
         }
+    }
+
+    /// Whether a sealed blob of this length gets a pack of its own.
+    pub(crate) fn is_oversized(&self, length: u32) -> bool {
+        length >= self.options.pack_bytes
+    }
+
+    /// Adds a claimed tree that is oversized; it gets a pack of its own. `verify` gets the
+    /// sealed bytes once they are in the pack, and says whether that may be stored.
+    ///
+    /// # Errors
+    /// As [`PackWriter::add`], and when `verify` fails.
+    pub(crate) fn add_oversized_tree(
+        &self,
+        blob: PackedBlob,
+        plaintext_bytes: u64,
+        sealed: Vec<u8>,
+        verify: impl FnOnce(Vec<u8>) -> Result<(), WriteError>,
+    ) -> Result<(), WriteError> {
+        let mut pack = OpenPack { file: self.begin_pack()?, ..OpenPack::default() };
+        pack.append(blob, &sealed)?;
+        verify(sealed)?;
+        let mut stats = lock(&self.stats);
+        stats.tree_blobs += 1;
+        stats.plaintext_bytes += plaintext_bytes;
+        stats.sealed_bytes += u64::from(blob.length);
+        drop(stats);
+        self.send(pack)
     }
 
     /// Appends to one of the open packs; returns the pack when that filled it.
@@ -404,7 +450,7 @@ impl<'a> PackWriter<'a> {
         };
         pack.append(blob, sealed)?;
         let full = pack.bytes() >= u64::from(self.options.pack_bytes)
-            || pack.blobs.len() >= pack::BLOBS_MAX;
+            || pack.blobs.len() >= PACK_BLOBS_MAX;
         Ok(if full { slot.take() } else { None })
     }
 
@@ -416,18 +462,22 @@ impl<'a> PackWriter<'a> {
     }
 
     fn open_pack(&self, kind: BlobKind) -> Result<OpenPack, WriteError> {
-        let file = match self.options.dry_run {
-            true => None,
-            false => self.repository.storage().begin_pack()?,
-        };
-        if let Some(file) = file {
-            let gathered_max = GATHERED_BYTES.min(self.options.pack_bytes as usize / 4);
-            let spill = Spill { file, bytes: 0, digest: Sha256::new(), gathered_max };
-            let bytes = Vec::with_capacity(gathered_max);
+        if let Some(spill) = self.begin_pack()? {
+            let bytes = Vec::with_capacity(spill.gathered_max);
             return Ok(OpenPack { bytes, file: Some(spill), ..OpenPack::default() });
         }
         let (bytes, pooled) = (self.buffer(kind)?, kind == BlobKind::Data);
         Ok(OpenPack { bytes, pooled, ..OpenPack::default() })
+    }
+
+    /// A pack that is written as it comes, where that is possible.
+    fn begin_pack(&self) -> Result<Option<Spill>, WriteError> {
+        if self.options.dry_run {
+            return Ok(None);
+        }
+        let gathered_max = GATHERED_BYTES.min(self.options.pack_bytes as usize / 4);
+        let file = self.repository.storage().begin_pack()?;
+        Ok(file.map(|file| Spill { file, bytes: 0, digest: Sha256::new(), gathered_max }))
     }
 
     /// An empty buffer for a new pack; for data one of the pool's, after a wait if need be.

@@ -39,6 +39,7 @@ use crate::{
     },
     id::{BlobId, Id, KeyId, PackId, SnapshotId},
     index::{Index, Location},
+    large_tree::{LARGE_TREE_BYTES, StoredTree, TreeNodes},
     run::Run,
     storage::{File, FileKind, Listed, Storage, StorageError, StorageProblem},
     warm_up::Folders,
@@ -554,6 +555,32 @@ impl BlobReader<'_> {
         self.opener.open(location, &mut self.sealed, plaintext)
     }
 
+    /// Begins to read a folder's tree entry by entry, if it is a large one.
+    ///
+    /// # Errors
+    /// As [`BlobReader::tree`], but for entries that come later.
+    pub(crate) fn large_tree(&mut self, id: BlobId) -> Result<Option<TreeNodes>, ReadError> {
+        let (kind, index) = (BlobKind::Tree, &self.repository.index);
+        let Some(location) = index
+            .find(kind, id)
+            .filter(|found| found.blob.plaintext_length() as usize > LARGE_TREE_BYTES)
+        else {
+            return Ok(None);
+        };
+        let mut sealed = Vec::new();
+        let length = location.blob.length as usize;
+        let (file, offset) = (File::Pack(location.pack), u64::from(location.blob.offset));
+        read_claimed(self.repository.storage.as_ref(), file, offset, length, &mut sealed)
+            .map_err(|error| ReadError::of_pack(location.pack, error))?;
+        let nodes = self.opener.open_tree(&location, sealed);
+        nodes.map(Some).map_err(|source| ReadError::DamagedBlob {
+            kind,
+            id,
+            pack: Some(location.pack),
+            source,
+        })
+    }
+
     /// Reads a folder's tree.
     ///
     /// # Errors
@@ -619,6 +646,15 @@ impl<'k> BlobOpener<'k> {
             pack: Some(location.pack),
             source,
         })
+    }
+
+    /// Opens a large tree; what it decompresses to is not held.
+    fn open_tree(&self, location: &Location, sealed: Vec<u8>) -> Result<TreeNodes, FormatError> {
+        let bytes = self.key.open_whole(sealed)?;
+        let blob = &location.blob;
+        let tree = StoredTree { bytes, is_compressed: blob.uncompressed_length.is_some() };
+        tree.verify(blob.id, u64::from(blob.plaintext_length()))?;
+        tree.nodes()
     }
 
     fn open_blob(

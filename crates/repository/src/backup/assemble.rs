@@ -9,14 +9,16 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::{
     BackupError, Problem,
-    pipeline::{BlobJob, Budget, FileOutcome, send_tree},
+    pipeline::{BlobJob, Budget, FileOutcome, send_large_tree, send_tree},
 };
 use crate::{
+    compression::CompressionLevel,
     format::{
         snapshot::Summary,
-        tree::{Node, NodeKind, Tree, TreeWriter},
+        tree::{Node, NodeKind, Tree},
     },
     id::BlobId,
+    large_tree::{GrowingTree, WrittenTree},
     packer::WriteError,
     run::Run,
 };
@@ -58,7 +60,7 @@ pub(super) enum Event {
 /// What the parent recorded of a folder's entries.
 pub(super) struct Before {
     pub(super) id: BlobId,
-    /// Missing when it could not be read.
+    /// Missing when it could not be read, or is a large one.
     pub(super) tree: Option<Arc<Tree>>,
 }
 
@@ -96,7 +98,8 @@ struct Entries {
     /// What the parent recorded; empty when there is none.
     before: Arc<Tree>,
     /// The tree, or how many entries are the first ones of `before` and nothing else.
-    now: Result<TreeWriter, usize>,
+    now: Result<GrowingTree, usize>,
+    level: Option<CompressionLevel>,
 }
 
 /// A folder's tree.
@@ -104,14 +107,14 @@ enum Finished {
     /// The one that the parent has.
     Unchanged,
     /// This.
-    New(Vec<u8>),
+    New(WrittenTree),
 }
 
 impl Entries {
-    fn new(before: Option<Arc<Tree>>) -> Self {
+    fn new(before: Option<Arc<Tree>>, level: Option<CompressionLevel>) -> Self {
         match before {
-            Some(before) => Self { before, now: Err(0) },
-            None => Self { before: Arc::default(), now: Ok(TreeWriter::new()) },
+            Some(before) => Self { before, now: Err(0), level },
+            None => Self { before: Arc::default(), now: Ok(GrowingTree::new(level)), level },
         }
     }
 
@@ -140,9 +143,9 @@ impl Entries {
     }
 
     /// The tree as it is written; what was only counted so far is made up for.
-    fn writer(&mut self) -> Result<&mut TreeWriter, WriteError> {
+    fn writer(&mut self) -> Result<&mut GrowingTree, WriteError> {
         if let Err(same) = self.now {
-            let mut writer = TreeWriter::new();
+            let mut writer = GrowingTree::new(self.level);
             self.before.nodes[..same].iter().try_for_each(|node| writer.push(node))?;
             self.now = Ok(writer);
         }
@@ -156,7 +159,11 @@ impl Entries {
         if self.now.as_ref().is_err_and(|&same| same == self.before.nodes.len()) {
             return Ok(Finished::Unchanged);
         }
-        Ok(Finished::New(std::mem::take(self.writer()?).finish()))
+        self.writer()?;
+        match self.now {
+            Ok(writer) => Ok(Finished::New(writer.finish()?)),
+            Err(_) => unreachable!("it was made just now"),
+        }
     }
 }
 
@@ -167,6 +174,8 @@ pub(super) struct Assembler<'a> {
     pub(super) problems: &'a Problems,
     pub(super) run: &'a Run,
     pub(super) summary: Summary,
+    /// How trees are compressed, if they are.
+    pub(super) level: Option<CompressionLevel>,
 }
 
 impl Assembler<'_> {
@@ -178,14 +187,14 @@ impl Assembler<'_> {
         mut self,
         events: Receiver<Event>,
     ) -> Result<(BlobId, Summary), BackupError> {
-        let mut root = Entries::new(None);
+        let mut root = Entries::new(None, self.level);
         let mut stack: Vec<Folder> = Vec::new();
         for event in events {
             let node = match event {
                 Event::Enter { node, before } => {
                     let (before, tree) =
                         before.map_or((None, None), |before| (Some(before.id), before.tree));
-                    stack.push(Folder { node, before, entries: Entries::new(tree) });
+                    stack.push(Folder { node, before, entries: Entries::new(tree, self.level) });
                     continue;
                 }
                 Event::Same { place } => {
@@ -276,13 +285,24 @@ impl Assembler<'_> {
 
     /// Sends the tree to the workers, unless the parent, which has it as `before`, has the same.
     fn finish(&mut self, entries: Entries, before: Option<BlobId>) -> Result<BlobId, BackupError> {
-        let plaintext = match (entries.finish()?, before) {
+        let tree = match (entries.finish()?, before) {
             (Finished::Unchanged, Some(before)) => return Ok(before),
-            (Finished::Unchanged, None) => TreeWriter::new().finish(),
-            (Finished::New(plaintext), _) => plaintext,
+            (Finished::Unchanged, None) => {
+                GrowingTree::new(None).finish().map_err(WriteError::from)?
+            }
+            (Finished::New(tree), _) => tree,
         };
-        let id = BlobId::of(&plaintext);
-        send_tree(&self.budget, &self.jobs, plaintext)?;
-        Ok(id)
+        match tree {
+            WrittenTree::Plain(plaintext) => {
+                let id = BlobId::of(&plaintext);
+                send_tree(&self.budget, &self.jobs, plaintext)?;
+                Ok(id)
+            }
+            WrittenTree::Compressed(tree) => {
+                let id = tree.id;
+                send_large_tree(&self.budget, &self.jobs, tree)?;
+                Ok(id)
+            }
+        }
     }
 }

@@ -167,6 +167,7 @@ impl Visitor for Feed<'_> {
     }
 
     fn entry(&mut self, found: Found<'_>) -> Result<(), BackupError> {
+        self.parent.go_to(found.stored_name);
         match FileType::from_raw_mode(found.stat.st_mode) {
             FileType::RegularFile => self.file(found),
             _ => self.other(found),

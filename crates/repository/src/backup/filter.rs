@@ -4,6 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat, openat};
 
+use super::names::Names;
 use crate::exclude::Patterns;
 
 /// First bytes of a file `CACHEDIR.TAG` that says its folder is a cache.
@@ -63,13 +64,14 @@ impl Filter {
     }
 
     /// Keeps only the marker when a folder holds one.
-    pub(super) fn thin_out(&self, folder: BorrowedFd<'_>, names: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-        let marked = self.markers.iter().find(|marker| {
-            names.binary_search(&marker.name).is_ok() && begins_with(folder, marker)
-        });
+    pub(super) fn thin_out(&self, folder: BorrowedFd<'_>, names: Names) -> std::io::Result<Names> {
+        let marked = self
+            .markers
+            .iter()
+            .find(|marker| names.contains(&marker.name) && begins_with(folder, marker));
         match marked {
-            Some(marker) => vec![marker.name.clone()],
-            None => names,
+            Some(marker) => Names::only(&marker.name),
+            None => Ok(names),
         }
     }
 }

@@ -14,6 +14,7 @@ mod errors;
 mod feed;
 mod filter;
 mod metadata;
+mod names;
 mod parent;
 mod pipeline;
 mod record;
@@ -554,6 +555,7 @@ impl<'a> Stage<'a> {
                 problems: self.problems,
                 run: self.run,
                 summary: empty_summary(self.start),
+                level: self.writer.tree_compression(),
             };
             let assembled = assembler.work(events);
             let ended: Vec<_> =

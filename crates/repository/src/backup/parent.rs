@@ -20,6 +20,7 @@ use crate::{
     },
     id::{BlobId, SnapshotId},
     index::Index,
+    large_tree::TreeNodes,
     repository::BlobReader,
 };
 
@@ -90,56 +91,86 @@ pub(super) struct ParentWalk<'r> {
     stack: Vec<Level>,
 }
 
-/// A folder that the walk is in.
-struct Level {
-    /// `None` where the parent has none.
-    tree: Option<Arc<Tree>>,
-    /// The walk goes by name, as a tree does: the next name is most likely here.
-    next: Cell<usize>,
+/// A folder that the walk is in, as the parent recorded it.
+enum Level {
+    /// Not at all.
+    Nothing,
+    /// In a tree.
+    Tree {
+        tree: Arc<Tree>,
+        /// The walk goes by name, as a tree does: the next name is most likely here.
+        next: Cell<usize>,
+    },
+    /// In a large tree, which is read as the walk goes.
+    Nodes(Box<TreeNodes>),
 }
 
 impl Level {
-    fn new(tree: Option<Tree>) -> Self {
-        Self { tree: tree.map(Arc::new), next: Cell::new(0) }
+    fn read(reader: &mut BlobReader<'_>, id: BlobId) -> Self {
+        match reader.large_tree(id) {
+            Ok(None) => match reader.tree(id) {
+                Ok(tree) => Self::Tree { tree: Arc::new(tree), next: Cell::new(0) },
+                Err(_) => Self::Nothing,
+            },
+            Ok(Some(nodes)) => Self::Nodes(Box::new(nodes)),
+            Err(_) => Self::Nothing,
+        }
     }
 
-    fn find(&self, name: &[u8]) -> Option<usize> {
-        let nodes = &self.tree.as_ref()?.nodes;
-        let place = match nodes.get(self.next.get()) {
-            Some(node) if node.name == name => self.next.get(),
+    fn find(&self, name: &[u8]) -> Option<(usize, &Node)> {
+        let Self::Tree { tree, next } = self else { return None };
+        let nodes = &tree.nodes;
+        let place = match nodes.get(next.get()) {
+            Some(node) if node.name == name => next.get(),
             _ => nodes.binary_search_by(|node| node.name.as_slice().cmp(name)).ok()?,
         };
-        self.next.set(place + 1);
-        Some(place)
+        next.set(place + 1);
+        Some((place, &nodes[place]))
     }
 }
 
 impl<'r> ParentWalk<'r> {
     /// Starts at the parent's root. A damaged parent is no parent: everything is read again.
     pub(super) fn new(mut reader: BlobReader<'r>, root: Option<BlobId>) -> Self {
-        let root = root.and_then(|id| reader.tree(id).ok());
-        Self { reader, stack: vec![Level::new(root)] }
+        let root = root.map_or(Level::Nothing, |id| Level::read(&mut reader, id));
+        Self { reader, stack: vec![root] }
     }
 
-    /// What the parent has under this name in the current folder, and its place there.
+    /// Goes on to this name, the next one of the current folder.
+    pub(super) fn go_to(&mut self, name: &[u8]) {
+        if let Some(level) = self.stack.last_mut()
+            && let Level::Nodes(nodes) = level
+            && nodes.find(name).is_err()
+        {
+            *level = Level::Nothing;
+        }
+    }
+
+    /// What the parent has under this name in the current folder, and its place in the tree, unless
+    /// that is a large one.
     pub(super) fn find(&self, name: &[u8]) -> Option<(usize, &Node)> {
-        let level = self.stack.last()?;
-        let place = level.find(name)?;
-        Some((place, &level.tree.as_ref()?.nodes[place]))
+        self.stack.last()?.find(name)
     }
 
-    /// What the parent has under this name in the current folder.
+    /// What the parent has under the name that was gone to.
     pub(super) fn node(&self, name: &[u8]) -> Option<&Node> {
-        self.find(name).map(|(_, node)| node)
+        match self.stack.last()? {
+            Level::Nodes(nodes) => nodes.found(name),
+            level => level.find(name).map(|(_, node)| node),
+        }
     }
 
     /// Enters a folder; returns what the parent recorded for it.
     pub(super) fn enter(&mut self, name: &[u8]) -> Option<Before> {
+        self.go_to(name);
         let id = self.node(name).and_then(|node| node.subtree);
-        let level = Level::new(id.and_then(|id| self.reader.tree(id).ok()));
-        let before = id.map(|id| Before { id, tree: level.tree.clone() });
+        let level = id.map_or(Level::Nothing, |id| Level::read(&mut self.reader, id));
+        let tree = match &level {
+            Level::Tree { tree, .. } => Some(Arc::clone(tree)),
+            Level::Nothing | Level::Nodes(_) => None,
+        };
         self.stack.push(level);
-        before
+        id.map(|id| Before { id, tree })
     }
 
     pub(super) fn leave(&mut self) {

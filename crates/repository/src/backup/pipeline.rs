@@ -24,6 +24,7 @@
 use std::{
     fs::File as OsFile,
     io::{self, Read},
+    num::NonZeroU32,
     os::{fd::OwnedFd, unix::fs::FileExt},
     path::{Path, PathBuf},
     sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
@@ -46,6 +47,7 @@ use crate::{
         tree::{Node, NodeKind},
     },
     id::BlobId,
+    large_tree::CompressedTree,
     packer::{PackWriter, Sealer, WriteError},
     run::Run,
 };
@@ -143,6 +145,8 @@ impl Drop for InFlight {
 enum Content {
     /// One holds this.
     Plain(Plaintext),
+    /// One holds this tree; the plaintext is what it was compressed to, with its id.
+    Tree(Plaintext, BlobId, NonZeroU32),
     /// Each holds a piece of this, which begins where the layout's cuts repeat.
     Pages(Plaintext, PageLayout),
     /// A chunk of zeros as long as chunks of zeros are: a piece of a hole, which nobody read.
@@ -157,7 +161,7 @@ impl Content {
     /// How many blobs there are.
     fn count(&self) -> usize {
         match self {
-            Self::Plain(_) | Self::Zeros => 1,
+            Self::Plain(_) | Self::Tree(..) | Self::Zeros => 1,
             Self::Pages(plaintext, layout) => layout.pieces(plaintext.bytes.len()).count(),
         }
     }
@@ -279,6 +283,21 @@ pub(super) fn send_tree(
     let plaintext = budget.admit(plaintext)?;
     let job = BlobJob { kind: BlobKind::Tree, content: Content::Plain(plaintext), file: None };
     jobs.send(job).map_err(|_| WriteError::Aborted)
+}
+
+/// Sends a large tree to the workers.
+///
+/// # Errors
+/// As [`send_tree`].
+pub(super) fn send_large_tree(
+    budget: &Arc<Budget>,
+    jobs: &Sender<BlobJob>,
+    tree: CompressedTree,
+) -> Result<(), WriteError> {
+    let CompressedTree { id, bytes, plaintext_bytes } = tree;
+    let content = Content::Tree(budget.admit(bytes)?, id, plaintext_bytes);
+    jobs.send(BlobJob { kind: BlobKind::Tree, content, file: None })
+        .map_err(|_| WriteError::Aborted)
 }
 
 /// Reads files and cuts them into chunks; one of several threads.
@@ -672,8 +691,13 @@ fn write_blobs(
                 file.set_chunk(first + place, id);
             }
         };
-        match &content {
-            Content::Plain(Plaintext { bytes, .. }) => {
+        match content {
+            Content::Tree(mut compressed, id, plaintext_bytes) => {
+                let bytes = std::mem::take(&mut compressed.bytes);
+                blobs.write_tree(CompressedTree { id, bytes, plaintext_bytes })?;
+            }
+            Content::Plain(plaintext) => {
+                let bytes = &plaintext.bytes;
                 done(0, blobs.write(kind, BlobId::of(bytes), bytes, false)?, bytes.len());
             }
             Content::Zeros => done(0, blobs.write(kind, *ZEROS_ID, &ZEROS, false)?, ZEROS.len()),
@@ -713,5 +737,11 @@ impl BlobWriter<'_, '_> {
             self.writer.add(kind, id, plaintext.len() as u64, sealed)?;
         }
         Ok(id)
+    }
+    fn write_tree(&mut self, tree: CompressedTree) -> Result<(), WriteError> {
+        match self.writer.claim(BlobKind::Tree, tree.id) {
+            true => self.trees.write_tree(self.writer, tree),
+            false => Ok(()),
+        }
     }
 }

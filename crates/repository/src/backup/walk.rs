@@ -7,7 +7,7 @@
 //! the one below it, and compared with what it was.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashSet, btree_map},
     io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -18,11 +18,11 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat},
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, statat},
     io::Errno,
 };
 
-use super::{BackupError, filter::Filter, targets::Target};
+use super::{BackupError, filter::Filter, names::Names, targets::Target};
 use crate::run::Run;
 
 /// How many folders along the path keep their descriptors.
@@ -80,13 +80,13 @@ pub(super) trait Visitor {
 
 /// What the walk looks at next within a frame.
 enum Next {
-    Name(Vec<u8>),
-    Target(Vec<u8>, Target),
+    Names(Names),
+    Targets(btree_map::IntoIter<Vec<u8>, Target>),
 }
 
 struct Frame {
     path: Vec<u8>,
-    next: std::vec::IntoIter<Next>,
+    next: Next,
     /// `None` for folders on the way to a source, and for such that were closed meanwhile.
     folder: Option<Arc<OwnedFd>>,
     /// Device and inode, to know a reopened folder again.
@@ -110,10 +110,15 @@ pub(super) fn walk(
     walk.push_targets(b"/".to_vec(), targets);
     while let Some(frame) = walk.stack.last_mut() {
         run.cancel.check().map_err(crate::packer::WriteError::from)?;
-        match frame.next.next() {
-            Some(Next::Name(name)) => walk.step(&name)?,
-            Some(Next::Target(name, target)) => walk.step_to_target(&name, target)?,
-            None => walk.leave()?,
+        match &mut frame.next {
+            Next::Names(names) => match names.next() {
+                Some(name) => walk.step(&name)?,
+                None => walk.leave()?,
+            },
+            Next::Targets(targets) => match targets.next() {
+                Some((name, target)) => walk.step_to_target(&name, target)?,
+                None => walk.leave()?,
+            },
         }
     }
     Ok(())
@@ -128,8 +133,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn push_targets(&mut self, path: Vec<u8>, targets: BTreeMap<Vec<u8>, Target>) {
-        let next: Vec<_> = targets.into_iter().map(|(name, t)| Next::Target(name, t)).collect();
-        let next = next.into_iter();
+        let next = Next::Targets(targets.into_iter());
         self.stack.push(Frame { path, next, folder: None, identity: (0, 0), device: 0 });
     }
 
@@ -249,8 +253,8 @@ impl Walk<'_> {
         // A mount point is kept as a folder; what is mounted on it is not ours.
         let foreign = self.filter.one_file_system && device.is_some_and(|d| d != stat.st_dev);
         let names = match foreign {
-            true => Ok(Vec::new()),
-            false => list(&open).map(|names| self.filter.thin_out(open.as_fd(), names)),
+            true => Ok(Names::default()),
+            false => Names::list(&open).and_then(|names| self.filter.thin_out(open.as_fd(), names)),
         };
         let names = match names {
             Ok(names) => names,
@@ -260,10 +264,9 @@ impl Walk<'_> {
             }
         };
         self.visitor.enter(stored_name, &path, &stat_open, Some(open.as_fd()))?;
-        let next: Vec<_> = names.into_iter().map(Next::Name).collect();
         self.stack.push(Frame {
             path,
-            next: next.into_iter(),
+            next: Next::Names(names),
             folder: Some(Arc::new(open)),
             identity: (stat_open.st_dev, stat_open.st_ino),
             device: device.unwrap_or(stat_open.st_dev),
@@ -289,7 +292,7 @@ impl Walk<'_> {
                 Ok(folder) => frame.folder = Some(Arc::new(folder)),
                 Err(error) => {
                     let path = frame.path.clone();
-                    frame.next = Vec::new().into_iter();
+                    frame.next = Next::Names(Names::default());
                     self.visitor.problem(&path, "return to", error);
                 }
             }
@@ -320,19 +323,6 @@ fn open_parent(path: &Path) -> io::Result<(OwnedFd, Vec<u8>, Stat)> {
     let folder = openat(CWD, parent, WAY, Mode::empty())?;
     let stat = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok((folder, name.as_bytes().to_vec(), stat))
-}
-
-/// The names in an open folder, in the order of a tree: by their bytes.
-fn list(folder: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(name);
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
 }
 
 fn joined(folder: &[u8], name: &[u8]) -> Vec<u8> {

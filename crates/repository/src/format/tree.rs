@@ -165,6 +165,11 @@ impl Node {
         self.links > 1 && self.inode != 0 && self.kind != NodeKind::Dir
     }
 
+    /// Reads a node from the JSON of its own.
+    pub(crate) fn parse(json: &[u8]) -> Result<Self, FormatError> {
+        serde_json::from_slice::<NodeJson<'_>>(json)?.into_node()
+    }
+
     /// Checks what serde cannot: the name, and that kind and references agree.
     fn validate(&self) -> Result<(), FormatError> {
         let shown = String::from_utf8_lossy(&self.name);
@@ -266,7 +271,17 @@ impl TreeWriter {
         Ok(())
     }
 
-    /// The plaintext of the tree's blob.
+    /// What was written and not forgotten.
+    pub(crate) fn json(&self) -> &[u8] {
+        &self.json
+    }
+
+    /// Lets go of what was written so far; the caller has it.
+    pub(crate) fn forget_json(&mut self) {
+        self.json.clear();
+    }
+
+    /// The plaintext of the tree's blob, but for what was forgotten.
     #[must_use]
     pub fn finish(mut self) -> Vec<u8> {
         self.json.extend_from_slice(b"]}\n");

@@ -2,12 +2,17 @@
 
 use std::num::NonZeroU32;
 
-use super::WriteError;
+use super::{PackWriter, WriteError};
 use crate::{
     compression::{CompressionLevel, Compressor, Decompressor},
     crypto::{Key, OVERHEAD_BYTES},
-    format::{FormatError, config::Version},
+    format::{
+        FormatError,
+        config::Version,
+        pack::{BlobKind, PackedBlob},
+    },
     id::BlobId,
+    large_tree::{CompressedTree, StoredTree},
     repository::Repository,
 };
 
@@ -79,6 +84,42 @@ impl<'k> Sealer<'k> {
     /// As [`Sealer::seal`].
     pub fn seal_records(&mut self, id: BlobId, plaintext: &[u8]) -> Result<Sealed<'_>, WriteError> {
         self.seal_as(id, plaintext, true)
+    }
+
+    /// Seals a large tree, which is compressed already, and writes it to a pack. One copy of it is in
+    /// memory at a time, but for the moment of sealing.
+    ///
+    /// # Errors
+    /// As [`Sealer::seal`] and [`PackWriter::add`].
+    pub(crate) fn write_tree(
+        &mut self,
+        writer: &PackWriter<'_>,
+        tree: CompressedTree,
+    ) -> Result<(), WriteError> {
+        let CompressedTree { id, bytes, plaintext_bytes } = tree;
+        let mut sealed = Vec::new();
+        self.key.seal_over(&bytes, &mut sealed)?;
+        drop(bytes);
+        let too_long = |_| FormatError::invalid("a blob is longer than 4 GiB");
+        let length = u32::try_from(sealed.len()).map_err(too_long)?;
+        let uncompressed_length = Some(plaintext_bytes);
+        let kind = BlobKind::Tree;
+        let blob = PackedBlob { id, kind, offset: 0, length, uncompressed_length };
+        let plaintext_bytes = u64::from(plaintext_bytes.get());
+        let verify = |sealed: Vec<u8>| {
+            if !self.verify {
+                return Ok(());
+            }
+            let opened = self.key.open_whole(sealed).map_err(|_| WriteError::NotVerified { id })?;
+            StoredTree { bytes: opened, is_compressed: true }
+                .verify(id, plaintext_bytes)
+                .map_err(|_| WriteError::NotVerified { id })
+        };
+        if writer.is_oversized(length) {
+            return writer.add_oversized_tree(blob, plaintext_bytes, sealed, verify);
+        }
+        verify(sealed.clone())?;
+        writer.add(kind, id, plaintext_bytes, Sealed { bytes: &sealed, uncompressed_length })
     }
 
     fn seal_as(

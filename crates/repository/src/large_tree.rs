@@ -1,0 +1,346 @@
+//! Trees that are too large to be held as a whole: folders with hundreds of thousands of entries.
+//!
+//! A tree is one blob, some 350 bytes of JSON an entry, of which zstd leaves a sixth. One that grows
+//! beyond [`LARGE_TREE_BYTES`] is hashed and compressed while it is written, and a parent's is read
+//! entry by entry; only the compressed tree is in memory then.
+//!
+//! Deliberately not here: smaller trees (`format::tree`), which are quicker to handle whole, and
+//! reading for anything but the comparison with a parent.
+
+use std::{
+    cmp::Ordering,
+    io::{self, Cursor, Read, Write},
+    num::NonZeroU32,
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    compression::{self, CompressionLevel, StreamCompressor},
+    format::{
+        FormatError,
+        tree::{Node, TreeWriter},
+    },
+    id::BlobId,
+};
+
+/// Length of a tree's plaintext, in bytes, above which it is not held: some 25,000 entries.
+pub(crate) const LARGE_TREE_BYTES: usize = 8 << 20;
+
+/// A tree that is written entry by entry.
+pub(crate) struct GrowingTree {
+    writer: TreeWriter,
+    /// `None` where blobs are stored as they are; then all is held.
+    level: Option<CompressionLevel>,
+    spool: Option<Spool>,
+}
+
+/// What a tree has become.
+pub(crate) enum WrittenTree {
+    /// Its plaintext.
+    Plain(Vec<u8>),
+    /// A large one.
+    Compressed(CompressedTree),
+}
+
+/// A large tree, whose plaintext is gone.
+pub(crate) struct CompressedTree {
+    pub(crate) id: BlobId,
+    /// A frame of zstd.
+    pub(crate) bytes: Vec<u8>,
+    /// Length of the plaintext.
+    pub(crate) plaintext_bytes: NonZeroU32,
+}
+
+/// The part of a tree that is not held any more.
+struct Spool {
+    digest: Sha256,
+    compressor: StreamCompressor,
+    bytes: u64,
+}
+
+impl Spool {
+    fn write(&mut self, json: &[u8]) -> Result<(), FormatError> {
+        self.digest.update(json);
+        self.bytes += json.len() as u64;
+        self.compressor.write_all(json).map_err(compression_failed)
+    }
+}
+
+fn compression_failed(error: io::Error) -> FormatError {
+    FormatError::Compression(error.to_string())
+}
+
+impl GrowingTree {
+    /// An empty tree, compressed with `level` when it grows large.
+    pub(crate) fn new(level: Option<CompressionLevel>) -> Self {
+        Self { writer: TreeWriter::new(), level, spool: None }
+    }
+
+    /// Adds the next entry.
+    pub(crate) fn push(&mut self, node: &Node) -> Result<(), FormatError> {
+        self.writer.push(node)?;
+        match self.level {
+            Some(level) if self.writer.json().len() >= LARGE_TREE_BYTES => self.spill(level),
+            _ => Ok(()),
+        }
+    }
+
+    fn spill(&mut self, level: CompressionLevel) -> Result<(), FormatError> {
+        let spool = match &mut self.spool {
+            Some(spool) => spool,
+            spool => spool.insert(Spool {
+                digest: Sha256::new(),
+                compressor: compression::stream_compressor(level)?,
+                bytes: 0,
+            }),
+        };
+        spool.write(self.writer.json())?;
+        self.writer.forget_json();
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> Result<WrittenTree, FormatError> {
+        let rest = self.writer.finish();
+        let Some(mut spool) = self.spool else { return Ok(WrittenTree::Plain(rest)) };
+        spool.write(&rest)?;
+        let too_long = || FormatError::invalid("a tree is longer than 4 GiB");
+        let plaintext_bytes =
+            u32::try_from(spool.bytes).ok().and_then(NonZeroU32::new).ok_or_else(too_long)?;
+        let id = BlobId::from_bytes(spool.digest.finalize().into());
+        let bytes = spool.compressor.finish().map_err(compression_failed)?;
+        Ok(WrittenTree::Compressed(CompressedTree { id, bytes, plaintext_bytes }))
+    }
+}
+
+/// A tree as it is stored, opened but not decompressed.
+pub(crate) struct StoredTree {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) is_compressed: bool,
+}
+
+impl StoredTree {
+    fn reader(self) -> Result<Box<dyn Read + Send>, FormatError> {
+        let bytes = Cursor::new(self.bytes);
+        match self.is_compressed {
+            true => Ok(Box::new(compression::stream_decompressor(bytes)?)),
+            false => Ok(Box::new(bytes)),
+        }
+    }
+
+    /// Whether the plaintext is `length` bytes with this hash.
+    pub(crate) fn verify(&self, id: BlobId, length: u64) -> Result<(), FormatError> {
+        let actual = match self.is_compressed {
+            true => compression::digest(&self.bytes, length)?,
+            false => BlobId::of(&self.bytes),
+        };
+        match actual == id {
+            true => Ok(()),
+            false => Err(FormatError::WrongHash { actual: actual.to_hex() }),
+        }
+    }
+
+    /// The entries, in order.
+    pub(crate) fn nodes(self) -> Result<TreeNodes, FormatError> {
+        TreeNodes::new(self.reader()?)
+    }
+}
+
+/// How much is decompressed at once, in bytes.
+const READ_BYTES: usize = 256 << 10;
+
+/// Reads the entries of a tree one by one.
+pub(crate) struct TreeNodes {
+    input: Box<dyn Read + Send>,
+    /// Read and not yet taken: `buffer[start..]`.
+    buffer: Vec<u8>,
+    start: usize,
+    current: Option<Node>,
+}
+
+impl TreeNodes {
+    fn new(input: Box<dyn Read + Send>) -> Result<Self, FormatError> {
+        let mut nodes = Self { input, buffer: Vec::new(), start: 0, current: None };
+        const OPENING: &[u8] = br#"{"nodes":["#;
+        while nodes.buffer.len() < OPENING.len() && nodes.fill()? {}
+        if !nodes.buffer.starts_with(OPENING) {
+            return Err(FormatError::invalid("a tree does not begin with its nodes"));
+        }
+        nodes.start = OPENING.len();
+        nodes.advance()?;
+        Ok(nodes)
+    }
+
+    /// The entry with this name. Names must be asked for in their order.
+    pub(crate) fn find(&mut self, name: &[u8]) -> Result<Option<&Node>, FormatError> {
+        loop {
+            match self.current.as_ref().map(|node| node.name.as_slice().cmp(name)) {
+                Some(Ordering::Less) => self.advance()?,
+                Some(Ordering::Equal) => return Ok(self.current.as_ref()),
+                Some(Ordering::Greater) | None => return Ok(None),
+            }
+        }
+    }
+
+    /// The entry that was found last, if it has this name.
+    pub(crate) fn found(&self, name: &[u8]) -> Option<&Node> {
+        self.current.as_ref().filter(|node| node.name == name)
+    }
+
+    fn advance(&mut self) -> Result<(), FormatError> {
+        self.current = None;
+        let Some(length) = self.object()? else { return Ok(()) };
+        let json = &self.buffer[self.start..self.start + length];
+        self.current = Some(Node::parse(json)?);
+        self.start += length;
+        Ok(())
+    }
+
+    /// The length of the object that comes next; `None` at the end of the list.
+    fn object(&mut self) -> Result<Option<usize>, FormatError> {
+        let mut scan = Scan::default();
+        let mut at = self.start;
+        loop {
+            while let Some(&byte) = self.buffer.get(at) {
+                at += 1;
+                if scan.is_before() {
+                    match byte {
+                        b',' => self.start = at,
+                        b'{' => _ = scan.step(byte),
+                        b']' => return Ok(None),
+                        _ => return Err(FormatError::invalid("a tree's list is not of objects")),
+                    }
+                } else if scan.step(byte) {
+                    return Ok(Some(at - self.start));
+                }
+            }
+            let taken = self.start;
+            if !self.fill()? {
+                return Err(FormatError::invalid("a tree ends too early"));
+            }
+            at -= taken;
+        }
+    }
+
+    /// Reads on; drops what was taken. Whether there was anything.
+    fn fill(&mut self) -> Result<bool, FormatError> {
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        let mut more = self.input.by_ref().take(READ_BYTES as u64);
+        Ok(more.read_to_end(&mut self.buffer).map_err(compression_failed)? > 0)
+    }
+}
+
+/// Where in an object's text a reader is, as far as its end depends on it.
+#[derive(Default)]
+struct Scan {
+    depth: usize,
+    in_text: bool,
+    escaped: bool,
+}
+
+impl Scan {
+    fn is_before(&self) -> bool {
+        self.depth == 0
+    }
+
+    /// Takes a byte; whether it ends the object.
+    fn step(&mut self, byte: u8) -> bool {
+        if std::mem::take(&mut self.escaped) {
+            return false;
+        }
+        match (self.in_text, byte) {
+            (true, b'\\') => self.escaped = true,
+            (_, b'"') => self.in_text = !self.in_text,
+            (false, b'{' | b'[') => self.depth += 1,
+            (false, b'}' | b']') => self.depth -= 1,
+            _ => {}
+        }
+        self.depth == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{compression::Compressor, format::tree::NodeKind};
+
+    fn node(name: &str) -> Node {
+        let mut node = Node::new(name.as_bytes().to_vec(), NodeKind::File);
+        node.content = Some(vec![BlobId::of(name.as_bytes())]);
+        node.user = r#"{"]},\"#.to_owned();
+        node
+    }
+
+    fn names(count: usize) -> Vec<String> {
+        (0..count).map(|n| format!("file [{n:06}] \"}}\\")).collect()
+    }
+
+    fn plain(names: &[String]) -> Vec<u8> {
+        let mut writer = TreeWriter::new();
+        names.iter().for_each(|name| writer.push(&node(name)).unwrap());
+        writer.finish()
+    }
+
+    fn stored(plaintext: &[u8]) -> StoredTree {
+        let mut bytes = Vec::new();
+        let mut compressor = Compressor::new(CompressionLevel::Auto).unwrap();
+        compressor.compress_always(plaintext, &mut bytes).unwrap();
+        StoredTree { bytes, is_compressed: true }
+    }
+
+    #[test]
+    fn a_large_tree_is_what_a_small_one_would_be() {
+        let names = names(40_000);
+        let plaintext = plain(&names);
+        assert!(plaintext.len() > LARGE_TREE_BYTES);
+        let mut tree = GrowingTree::new(Some(CompressionLevel::Auto));
+        names.iter().for_each(|name| tree.push(&node(name)).unwrap());
+        let WrittenTree::Compressed(tree) = tree.finish().unwrap() else { panic!("it is large") };
+        assert_eq!(tree.id, BlobId::of(&plaintext));
+        let length = u64::from(tree.plaintext_bytes.get());
+        assert_eq!(length, plaintext.len() as u64);
+        let stored = StoredTree { bytes: tree.bytes, is_compressed: true };
+        stored.verify(tree.id, length).unwrap();
+        assert!(stored.verify(tree.id, length - 1).is_err());
+        assert!(stored.verify(BlobId::of(b""), length).is_err());
+        let back = compression::decompress_bounded(&stored.bytes, length).unwrap();
+        assert!(back == plaintext);
+    }
+
+    #[test]
+    fn small_trees_and_those_of_old_repositories_are_held() {
+        for (count, level) in [(10, Some(CompressionLevel::Auto)), (40_000, None)] {
+            let names = names(count);
+            let mut tree = GrowingTree::new(level);
+            names.iter().for_each(|name| tree.push(&node(name)).unwrap());
+            let WrittenTree::Plain(written) = tree.finish().unwrap() else { panic!("it is held") };
+            assert!(written == plain(&names));
+        }
+    }
+
+    #[test]
+    fn entries_are_found_in_their_order() {
+        let names = names(3_000);
+        let mut nodes = stored(&plain(&names)).nodes().unwrap();
+        assert!(nodes.find(b"a").unwrap().is_none());
+        for name in names.iter().step_by(7) {
+            assert_eq!(nodes.find(name.as_bytes()).unwrap(), Some(&node(name)));
+            assert_eq!(nodes.found(name.as_bytes()), Some(&node(name)));
+            assert!(nodes.find(format!("{name}x").as_bytes()).unwrap().is_none());
+        }
+        assert!(nodes.find(b"zzz").unwrap().is_none());
+        let mut none = stored(&plain(&[])).nodes().unwrap();
+        assert!(none.find(b"a").unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_no_tree_is_an_error_and_no_panic() {
+        let sound = plain(&names(3));
+        let cut = &sound[..sound.len() - 20];
+        for plaintext in [&b""[..], b"{", b"[]", br#"{"nodes":null}"#, br#"{"nodes":[7]}"#, cut] {
+            let nodes = stored(plaintext).nodes();
+            assert!(nodes.and_then(|mut nodes| nodes.find(b"zz").map(drop)).is_err());
+        }
+    }
+}
