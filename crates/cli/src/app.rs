@@ -153,8 +153,17 @@ impl<'a> App<'a> {
 
     /// Loads the index.
     pub(crate) fn load_index(&self, repository: &Repository) -> Result<IndexedRepository, Failure> {
+        self.load_index_for(repository, &self.run)
+    }
+
+    /// Loads the index for a run that may allow more than others.
+    pub(crate) fn load_index_for(
+        &self,
+        repository: &Repository,
+        run: &Run,
+    ) -> Result<IndexedRepository, Failure> {
         self.output.verbose("loading the index");
-        Ok(repository.load_index(&self.run)?)
+        Ok(repository.load_index(run)?)
     }
 
     /// How packs are written.

@@ -183,10 +183,7 @@ impl Output {
     /// Warns: something is not as expected, and the work goes on.
     pub(crate) fn warning(&self, text: impl fmt::Display) {
         match self.json {
-            true => self.error_json(&serde_json::json!({
-                "message_type": "warning",
-                "message": text.to_string(),
-            })),
+            true => warn(true, text),
             false => {
                 let text = visible(text.to_string().as_bytes());
                 notice(format_args!("{} {text}", self.paint("warning:", "1;33")));
@@ -254,6 +251,17 @@ fn cannot(message: &str) -> String {
     // What was found out, and not what could not be done, is a sentence already.
     let is_sentence = ["cannot ", "the ", "it "].iter().any(|begin| message.starts_with(begin));
     if is_sentence { message.to_owned() } else { format!("cannot {message}") }
+}
+
+/// Warns from a thread that has no printer: as [`Output::warning`], without colours.
+pub(crate) fn warn(json: bool, text: impl fmt::Display) {
+    match json {
+        true => notice(serde_json::json!({
+            "message_type": "warning",
+            "message": text.to_string(),
+        })),
+        false => notice(format_args!("warning: {}", visible(text.to_string().as_bytes()))),
+    }
 }
 
 /// Writes a line to standard error; when that is closed, nobody wants to know.

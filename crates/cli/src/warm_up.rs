@@ -13,7 +13,7 @@ use muster_repository::{
 
 use crate::{
     app::App,
-    output::{Verbosity, notice},
+    output::{Output, Verbosity, notice},
 };
 
 /// What may be done about archived packs.
@@ -23,7 +23,7 @@ pub(crate) struct WarmUpArgs {
     /// Bring archived packs back, and wait for them: takes hours, and the store charges for it
     #[arg(long)]
     warm_up: bool,
-    /// Wait so long at most (3d)
+    /// Wait so long at most for what is asked for at once (3d)
     #[arg(long, value_name = "DURATION", requires = "warm_up", value_parser = parse_duration)]
     warm_up_timeout: Option<Duration>,
 }
@@ -31,17 +31,27 @@ pub(crate) struct WarmUpArgs {
 impl WarmUpArgs {
     /// The run of a command that was given these flags.
     pub(crate) fn run(&self, app: &App<'_>) -> Run {
+        self.allow(&app.run, app.output)
+    }
+
+    /// Whether archived packs may be brought back.
+    pub(crate) fn is_given(&self) -> bool {
+        self.warm_up
+    }
+
+    /// A run, with what these flags allow.
+    pub(crate) fn allow(&self, run: &Run, output: &Output) -> Run {
         if !self.warm_up {
-            return app.run.clone();
+            return run.clone();
         }
         let at_most = self.warm_up_timeout.unwrap_or(AT_MOST_DEFAULT);
-        let is_told = !app.output.is_json() && app.output.verbosity() != Verbosity::Quiet;
+        let is_told = !output.is_json() && output.verbosity() != Verbosity::Quiet;
         let warm_up = WarmUp::allowed(at_most).telling(move |event| {
             if is_told {
                 notice(text(event));
             }
         });
-        Run { warm_up, ..app.run.clone() }
+        Run { warm_up, ..run.clone() }
     }
 }
 
@@ -59,6 +69,22 @@ fn text(event: Event) -> String {
             format!("{} can be read now; waited {waited}", packs(all))
         }
     }
+}
+
+/// What a reading did without, a line for each thing.
+pub(crate) fn left_out(archived: Amount, trees: u64) -> Vec<String> {
+    let mut lines = Vec::new();
+    if archived.packs > 0 {
+        let packs = packs(archived);
+        lines.push(format!("not read back: {packs} that are archived; --warm-up brings them back"));
+    }
+    if trees > 0 {
+        let folders = if trees == 1 { "folder" } else { "folders" };
+        lines.push(format!(
+            "not looked into: {trees} {folders} in these packs, and what is below them"
+        ));
+    }
+    lines
 }
 
 /// An amount in words.

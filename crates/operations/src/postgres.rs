@@ -153,7 +153,8 @@ fn cluster_of(
     run: &Run,
 ) -> Result<postgres::Cluster, OperationError> {
     let repository = stores::open(world.workspace, &copy.repository)?;
-    let indexed = repository.load_index(run).map_err(OperationError::below)?;
+    let run = stores::allowing(world.workspace, &copy.repository, run);
+    let indexed = repository.load_index(&run).map_err(OperationError::below)?;
     let snapshot = hands::snapshot_id(&copy.snapshot)?;
     postgres::read_cluster(&indexed, snapshot).map_err(OperationError::below)
 }

@@ -549,9 +549,10 @@ fn copy_snapshots(
     for id in ids {
         snapshots.push((*id, source.snapshot(*id).map_err(OperationError::below)?));
     }
-    let source = Repository::clone(&source).load_index(run).map_err(OperationError::below)?;
+    let allowed = stores::allowing(workspace, from, run);
+    let source = Repository::clone(&source).load_index(&allowed).map_err(OperationError::below)?;
     let target = Target::open(&target, &locks[1], run).map_err(OperationError::below)?;
-    let run = stores::allowing(workspace, from, run);
+    let run = allowed;
     let copied = copy(&source, target, &snapshots, PackOptions::default(), &run, &mut |_| {});
     let copied = copied.map_err(OperationError::below)?;
     for lock in locks {

@@ -188,9 +188,9 @@ fn from_copies(
             let patience = std::time::Duration::ZERO;
             let lock = Lock::acquire(&repository, LockKind::Shared, patience, environment, run);
             let lock = lock.map_err(OperationError::below)?;
-            let indexed = repository.load_index(run).map_err(OperationError::below)?;
-            let id = hands::snapshot_id(&copy.snapshot)?;
             let run = stores::allowing(plan, &copy.repository, run);
+            let indexed = repository.load_index(&run).map_err(OperationError::below)?;
+            let id = hands::snapshot_id(&copy.snapshot)?;
             let restored = restore_data(&indexed, id, target, settings, &run);
             drop(lock);
             restored.map_err(OperationError::below)

@@ -78,9 +78,22 @@ fn finding(workspace: &Workspace, unread: &CopyUnread) -> Finding {
         column: position.column,
         path,
         message: unread.to_string(),
-        help: Some(match unread.snapshot {
-            Some(_) => "`muster repo check --read-data` says what is damaged".to_owned(),
-            None => "mend it before its copies are needed".to_owned(),
-        }),
+        help: Some(help(unread).to_owned()),
+    }
+}
+
+/// The next step. What is archived is not damaged.
+fn help(unread: &CopyUnread) -> &'static str {
+    match (unread.code.as_str(), &unread.snapshot) {
+        ("packs-archived" | "store-archived", _) => {
+            "it is archived: give the repository `warm_up: 24h` (as long as the archive takes) to \
+             have it brought back, which is charged"
+        }
+        ("warm-up-timed-out", _) => {
+            "what was asked for still comes: try again later, or give the repository a longer \
+             `warm_up`"
+        }
+        (_, Some(_)) => "`muster repo check --read-data` says what is damaged",
+        (_, None) => "mend it before its copies are needed",
     }
 }

@@ -45,6 +45,15 @@ pub struct VerifyEnded {
     pub packs_due: u64,
     /// Their bytes.
     pub bytes_due: u64,
+    /// Packs that were due and not read, since they are archived. They stay due.
+    #[serde(default)]
+    pub packs_archived: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub bytes_archived: u64,
+    /// Folders in such packs: nobody knows whether what is below them is there.
+    #[serde(default)]
+    pub trees_archived: u64,
     /// All packs.
     pub packs: u64,
     /// Their bytes.
@@ -101,7 +110,8 @@ impl How {
 }
 
 /// Reads a repository back, the longest unseen first. What is found is in the ledger before it is
-/// returned.
+/// returned. What is archived is read only if the run allows to bring it back; else it is counted,
+/// and stays due.
 ///
 /// # Errors
 /// Fails when somebody else reads it, when it cannot be opened, or the ledger cannot be written.
@@ -244,6 +254,9 @@ fn sum_up(
         bytes_read: counts.bytes_read,
         packs_due: counts.packs_due,
         bytes_due: counts.bytes_due,
+        packs_archived: counts.packs_archived,
+        bytes_archived: counts.bytes_archived,
+        trees_archived: counts.trees_archived,
         packs: turn.packs.len() as u64,
         bytes: turn.bytes,
         packs_never_read: turn.never_read,
@@ -293,6 +306,10 @@ pub struct VerificationState {
     pub waiting_since: Option<Timestamp>,
     /// It waits for longer than it may.
     pub overdue: bool,
+    /// Packs that the last reading left out, since they are archived.
+    pub packs_archived: u64,
+    /// Their bytes.
+    pub bytes_archived: u64,
     /// Snapshots that lose something, in hex.
     pub affected: Vec<String>,
     /// Damages that the last reading found.
@@ -328,6 +345,8 @@ pub fn states(
             last: at,
             waiting_since,
             overdue: waits.zip(within).is_some_and(|(waits, within)| waits > within),
+            packs_archived: ended.packs_archived,
+            bytes_archived: ended.bytes_archived,
             affected: ended.affected,
             damages: ended.damages,
         });
@@ -381,6 +400,7 @@ pub(crate) fn facts(state: &State) -> Result<Vec<VerifyFact>, OperationError> {
         facts.push(VerifyFact {
             waiting_since: ended.waiting_since(),
             bytes: ended.bytes,
+            packs_archived: ended.packs_archived,
             bytes_per_s: speed.or(known.and_then(|known| known.bytes_per_s)),
             repository: ended.repository,
         });

@@ -512,6 +512,8 @@ pub struct VerifyFact {
     /// Since when something in it waits for being read back: the oldest reading, or the time
     /// since which there has always been something that was never read.
     pub waiting_since: Option<Timestamp>,
+    /// Packs that the last reading left out, since they are archived.
+    pub packs_archived: u64,
     /// The size of all packs.
     pub bytes: u64,
     /// How fast they were read last, in bytes per second; unknown when nothing was.

@@ -41,6 +41,7 @@ use crate::{
     large_tree::{LARGE_TREE_BYTES, StoredTree, TreeNodes},
     run::Run,
     storage::{File, FileKind, Listed, Storage, StorageError, StorageProblem},
+    warm_up::Folders,
 };
 
 /// How many keys are tried with a password, as in restic: each try costs a scrypt.
@@ -281,13 +282,14 @@ impl Repository {
         all_at_once(self.storage.as_ref(), ids, read)
     }
 
-    /// Loads the index.
+    /// Loads the index. Where packs of folders are archived, they are brought back when the first
+    /// of them is read, if the run allows that.
     ///
     /// # Errors
     /// Fails at the first index file that cannot be read.
     pub fn load_index(&self, run: &Run) -> Result<IndexedRepository, ReadError> {
         let index = self.read_index(run)?;
-        Ok(IndexedRepository::with_index(self.clone(), index))
+        Ok(IndexedRepository::with_index(self.clone(), index).allowing(run))
     }
 
     /// Reads all index files into one index.
@@ -466,6 +468,7 @@ pub struct IndexedRepository {
     repository: Repository,
     index: Arc<Index>,
     windows: Arc<TreeWindows>,
+    folders: Arc<Folders>,
 }
 
 impl std::ops::Deref for IndexedRepository {
@@ -480,7 +483,14 @@ impl IndexedRepository {
     /// Joins a repository with an index that was put together elsewhere.
     #[must_use]
     pub fn with_index(repository: Repository, index: Index) -> Self {
-        Self { repository, index: Arc::new(index), windows: Arc::default() }
+        let (windows, folders) = (Arc::default(), Arc::default());
+        Self { repository, index: Arc::new(index), windows, folders }
+    }
+
+    /// The same, whose archived packs of folders are brought back as the run allows.
+    #[must_use]
+    pub fn allowing(self, run: &Run) -> Self {
+        Self { folders: Arc::new(Folders::of(run)), ..self }
     }
 
     /// The index.
@@ -534,7 +544,8 @@ impl BlobReader<'_> {
         Err(last)
     }
 
-    /// Replaces the content of `plaintext` with the blob at `location`.
+    /// Replaces the content of `plaintext` with the blob at `location`. When that is an archived
+    /// tree, all trees are brought back first, if that is allowed: one wait does for all.
     ///
     /// # Errors
     /// Fails when the pack cannot be read or the blob is not what its id says.
@@ -543,7 +554,23 @@ impl BlobReader<'_> {
         location: &Location,
         plaintext: &mut Vec<u8>,
     ) -> Result<(), ReadError> {
-        let IndexedRepository { repository, index, windows } = self.repository;
+        match self.read_as_it_is(location, plaintext) {
+            Err(error) if error.is_archived() && location.blob.kind == BlobKind::Tree => {
+                match self.repository.folders.bring_back(self.repository)? {
+                    true => self.read_as_it_is(location, plaintext),
+                    false => Err(error),
+                }
+            }
+            read => read,
+        }
+    }
+
+    fn read_as_it_is(
+        &mut self,
+        location: &Location,
+        plaintext: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        let IndexedRepository { repository, index, windows, .. } = self.repository;
         let storage = repository.storage.as_ref();
         let of_pack = |error| ReadError::of_pack(location.pack, error);
         if location.blob.kind == BlobKind::Tree

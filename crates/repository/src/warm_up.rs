@@ -9,10 +9,21 @@
 //! A store in which nothing is archived is asked nothing; one in which something may be, only when
 //! bringing back was allowed.
 //!
-//! What this does not do: bring back packs of trees. They are needed to know what is needed; they
-//! are never written to an archive.
+//! Packs of trees are never written to an archive, but a rule of the bucket may move them there.
+//! They are needed to know what is needed, so that nobody can name those that will be read: when the
+//! first one turns out to be archived, all of them are brought back (`Folders`), which again is one
+//! wait.
+//!
+//! What this does not do: bring back anything but packs. Snapshots, indexes and keys must not be
+//! archived.
 
-use std::{fmt, sync::Arc, thread, time::Duration};
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use muster_model::{
     Class, Fault,
@@ -22,7 +33,7 @@ use thiserror::Error;
 
 use crate::{
     check::each_on_threads,
-    format::pack::pack_bytes,
+    format::pack::{BlobKind, pack_bytes},
     id::PackId,
     lock::time_since_boot,
     prune::Amount,
@@ -204,6 +215,37 @@ pub(crate) fn prepare(
     let waited = wait.until_ready([found.archived, found.warming].concat())?;
     run.warm_up.tell(Event::Ready { packs: cold, waited });
     Ok(())
+}
+
+/// Archived packs of folders, brought back at most once.
+#[derive(Debug, Default)]
+pub(crate) struct Folders {
+    /// The run that allows it.
+    leave: Option<Run>,
+    came: Mutex<Option<bool>>,
+}
+
+impl Folders {
+    /// As the run allows.
+    pub(crate) fn of(run: &Run) -> Self {
+        let leave = run.warm_up.is_allowed().then(|| run.clone());
+        Self { leave, came: Mutex::default() }
+    }
+
+    /// Brings all packs back that hold a tree, or waits until another thread did. Tells whether
+    /// they can be read now; the error is told once.
+    pub(crate) fn bring_back(&self, repository: &IndexedRepository) -> Result<bool, ReadError> {
+        let Some(run) = &self.leave else { return Ok(false) };
+        let mut came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(came) = *came {
+            return Ok(came);
+        }
+        let trees = repository.index().iter().filter(|place| place.blob.kind == BlobKind::Tree);
+        let packs: HashSet<PackId> = trees.map(|place| place.pack).collect();
+        let prepared = prepare(repository, packs, run);
+        *came = Some(prepared.is_ok());
+        prepared.map(|()| true)
+    }
 }
 
 /// Asks the store how packs can be read. One that is missing is left to whoever reads it.

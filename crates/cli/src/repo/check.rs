@@ -233,13 +233,10 @@ fn print(app: &App<'_>, report: &CheckReport) -> Result<(), Failure> {
         let (due, bytes) = (count(counts.packs_due, "pack"), format_size(counts.bytes_due));
         app.output.summary(format_args!("still due: {due} ({bytes}); run it again to go on"))?;
     }
-    if counts.packs_archived > 0 {
-        let archived = Amount { packs: counts.packs_archived, bytes: counts.bytes_archived };
-        app.output.line(format_args!(
-            "not read back: {} that are archived; --warm-up brings them back",
-            warm_up::packs(archived)
-        ))?;
-    }
+    let archived = Amount { packs: counts.packs_archived, bytes: counts.bytes_archived };
+    warm_up::left_out(archived, counts.trees_archived)
+        .iter()
+        .try_for_each(|line| app.output.line(line))?;
     if report.is_clean() {
         return app.output.summary("no damage found");
     }

@@ -52,12 +52,13 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let target_lock = app.lock(&target, LockKind::Shared)?;
     let selection = select::select(&source, &args.snapshots, &snapshot_filter(&args.filter))?;
     warn_of_unused_filter(app, &selection);
-    let source = app.load_index(&source)?;
+    let run = args.warm_up.run(app);
+    let source = app.load_index_for(&source, &run)?;
     let target = Target::open(&target, &target_lock, &app.run)?;
     let options = app.pack_options(false);
     let report = app.with_progress(Shape::Copy, || {
         let mut tell = |event: CopyEvent| tell(app, &event);
-        copy(&source, target, &selection.snapshots, options, &args.warm_up.run(app), &mut tell)
+        copy(&source, target, &selection.snapshots, options, &run, &mut tell)
     })?;
     release(source_lock)?;
     release(Some(target_lock))?;

@@ -56,7 +56,7 @@ fn format(text: &str) -> Result<ArchiveFormat, String> {
 
 /// Dumps.
 pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
-    let opened = open_snapshot(app, &args.snapshot, &args.filter)?;
+    let opened = open_snapshot(app, &args.snapshot, &args.filter, &args.warm_up.run(app))?;
     let target = find_target(&opened.repository, opened.tree, args.file.as_bytes())?;
     let report = match &args.target {
         Some(file) => to_file(args, app, &opened, target, file)?,

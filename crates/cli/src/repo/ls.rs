@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
         return Err(Failure::usage(format!("list '{shown}': it is no absolute path"))
             .help("write folders as 'ls' shows them, with a leading '/'"));
     }
-    let opened = open_snapshot(app, &args.snapshot, &args.filter)?;
+    let opened = open_snapshot(app, &args.snapshot, &args.filter, &app.run)?;
     let options = LsOptions {
         folders: args.folders.iter().map(|folder| folder.as_bytes().to_vec()).collect(),
         recursive: args.recursive,

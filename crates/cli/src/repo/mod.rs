@@ -36,6 +36,7 @@ use muster_repository::{
     id::{BlobId, SnapshotId},
     lock::Lock,
     repository::{IndexedRepository, Repository},
+    run::Run,
     select::{self, Selection, SnapshotFilter},
     tree_walk::find_subtree,
 };
@@ -201,15 +202,21 @@ struct Opened {
     tree: BlobId,
 }
 
-/// Opens the repository and the snapshot that `text` (`SNAPSHOT[:FOLDER]`) names.
-fn open_snapshot(app: &App<'_>, text: &str, args: &FilterArgs) -> Result<Opened, Failure> {
+/// Opens the repository and the snapshot that `text` (`SNAPSHOT[:FOLDER]`) names, to do with it what
+/// the run allows.
+fn open_snapshot(
+    app: &App<'_>,
+    text: &str,
+    args: &FilterArgs,
+    run: &Run,
+) -> Result<Opened, Failure> {
     let repository = app.open()?;
     let (lock, listed) = app.lock_to_read_while(&repository, || repository.snapshot_ids())?;
     let (text, folder) = select::split_subfolder(text);
     let filter = snapshot_filter(args);
     app.output.verbose("loading the index");
     let ((id, snapshot), repository) =
-        select::resolve_and_load(&repository, &listed?, (text, &filter), &app.run)?;
+        select::resolve_and_load(&repository, &listed?, (text, &filter), run)?;
     let tree = match folder {
         None => snapshot.tree,
         Some(path) => {

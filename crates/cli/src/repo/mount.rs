@@ -5,7 +5,7 @@
 //! does `umount`.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ffi::OsStr,
     fs, io,
     os::unix::ffi::OsStrExt as _,
@@ -24,6 +24,7 @@ use fuser::{
     Generation, INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory,
     ReplyEmpty, ReplyEntry, ReplyOpen, ReplyXattr, Request, SessionACL,
 };
+use muster_model::Fault;
 use muster_repository::{
     file_system::{Attributes, DirEntry, FileSystem, FileSystemError, OpenFile},
     format::{time::Timestamp, tree::NodeKind},
@@ -36,6 +37,7 @@ use crate::{
     args::FilterArgs,
     error::{Failure, Outcome, Problem},
     exit::Exit,
+    output::warn,
 };
 
 /// Arguments of `mount`.
@@ -94,6 +96,7 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let repository = app.load_index(&repository)?;
     let mounted = Mounted {
         files: FileSystem::new(repository, snapshots),
+        teller: Teller { is_json: app.output.is_json(), told: Mutex::default() },
         handles: Mutex::default(),
         next_handle: AtomicU64::new(1),
         owner: (app.environment.uid, app.environment.gid),
@@ -113,7 +116,7 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     ended?;
     match app.run.cancel.check_condition() {
         // Ctrl-C is how it is meant to end; a lost lock is not.
-        Err(error) if muster_model::Fault::code(&error) != "interrupted" => Err(error.into()),
+        Err(error) if error.code() != "interrupted" => Err(error.into()),
         _ => Ok(Exit::Done),
     }
 }
@@ -157,9 +160,35 @@ fn unmount(session: BackgroundSession, target: &Path) -> Result<(), Failure> {
     }
 }
 
+/// How many different things that cannot be read are told; a program that walks through all of a
+/// damaged repository must not fill a log.
+const TOLD_MAX: usize = 100;
+
+/// Tells what the kernel cannot tell: it knows one error for all that cannot be read.
+struct Teller {
+    is_json: bool,
+    told: Mutex<HashSet<String>>,
+}
+
+impl Teller {
+    fn tell(&self, error: &FileSystemError) {
+        let FileSystemError::Read(error) = error else { return };
+        let failure = Failure::of(error);
+        let text = failure.one_line();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() >= TOLD_MAX || !told.insert(text.clone()) {
+            return;
+        }
+        let last = if told.len() == TOLD_MAX { "; no more are told" } else { "" };
+        let help = error.help().map(|help| format!("; {help}")).unwrap_or_default();
+        warn(self.is_json, format_args!("cannot {text}{help}{last}"));
+    }
+}
+
 /// What the kernel asks.
 struct Mounted {
     files: FileSystem,
+    teller: Teller,
     handles: Mutex<HashMap<u64, Handle>>,
     next_handle: AtomicU64,
     /// Who mounts it, the owner of what has none.
@@ -184,6 +213,12 @@ fn errno(error: &FileSystemError) -> Errno {
 }
 
 impl Mounted {
+    /// What the kernel is told of an error.
+    fn errno(&self, error: &FileSystemError) -> Errno {
+        self.teller.tell(error);
+        errno(error)
+    }
+
     fn hold(&self, handle: Handle) -> FileHandle {
         let number = self.next_handle.fetch_add(1, Ordering::Relaxed);
         self.handles.lock().unwrap_or_else(PoisonError::into_inner).insert(number, handle);
@@ -250,7 +285,7 @@ impl Filesystem for Mounted {
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match self.files.look_up(parent.0, name.as_bytes()) {
             Ok(attributes) => reply.entry(&VALID, &self.told(&attributes), Generation(0)),
-            Err(error) => reply.error(errno(&error)),
+            Err(error) => reply.error(self.errno(&error)),
         }
     }
 
@@ -267,14 +302,14 @@ impl Filesystem for Mounted {
     ) {
         match self.files.attributes(number.0) {
             Ok(attributes) => reply.attr(&VALID, &self.told(&attributes)),
-            Err(error) => reply.error(errno(&error)),
+            Err(error) => reply.error(self.errno(&error)),
         }
     }
 
     fn readlink(&self, _request: &Request, number: INodeNo, reply: ReplyData) {
         match self.files.link_target(number.0) {
             Ok(target) => reply.data(&target),
-            Err(error) => reply.error(errno(&error)),
+            Err(error) => reply.error(self.errno(&error)),
         }
     }
 
@@ -284,7 +319,7 @@ impl Filesystem for Mounted {
                 let handle = self.hold(Handle::File(Arc::new(file)));
                 reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE);
             }
-            Err(error) => reply.error(errno(&error)),
+            Err(error) => reply.error(self.errno(&error)),
         }
     }
 
@@ -302,7 +337,7 @@ impl Filesystem for Mounted {
         let Some(Handle::File(file)) = self.held(handle) else { return reply.error(Errno::EBADF) };
         match self.files.read(&file, offset, size as usize) {
             Ok(content) => reply.data(&content),
-            Err(error) => reply.error(errno(&error)),
+            Err(error) => reply.error(self.errno(&error)),
         }
     }
 
@@ -326,7 +361,7 @@ impl Filesystem for Mounted {
                 let handle = self.hold(Handle::Folder(Arc::new(entries)));
                 reply.opened(handle, FopenFlags::empty());
             }
-            Err(error) => reply.error(errno(&error)),
+            Err(error) => reply.error(self.errno(&error)),
         }
     }
 
@@ -379,7 +414,7 @@ impl Filesystem for Mounted {
     ) {
         let attributes = match self.files.extended_attributes(number.0) {
             Ok(attributes) => attributes,
-            Err(error) => return reply.error(errno(&error)),
+            Err(error) => return reply.error(self.errno(&error)),
         };
         match attributes.iter().find(|attribute| attribute.name.as_bytes() == name.as_bytes()) {
             Some(attribute) => answer(&attribute.value, size, reply),
@@ -395,7 +430,7 @@ impl Filesystem for Mounted {
                     .flat_map(|attribute| attribute.name.as_bytes().iter().copied().chain([0]));
                 answer(&names.collect::<Vec<u8>>(), size, reply);
             }
-            Err(error) => reply.error(errno(&error)),
+            Err(error) => reply.error(self.errno(&error)),
         }
     }
 }

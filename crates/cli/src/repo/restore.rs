@@ -111,7 +111,8 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
         return Err(Failure::usage("use --delete with the target / and without a pattern")
             .help("say with --include or --exclude what shall be restored and deleted"));
     }
-    let opened = open_snapshot(app, &args.snapshot, &args.filter)?;
+    let run = args.warm_up.run(app);
+    let opened = open_snapshot(app, &args.snapshot, &args.filter, &run)?;
     tell_what(args, app, &opened);
     let mut options = RestoreOptions::new(&args.target);
     options.select = select;
@@ -121,7 +122,7 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     options.verify = args.verify;
     let started = Instant::now();
     let report = app.with_progress(Shape::Restore, || {
-        restore(&opened.repository, opened.tree, &options, &args.warm_up.run(app))
+        restore(&opened.repository, opened.tree, &options, &run)
     })?;
     release(opened.lock)?;
     print(args, app, &report, started.elapsed())

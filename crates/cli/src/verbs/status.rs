@@ -1,6 +1,7 @@
 //! `muster status`
 
 use muster_control::matrix::Cell;
+use muster_model::units::format_size;
 use muster_operations::{
     report::format::{against, age, maybe_seconds},
     status,
@@ -70,9 +71,17 @@ pub(super) fn warn_of_verification(states: &[VerificationState], output: &Output
         }
         if state.overdue {
             let within = state.within_s.map(age).unwrap_or_default();
-            output.warning(format_args!(
-                "{name} was not read back whole within {within}: `muster verify {name}`"
-            ));
+            let next = match state.packs_archived {
+                0 => format!("`muster verify {name}`"),
+                packs => {
+                    let bytes = format_size(state.bytes_archived);
+                    format!(
+                        "{packs} packs ({bytes}) are archived; `muster verify {name} --warm-up` \
+                         brings them back"
+                    )
+                }
+            };
+            output.warning(format_args!("{name} was not read back whole within {within}: {next}"));
         }
     }
 }

@@ -12,7 +12,7 @@ use muster_operations::{
     verify::{self, How, VerifyEnded},
     workspace::Workspace,
 };
-use muster_repository::run::Run;
+use muster_repository::{prune::Amount, run::Run};
 use serde::Serialize;
 
 use super::{forget::named, heeding_signals, open};
@@ -21,6 +21,7 @@ use crate::{
     exit::Exit,
     output::{Output, visible},
     progress::{self, Shape},
+    warm_up::{self, WarmUpArgs},
     workspace::PlanArgs,
 };
 
@@ -33,11 +34,13 @@ pub(crate) struct Args {
     repositories: Vec<String>,
     /// Begin no more packs after so long, for example 10m; each repository for itself [default: as
     /// the plan says]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "warm_up")]
     budget: Option<Duration>,
     /// Read everything, also what was read lately
     #[arg(long)]
     all: bool,
+    #[command(flatten)]
+    warm_up: WarmUpArgs,
 }
 
 const EXAMPLES: &str = "Reads packs back whole: what was never read first, then what was read longest ago. Only what is
@@ -47,8 +50,12 @@ this by itself. Which pack was read when is kept in the state folder, what was f
 Examples:
   muster verify
   muster verify far --budget 10m
+  muster verify deep --warm-up
 
-Exit code 3 when anything is damaged: the points that need it are named, and are no good ones until
+What lies in an archive is left out and stays due, unless --warm-up brings it back: then all that is due
+is read, however long it takes.
+
+Exit code 5 when something is archived and was not read, 3 when anything is damaged: the points that need it are named, and are no good ones until
 it was read again and found sound.";
 
 /// What became of one repository.
@@ -71,7 +78,7 @@ struct AffectedPoint {
 pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
     let workspace = open(plan, output)?;
     let repositories = wanted(args, &workspace)?;
-    let run = heeding_signals(&workspace)?;
+    let run = args.warm_up.allow(&heeding_signals(&workspace)?, output);
     let (mut all, mut failures) = (Vec::new(), Vec::new());
     for name in &repositories {
         match one(args, &workspace, name, (&run, output)) {
@@ -91,7 +98,12 @@ pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
         output.json(&serde_json::json!({ "repositories": all }))?;
     }
     let is_damaged = all.iter().any(|done| !done.ended.is_clean());
-    let mut exit = if is_damaged { Exit::Damaged } else { Exit::Done };
+    let is_cold = all.iter().any(|done| done.ended.packs_archived > 0);
+    let mut exit = match (is_damaged, is_cold) {
+        (true, _) => Exit::Damaged,
+        (false, true) => Exit::Partial,
+        (false, false) => Exit::Done,
+    };
     for (what, error) in &failures {
         output.failure(&named(what, error));
         exit = exit.and(match all.is_empty() {
@@ -131,6 +143,10 @@ fn one(
     let planned = workspace.plan.verify_of(name).map(|(verify, _)| How::planned(verify));
     let mut how = planned.unwrap_or_default();
     how.budget = args.budget.or(how.budget);
+    if args.warm_up.is_given() {
+        // What is brought back is charged: all of it is read.
+        how.budget = None;
+    }
     if args.all {
         how.older_than = Duration::ZERO;
     }
@@ -193,6 +209,9 @@ pub(super) fn lines(ended: &VerifyEnded) -> Vec<String> {
         text.push_str(&format!("; the longest unread waits since {since:.0}"));
     }
     let mut lines = vec![text];
+    let archived = Amount { packs: ended.packs_archived, bytes: ended.bytes_archived };
+    let left_out = warm_up::left_out(archived, ended.trees_archived);
+    lines.extend(left_out.iter().map(|line| format!("  {line}")));
     let told = ended.damages.len() as u64;
     lines.extend(ended.damages.iter().map(|damage| format!("  DAMAGED: {damage}")));
     if ended.damages_total > told {

@@ -7,12 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use muster_testkit::stores::{self, Server};
+use muster_testkit::{
+    stores::{self, Server},
+    wait_for,
+};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     immutable::{ask, keys},
-    sandbox::{PASSWORD, Ran, Sandbox, run},
+    plan::muster,
+    sandbox::{PASSWORD, PATIENCE, Ran, Sandbox, run},
     stores::Place,
 };
 
@@ -21,7 +25,7 @@ fn place(server: &Server, name: &str) -> Place {
         .login(&[("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "hush")])
 }
 
-fn cold(server: &Server, name: &str) -> Place {
+pub(crate) fn cold(server: &Server, name: &str) -> Place {
     let mut place = place(server, name);
     place.options.push("s3.storage-class=GLACIER".to_owned());
     place
@@ -193,4 +197,86 @@ fn a_wait_for_an_archive_ends_at_once_when_interrupted() {
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     assert_eq!(status.code(), Some(130), "{rest}");
     assert!(!sandbox.path("back").exists());
+}
+
+/// Moves all packs into the archive, as a rule of the bucket does.
+fn archive_packs(server: &Server) {
+    let packs = keys(server).into_iter().filter(|key| key.contains("/data/"));
+    for key in packs {
+        let headers = [
+            "Authorization: AWS4-HMAC-SHA256 Credential=id/20260101/us-east-1/s3/aws4_request, \
+             SignedHeaders=host, Signature=0"
+                .to_owned(),
+            format!("x-amz-copy-source: /muster/{key}"),
+            "x-amz-storage-class: GLACIER".to_owned(),
+        ];
+        let line = format!("PUT /muster/{key} HTTP/1.1");
+        let answer = stores::request(server.address(), &line, &headers, b"").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+}
+
+#[test]
+fn folders_that_a_rule_archived_come_back_too() {
+    let Some(server) = stores::s3(&["muster"]) else { return };
+    let sandbox = Sandbox::without_repository("cold-folders");
+    let place = place(&server, "five");
+    place.muster(&sandbox, &["init"]).expect(0);
+    place.muster(&sandbox, &["backup", "source"]).expect(0);
+    archive_packs(&server);
+    assert_eq!(archived(&server).len(), 2);
+    let restore = ["--json", "restore", "latest", "--target", "back"];
+    assert_eq!(place.muster(&sandbox, &restore).expect(4).error()["code"], "store-archived");
+    let checked = place.muster(&sandbox, &["check"]).expect(5);
+    checked.shows("not read back: 1 pack").shows("not looked into: 1 folder");
+    let ran = place.muster(&sandbox, &["restore", "latest:source", "--target", "b", "--warm-up"]);
+    let told = ran.expect(0).stderr;
+    assert_eq!(told.matches("the store brings back 1 pack (").count(), 2, "{told}");
+    assert!(sandbox.path("b/a.txt").exists());
+}
+
+/// A plan whose only copy lies in an archive, to be read back within `within`.
+fn cold_plan(server: &Server, sandbox: &Sandbox, within: &str) {
+    let plan = format!(
+        "muster: 1\nname: cold\nregions: [west]\nrepositories:\n  deep: {{url: \
+         \"s3:http://{}/muster/plan\", region: west, password: file:./secret, options: \
+         {{s3.storage-class: GLACIER}}, credentials: {{AWS_ACCESS_KEY_ID: file:./id, \
+         AWS_SECRET_ACCESS_KEY: file:./id}}, verify: {{within: {within}}}}}\nservices:\n  files:\n    \
+         region: west\n    data:\n      docs: {{files: ./source}}\n    protect:\n      - {{data: \
+         [docs], every: 1h, to: deep}}\n",
+        server.address()
+    );
+    sandbox.write("muster.yaml", &plan);
+}
+
+#[test]
+fn a_plan_reads_back_what_it_can_and_what_is_archived_stays_due() {
+    let Some(server) = stores::s3(&["muster"]) else { return };
+    let sandbox = Sandbox::without_repository("cold-verify");
+    sandbox.write("secret", PASSWORD);
+    sandbox.write("id", "me");
+    cold_plan(&server, &sandbox, "30d");
+    let plan = |arguments: &[&str]| run(&mut muster(&sandbox.path(""), arguments));
+    plan(&["backup"]).expect(0);
+    let read = plan(&["verify", "--json"]).expect(5).json();
+    let deep = &read["repositories"][0];
+    let count = |name: &str| deep[name].as_u64().unwrap();
+    assert!(count("packs_read") > 0 && count("bytes_archived") > 0, "{deep:#}");
+    assert_eq!(count("packs_archived"), count("packs") - count("packs_read"), "{deep:#}");
+    assert_eq!(count("packs_never_read"), count("packs_archived"), "{deep:#}");
+    let again = plan(&["verify"]).expect(5);
+    again.shows("read back 0 of").shows("not read back: ").shows("no damage found");
+    assert!(!plan(&["status"]).stderr.contains("was not read back whole"), "not overdue yet");
+    // What is overdue is told with its reason.
+    cold_plan(&server, &sandbox, "1s");
+    let told = || plan(&["status"]).stderr.contains("muster verify deep --warm-up").then_some(());
+    wait_for("the second to pass", PATIENCE, told).unwrap();
+    let checked = plan(&["plan", "check"]);
+    let told = checked.stdout + &checked.stderr;
+    assert!(told.contains("verify-overdue") && told.contains("are archived"), "{told}");
+    cold_plan(&server, &sandbox, "30d");
+    let warmed = plan(&["verify", "--warm-up"]).expect(0);
+    warmed.tells("the store brings back").shows("no damage found");
+    let read = plan(&["verify", "--json"]).expect(0).json();
+    assert_eq!(read["repositories"][0]["packs_never_read"], 0, "{read:#}");
 }

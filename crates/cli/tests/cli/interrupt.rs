@@ -3,9 +3,16 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::unix::fs::MetadataExt as _,
     process::{Child, Stdio},
+    time::{Duration, Instant},
 };
 
+use muster_repository::{
+    format::snapshot::Snapshot,
+    storage::File,
+    testing::{self, RepositoryBuilder, file_node},
+};
 use muster_testkit::wait_for;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -117,4 +124,38 @@ fn a_backup_of_files_stops_in_the_middle_of_one() {
     assert_eq!(sandbox.leftovers(), Vec::<String>::new());
     assert_eq!(sandbox.run(&["snapshots", "--json"]).expect(0).json().as_array().unwrap().len(), 1);
     sandbox.run(&["check", "--read-data"]).expect(0);
+}
+
+/// How much is written after the interrupt tells more than time on a busy machine.
+#[test]
+fn a_restore_stops_in_the_middle_of_a_file() {
+    const CHUNK: u64 = 1 << 20;
+    const CHUNKS: u64 = 2048;
+    let sandbox = Sandbox::without_repository("interrupt-restore");
+    let mut builder = RepositoryBuilder::new();
+    let chunk = builder.add_data_blob(&noise(7, 1 << 20));
+    let content = (0..CHUNKS).map(|_| chunk).collect();
+    let tree = builder.add_tree(vec![file_node(b"large", content, CHUNKS * CHUNK)]);
+    let stored = builder.storage();
+    let repository = builder.finish();
+    let text = format!("{{\"time\":\"2026-01-01T00:00:00Z\",\"tree\":\"{tree}\",\"paths\":[]}}");
+    let snapshot: Snapshot = serde_json::from_str(&text).unwrap();
+    repository.save_unpacked(File::Snapshot, &snapshot).unwrap();
+    sandbox.store(&stored, "made");
+    let mut command =
+        sandbox.bare_command(&["-r", "made", "restore", "latest", "--target", "back"]);
+    command.env("MUSTER_PASSWORD", String::from_utf8_lossy(testing::PASSWORD).as_ref());
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let written = || {
+        let files = fs::read_dir(sandbox.path("back")).into_iter().flatten().flatten();
+        files.map(|file| file.metadata().map_or(0, |it| it.blocks() * 512)).sum::<u64>()
+    };
+    let begun = || (written() > CHUNK).then_some(());
+    wait_for("the first bytes", PATIENCE, begun).unwrap();
+    let began = Instant::now();
+    interrupt(&child);
+    let ran = Ran::of(child.wait_with_output().unwrap()).expect(130);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(written() < CHUNKS * CHUNK / 2, "{} bytes: {}", written(), ran.stderr);
+    assert_eq!(fs::read_dir(sandbox.path("made/locks")).unwrap().count(), 0);
 }

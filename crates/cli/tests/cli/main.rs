@@ -17,6 +17,7 @@ mod init;
 mod interrupt;
 mod kill;
 mod lifetime;
+mod losses;
 mod mend;
 mod metadata;
 mod mount;

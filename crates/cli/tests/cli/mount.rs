@@ -1,20 +1,31 @@
 //! `muster repo mount`, through the real kernel.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
 };
 
+use muster_repository::{
+    format::snapshot::Snapshot,
+    format::{pack::BlobKind, tree::ExtendedAttribute},
+    id::BlobId,
+    storage::File,
+    testing::{self, RepositoryBuilder, dir_node, file_node, symlink_node},
+};
 use muster_testkit::{
     odd_tree::{self, Options},
     peers::require_fuse,
-    wait_for,
+    stores, wait_for,
     walker::{Tolerance, assert_same, walk},
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::sandbox::{PATIENCE, Ran, Sandbox};
+use crate::{
+    cold,
+    sandbox::{PASSWORD, PATIENCE, Ran, Sandbox},
+};
 
 /// A mounted repository; unmounted when the test ends, however it ends.
 struct Mount {
@@ -24,9 +35,13 @@ struct Mount {
 
 impl Mount {
     fn new(sandbox: &Sandbox) -> Self {
+        Self::by(sandbox, sandbox.command(&["mount", "mounted"]))
+    }
+
+    /// Mounts with a command that names the folder `mounted`.
+    fn by(sandbox: &Sandbox, mut command: Command) -> Self {
         let folder = sandbox.path("mounted");
         fs::create_dir(&folder).unwrap();
-        let mut command = sandbox.command(&["mount", "mounted"]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().unwrap();
         let mount = Self { child: Some(child), folder };
@@ -171,4 +186,144 @@ fn a_folder_that_is_not_empty_is_refused() {
     let sandbox = Sandbox::new("mount-refused");
     let ran = sandbox.run(&["mount", "source", "--json"]).expect(1);
     assert_eq!(ran.error()["code"], "mount-failed");
+}
+
+#[test]
+fn what_is_archived_is_an_error_at_once_and_said_so() {
+    if !require_fuse() {
+        return;
+    }
+    let Some(server) = stores::s3(&["muster"]) else { return };
+    let sandbox = Sandbox::without_repository("mount-cold");
+    let place = cold::cold(&server, "mounted");
+    place.muster(&sandbox, &["init"]).expect(0);
+    place.muster(&sandbox, &["backup", "source"]).expect(0);
+    let mut command = sandbox.bare_command(&place.arguments(&["mount", "mounted"]));
+    place.dress(&mut command).env("MUSTER_PASSWORD", PASSWORD);
+    let mount = Mount::by(&sandbox, command);
+    let source = mount.latest().join("source");
+    assert_eq!(names(&source), ["a.txt", "sub"], "folders are not archived");
+    for _ in 0..2 {
+        let refused = fs::read(source.join("a.txt")).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
+    }
+    let ran = mount.end().expect(0);
+    assert_eq!(ran.stderr.matches("archived").count(), 1, "once: {}", ran.stderr);
+    assert!(ran.stderr.contains("--warm-up"), "{}", ran.stderr);
+}
+
+/// A tree of one file with this name, as Go quotes it, in JSON.
+fn named(name: &str) -> Vec<u8> {
+    let tree = serde_json::json!({"nodes": [{"name": name, "type": "file", "content": []}]});
+    serde_json::to_vec(&tree).unwrap()
+}
+
+/// Names that are none; each makes its folder one that cannot be read.
+const NO_NAMES: [(&str, &str); 6] = [
+    ("dot", "."),
+    ("dots", ".."),
+    ("empty", ""),
+    ("nul", "a\\x00b"),
+    ("slash", "a/b"),
+    ("up", "../../etc/passwd"),
+];
+
+/// Puts a repository by somebody who wishes us ill into the sandbox.
+fn hostile(sandbox: &Sandbox) {
+    let mut builder = RepositoryBuilder::new();
+    let good = builder.add_data_blob(b"good");
+    let file = |name: &str, size: u64| file_node(name.as_bytes(), vec![good], size);
+    let mut top = vec![file("good", 4)];
+    for (folder, name) in NO_NAMES {
+        top.push(dir_node(folder.as_bytes(), builder.add_tree_bytes(&named(name))));
+    }
+    let long = [256, 5000].map(|length| file(&"x".repeat(length), 4));
+    let long = builder.add_tree([&long[..], &[file("short", 4)]].concat());
+    top.push(dir_node(b"long", long));
+    // A folder within itself: no hash is its own, so the index has to lie.
+    let own = BlobId::of(b"own");
+    let again = serde_json::json!({"nodes": [{"name": "again", "type": "dir", "subtree": own}]});
+    builder.add(BlobKind::Tree, own, &serde_json::to_vec(&again).unwrap());
+    top.push(dir_node(b"cycle", own));
+    let mut deep = builder.add_tree(vec![file("leaf", 4)]);
+    for _ in 0..64 {
+        deep = builder.add_tree(vec![dir_node(b"a", deep), dir_node(b"b", deep)]);
+    }
+    top.push(dir_node(b"deep", deep));
+    let sizes = [2, 5, 1 << 20, 1 << 40, i64::MAX as u64, 1 << 63, u64::MAX];
+    let sizes = sizes.map(|size| file(&format!("{size:x}"), size));
+    top.push(dir_node(b"sizes", builder.add_tree(sizes.to_vec())));
+    let mut links = Vec::new();
+    for (name, target) in [("empty", vec![]), ("long", vec![b'x'; 5000]), ("nul", vec![0; 9])] {
+        links.push(symlink_node(name.as_bytes(), &target));
+    }
+    top.push(dir_node(b"links", builder.add_tree(links)));
+    let attribute =
+        |name: &str, length| ExtendedAttribute { name: name.to_owned(), value: vec![0; length] };
+    let mut node = file("attributes", 4);
+    node.extended_attributes =
+        vec![attribute("", 1), attribute("user.nul\0", 1), attribute("user.long", 1 << 20)];
+    top.push(node);
+    let mut node = file("moments", 4);
+    node.mode = u32::MAX;
+    node.links = u64::MAX;
+    node.inode = u64::MAX;
+    top.push(node);
+    top.push(file_node(b"lost", vec![good, BlobId::of(b"nowhere")], 9));
+    let tree = builder.add_tree(top);
+    let stored = builder.storage();
+    let repository = builder.finish();
+    let text = format!("{{\"time\":\"2026-01-01T00:00:00Z\",\"tree\":\"{tree}\",\"paths\":[]}}");
+    let snapshot: Snapshot = serde_json::from_str(&text).unwrap();
+    repository.save_unpacked(File::Snapshot, &snapshot).unwrap();
+    sandbox.store(&stored, "hostile");
+}
+
+#[test]
+fn the_kernel_is_told_nothing_that_cannot_be() {
+    if !require_fuse() {
+        return;
+    }
+    let sandbox = Sandbox::without_repository("mount-hostile");
+    hostile(&sandbox);
+    let mut command = sandbox.bare_command(&["-r", "hostile", "mount", "mounted"]);
+    command.env("MUSTER_PASSWORD", String::from_utf8_lossy(testing::PASSWORD).as_ref());
+    let mount = Mount::by(&sandbox, command);
+    let top = mount.latest();
+    let eio = Some(rustix::io::Errno::IO.raw_os_error());
+    for (folder, _) in NO_NAMES.into_iter().chain([("cycle", "")]) {
+        let listed = fs::read_dir(top.join(folder))
+            .and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+        assert_eq!(listed.unwrap_err().raw_os_error(), eio, "{folder}");
+    }
+    assert_eq!(names(&top.join("long")), ["short"]);
+    let leaf = top.join(format!("deep/{}leaf", "a/b/".repeat(32)));
+    assert_eq!(fs::read(leaf).unwrap(), b"good");
+    for name in names(&top.join("sizes")) {
+        let content = fs::File::open(top.join("sizes").join(&name)).and_then(|file| {
+            let mut content = Vec::new();
+            file.take(1 << 20).read_to_end(&mut content).map(|_| content)
+        });
+        match content {
+            Ok(content) => assert!(
+                b"good".starts_with(&content[..content.len().min(4)]),
+                "{name}: {content:?}"
+            ),
+            Err(error) => assert_eq!(error.raw_os_error(), eio, "{name}"),
+        }
+    }
+    for name in names(&top.join("links")) {
+        drop(fs::read_link(top.join("links").join(name)));
+    }
+    for name in ["attributes", "moments"] {
+        assert_eq!(fs::read(top.join(name)).unwrap(), b"good");
+        fs::metadata(top.join(name)).unwrap();
+        rustix::fs::listxattr(top.join(name), &mut [0; 4096]).ok();
+        rustix::fs::getxattr(top.join(name), "user.long", &mut [0; 16]).ok();
+    }
+    assert_eq!(fs::read(top.join("lost")).unwrap_err().raw_os_error(), eio);
+    // And the rest is as usable as before.
+    assert_eq!(fs::read(top.join("good")).unwrap(), b"good");
+    let ran = mount.end().expect(0);
+    assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
 }

@@ -14,7 +14,7 @@ use muster_repository::{
     environment::Environment,
     format::{config::Version, key_file::Cost},
     repository::{InitOptions, Repository},
-    storage::LocalStorage,
+    storage::{File, FileKind, LocalStorage, Storage as _, memory::MemoryStorage},
 };
 use muster_testkit::{
     Scratch,
@@ -140,10 +140,21 @@ impl Sandbox {
         names.filter(|name| name.as_ref().unwrap().file_name().len() == 64).count()
     }
 
+    /// Writes a repository that was made in memory into a folder.
+    pub(crate) fn store(&self, stored: &MemoryStorage, folder: &str) {
+        let folder = LocalStorage::new(self.path(folder));
+        folder.prepare().unwrap();
+        let kinds = [FileKind::Key, FileKind::Pack, FileKind::Index, FileKind::Snapshot];
+        let files = kinds.into_iter().flat_map(|kind| stored.list(kind).unwrap());
+        for file in files.map(|listed| listed.file).chain([File::Config]) {
+            folder.put(file, &stored.read(file, 1 << 30).unwrap()).unwrap();
+        }
+    }
+
     /// The only pack file that holds data (not trees): the one that is damaged in tests. It is
     /// made writable.
     pub(crate) fn data_pack(&self) -> PathBuf {
-        use muster_repository::{format::pack::BlobKind, id::PackId, run::Run, storage::File};
+        use muster_repository::{format::pack::BlobKind, id::PackId, run::Run};
         let repository = self.open().load_index(&Run::new()).unwrap();
         let index = repository.index();
         let is_data =

@@ -51,18 +51,30 @@ fn on(sandbox: &Sandbox, server: &RestServer, arguments: &[&str]) -> Command {
     command
 }
 
-/// Starts a command, waits until `reached`, interrupts it; it must end at once.
-fn interrupted(command: &mut Command, what: &str, reached: impl Fn() -> bool) -> Ran {
+/// What may still be asked for after an interrupt: what was about to be, and the release of locks.
+/// Whoever went on with the work, or tried again, would ask for much more.
+const LAST_REQUESTS: u64 = 12;
+
+/// Starts a command, waits until `reached`, interrupts it; it must end at once, and the server is not
+/// asked for more. That holds on a busy machine, too, where time tells little.
+fn interrupted(
+    server: &RestServer,
+    command: &mut Command,
+    what: &str,
+    reached: impl Fn() -> bool,
+) -> Ran {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let seen = || {
         assert_eq!(child.try_wait().unwrap(), None, "{what} ended by itself");
         reached().then_some(())
     };
     wait_for(what, PATIENCE, seen).unwrap();
-    let began = Instant::now();
+    let (began, before) = (Instant::now(), server.requests());
     kill_process(Pid::from_raw(child.id().cast_signed()).unwrap(), Signal::INT).unwrap();
     let ran = Ran::of(child.wait_with_output().unwrap()).expect(130);
     assert!(began.elapsed() < AT_ONCE, "{what}: {:?}", began.elapsed());
+    let requests = server.requests() - before;
+    assert!(requests <= LAST_REQUESTS, "{what}: {requests} requests");
     ran.tells("stopping in order")
 }
 
@@ -77,7 +89,7 @@ fn a_backup_that_waits_for_a_store_ends_at_once_and_goes_on_later() {
     for mood in [Mood::Silent, Mood::Busy] {
         server.set_mood(Some(mood), "POST /data/");
         let mut backup = on(&sandbox, &server, &["backup", "source"]);
-        interrupted(&mut backup, "a refused pack", || server.troubled() > 0);
+        interrupted(&server, &mut backup, "a refused pack", || server.troubled() > 0);
         assert_eq!(locks(&server), 0, "the store still took this");
     }
     server.set_mood(None, "");
@@ -94,12 +106,60 @@ fn check_and_restore_end_at_once() {
     for arguments in [&["check", "--read-data"], restore.as_slice()] {
         server.set_mood(Some(Mood::Silent), "GET /data/");
         let mut command = on(&sandbox, &server, arguments);
-        let ran = interrupted(&mut command, "a read that waits", || server.troubled() > 0);
+        let ran = interrupted(&server, &mut command, "a read that waits", || server.troubled() > 0);
         assert!(!ran.stdout.contains("damage"), "an interruption is no damage: {}", ran.stdout);
         assert_eq!(locks(&server), 0);
     }
     server.set_mood(None, "");
     run(&mut on(&sandbox, &server, &["restore", "latest", "--target", "back2"])).expect(0);
+}
+
+/// A prune that reads, writes and deletes.
+const PRUNE: [&str; 5] = ["prune", "--instant", "--max-unused", "0", "--repack-small"];
+
+#[test]
+fn copy_and_prune_end_at_once() {
+    let (server, other) =
+        (RestServer::start(Options::default()), RestServer::start(Options::default()));
+    let sandbox = far("stalled-copy", &server);
+    run(&mut on(&sandbox, &server, &["backup", "source"])).expect(0);
+    let url = format!("rest:{}", server.url());
+    run(&mut on(&sandbox, &other, &["init"])).expect(0);
+    let copy = || {
+        let mut copy = on(&sandbox, &other, &["copy", "--from-repo", &url]);
+        copy.env("MUSTER_FROM_PASSWORD", PASSWORD);
+        copy
+    };
+    for mood in [Mood::Silent, Mood::Busy] {
+        // Where it reads, and where it writes.
+        server.set_mood(Some(mood), "GET /data/");
+        interrupted(&server, &mut copy(), "a copy that reads", || server.troubled() > 0);
+        server.set_mood(None, "");
+        other.set_mood(Some(mood), "POST /data/");
+        interrupted(&other, &mut copy(), "a copy that writes", || other.troubled() > 0);
+        other.set_mood(None, "");
+        assert_eq!((locks(&server), locks(&other)), (0, 0));
+    }
+    run(&mut copy()).expect(0);
+    for name in ["0", "1"] {
+        fs::remove_file(sandbox.path("source").join(name)).unwrap();
+    }
+    run(&mut on(&sandbox, &other, &["backup", "source"])).expect(0);
+    run(&mut on(&sandbox, &other, &["forget", "--keep-last", "1", "--group-by", ""])).expect(0);
+    for (mood, request) in [
+        (Mood::Silent, "GET /data/"),
+        (Mood::Silent, "POST /data/"),
+        (Mood::Silent, "DELETE /data/"),
+        (Mood::Busy, "DELETE /data/"),
+    ] {
+        other.set_mood(Some(mood), request);
+        let mut prune = on(&sandbox, &other, &PRUNE);
+        interrupted(&other, &mut prune, request, || other.troubled() > 0);
+        assert_eq!(locks(&other), 0, "{request}");
+    }
+    other.set_mood(None, "");
+    run(&mut on(&sandbox, &other, &PRUNE)).expect(0);
+    run(&mut on(&sandbox, &other, &["check", "--read-data"])).expect(0);
 }
 
 #[test]
@@ -108,7 +168,7 @@ fn a_store_that_is_silent_altogether_keeps_only_its_lock() {
     let sandbox = far("stalled-altogether", &server);
     let mut backup = on(&sandbox, &server, &["backup", "source"]);
     server.set_mood(Some(Mood::Silent), "GET /index/");
-    interrupted(&mut backup, "an index that waits", || {
+    interrupted(&server, &mut backup, "an index that waits", || {
         if server.troubled() > 0 && locks(&server) == 1 {
             server.set_mood(Some(Mood::Silent), "");
             return true;
@@ -127,7 +187,7 @@ fn a_paced_backup_ends_at_once() {
     let sandbox = far("stalled-pace", &server);
     let mut backup = on(&sandbox, &server, &["--limit-upload", "16", "backup", "source"]);
     // The first pack takes minutes at this rate.
-    interrupted(&mut backup, "the lock", || locks(&server) == 1);
+    interrupted(&server, &mut backup, "the lock", || locks(&server) == 1);
     run(&mut on(&sandbox, &server, &["unlock"])).expect(0);
     run(&mut on(&sandbox, &server, &["backup", "source"])).expect(0);
 }
@@ -149,7 +209,7 @@ fn a_backup_by_the_plan_ends_at_once() {
     fs::write(scratch.join("docs/a"), "alpha").unwrap();
     server.set_mood(Some(Mood::Silent), "POST /data/");
     let mut backup = muster(scratch.path(), &["backup"]);
-    interrupted(&mut backup, "a pack that waits", || server.troubled() > 0);
+    interrupted(&server, &mut backup, "a pack that waits", || server.troubled() > 0);
     assert_eq!(locks(&server), 0);
     server.set_mood(None, "");
     run(&mut muster(scratch.path(), &["backup"])).expect(0);

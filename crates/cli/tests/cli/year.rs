@@ -22,11 +22,14 @@ use crate::{
     stores::Place,
 };
 
-/// Rounds of backups, nine days apart.
-const ROUNDS: u32 = 40;
+/// Rounds of backups, by two hosts each.
+const ROUNDS: u32 = 104;
+
+/// How far rounds are apart: twice a week.
+const HOURS: i64 = 84;
 
 /// Rounds of a season, after which everything is looked at.
-const SEASON: u32 = 20;
+const SEASON: u32 = 52;
 
 /// Who writes.
 const HOSTS: [&str; 2] = ["alpha", "beta"];
@@ -41,7 +44,7 @@ fn live_on(folder: &Path, host: &str, round: u32) {
     if let Some(old) = round.checked_sub(12) {
         fs::remove_file(folder.join(format!("log/{old}.log"))).unwrap();
     }
-    if round.is_multiple_of(10) {
+    if round.is_multiple_of(26) {
         let mut state = u64::from(round) << 8 | u64::from(host.as_bytes()[0]);
         let noise = std::iter::repeat_with(|| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -51,10 +54,11 @@ fn live_on(folder: &Path, host: &str, round: u32) {
     }
 }
 
-/// The date of a round, at three in the morning.
+/// The date of a round.
 fn date(round: u32) -> String {
-    let first = jiff::civil::date(2025, 1, 1);
-    format!("{} 03:00:00", first + jiff::Span::new().days(i64::from(round) * 9))
+    let first = jiff::civil::datetime(2025, 1, 1, 3, 0, 0, 0);
+    let date = first + jiff::Span::new().hours(i64::from(round) * HOURS);
+    date.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 struct Team {
@@ -73,7 +77,7 @@ impl Team {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// Both hosts back up at once, and every fifth time retention is at work beside them.
+    /// Both hosts back up at once, and every now and then retention is at work beside them.
     fn round(&mut self, round: u32) {
         let mut running = Vec::new();
         for host in HOSTS {
@@ -89,7 +93,7 @@ impl Team {
             let names = ["backup", source, "--host", host, "--tag", &tag, "--time", &date];
             running.push(self.start(&[&names[..], &["--retry-lock", "1m"]].concat()));
         }
-        if round % 5 == 4 {
+        if round % 13 == 12 {
             let keep = ["--keep-last", "2", "--keep-weekly", "6", "--keep-monthly", "12"];
             let grace = ["--prune", "--keep-delete", "0s", "--retry-lock", "1m"];
             running.push(self.start(&[&["forget"], &keep[..], &grace[..]].concat()));

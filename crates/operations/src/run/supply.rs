@@ -121,8 +121,8 @@ fn from_copy(
     let environment = &world.workspace.state.environment;
     let lock = Lock::acquire(&repository, LockKind::Shared, LOCK_PATIENCE, environment, run);
     let lock = lock.map_err(OperationError::below)?;
-    let indexed = repository.load_index(run).map_err(OperationError::below)?;
     let allowed = stores::allowing(world.workspace, &copy.repository, run);
+    let indexed = repository.load_index(&allowed).map_err(OperationError::below)?;
     let target = world.data_dir(name);
     let item = world.item(name)?;
     let restored = match &item.source {

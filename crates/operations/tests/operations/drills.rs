@@ -14,6 +14,7 @@ use muster_operations::{
     records::Record,
     status::{gate_report, status},
     story::{Chapter, Listener, Silence},
+    verify::{How, verify},
     workspace::Workspace,
 };
 use muster_repository::run::{Cancel, Run};
@@ -246,6 +247,30 @@ fn a_gate_opens_when_every_objective_is_proven() {
     let strict = gate_report(&workspace, &[], Some(Duration::ZERO)).unwrap();
     assert_eq!((strict.gate, strict.because.len()), (Gate::Unproven, 1), "{strict:#?}");
     assert!(gate_report(&workspace, &["nobody".to_owned()], None).is_err());
+
+    // What was proven is damaged today in the copy that would survive, and a reading found that.
+    damage(&shop.path("far/data"));
+    let read = verify(&workspace, "far", How::default(), &Run::new()).unwrap();
+    assert!(!read.affected.is_empty(), "{read:#?}");
+    let report = gate_report(&workspace, &[], None).unwrap();
+    assert_eq!(report.gate, Gate::Failing, "{report:#?}");
+    assert!(report.verification.iter().any(|state| !state.affected.is_empty()));
+}
+
+/// Flips a bit in the middle of every file below a folder.
+fn damage(folder: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    for (path, entry) in walker::walk(folder).unwrap().entries {
+        if entry.kind != walker::Kind::File {
+            continue;
+        }
+        let path = folder.join(String::from_utf8(path).unwrap());
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, bytes).unwrap();
+    }
 }
 
 /// Stops a drill when a chapter of its story is told.

@@ -134,6 +134,9 @@ fn an_archive_is_asked_only_if_the_plan_allows_it() {
     let result = shop.drill(&workspace, Disruption::RegionLoss).unwrap();
     assert_ne!(result.verdict, Verdict::Pass, "{result:#?}");
     assert!(format!("{result:?}").contains("archived"), "{result:#?}");
+    let unread = result.findings.iter().find(|finding| finding.code == "copy-unread").unwrap();
+    let help = unread.help.as_deref().unwrap();
+    assert!(help.contains("warm_up") && !help.contains("damage"), "{help}");
 }
 
 #[test]

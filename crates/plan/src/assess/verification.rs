@@ -81,6 +81,13 @@ fn check_overdue(
         "some of it was not read back since {since}, and all is to be within {}",
         format_duration(verify.within)
     );
-    let help = format!("muster verify {}, and let `backup --loop` do it", fact.repository);
+    let help = match fact.packs_archived {
+        0 => format!("muster verify {}, and let `backup --loop` do it", fact.repository),
+        packs => format!(
+            "{packs} packs are archived: `muster verify {} --warm-up` brings them back, which is \
+             charged; or leave verify out",
+            fact.repository
+        ),
+    };
     report.add("verify-overdue", path, message, help);
 }

@@ -17,6 +17,7 @@ fn given(code: &codes::Code) -> Facts {
         "verify-unreachable" | "verify-overdue" => facts.verifications.push(VerifyFact {
             repository: "near".to_owned(),
             waiting_since: Some(now() - jiff::SignedDuration::from_hours(40 * 24)),
+            packs_archived: 0,
             bytes: 1 << 40,
             bytes_per_s: Some(50e6),
         }),

@@ -76,7 +76,7 @@ pub(super) fn trace(
             findings.damages_mut()[number as usize].snapshots.push(snapshot);
         }
     }
-    if sets.is_incomplete {
+    if sets.is_incomplete || findings.has_archived() {
         findings.hints.push(Hint::AffectedIncomplete);
     }
     Ok(())

@@ -9,7 +9,10 @@ use foldhash::fast::RandomState;
 
 use super::report::{CheckReport, Counts, Damage, Hint, Problem, Subject, holds_no_data};
 use crate::{
-    format::{FormatError, pack::BlobKind},
+    format::{
+        FormatError,
+        pack::{BlobKind, pack_bytes},
+    },
     id::{BlobId, PackId},
     index::{Index, Location},
     repository::ReadError,
@@ -57,6 +60,8 @@ pub(super) struct Findings {
     /// Packs that no index lists, and how many of their blobs are needed.
     unindexed: Map<PackId, u64>,
     tree_faults: Map<BlobId, Vec<TreeFault>>,
+    /// Packs that were wanted and are archived.
+    archived: Map<PackId, ()>,
 }
 
 impl Findings {
@@ -83,6 +88,15 @@ impl Findings {
     pub(super) fn lose_pack(&mut self, pack: PackId, problem: Problem) {
         let number = self.add(Subject::File(File::Pack(pack)), problem);
         self.lost_packs.insert(pack, number);
+    }
+
+    /// Records that a pack cannot be read before it is brought back: nobody knows more of it.
+    pub(super) fn archive(&mut self, pack: PackId) {
+        self.archived.insert(pack, ());
+    }
+
+    pub(super) fn has_archived(&self) -> bool {
+        !self.archived.is_empty()
     }
 
     pub(super) fn is_lost(&self, pack: &PackId) -> bool {
@@ -240,7 +254,10 @@ impl Findings {
         self.settle_swapped(has);
         self.settle_recoverable(index);
         self.damages.sort_by_key(|damage| damage.subject);
-        let Self { damages, hints, counts, sound, .. } = self;
+        let Self { damages, hints, mut counts, sound, archived, .. } = self;
+        counts.packs_archived = archived.len() as u64;
+        let bytes = archived.keys().map(|pack| pack_bytes(&index.pack_blobs(pack)));
+        counts.bytes_archived = bytes.sum();
         CheckReport { damages, hints, counts, sound_packs: sound, in_turn: None }
     }
 }

@@ -106,7 +106,8 @@ pub fn check(
     check_in_turn(repository, options, None, run)
 }
 
-/// Checks as [`check`] does, and reads back those packs of its share whose turn it is.
+/// Checks as [`check`] does, and reads back those packs of its share whose turn it is. Archived ones
+/// that the run does not allow to bring back are counted and keep their turn.
 ///
 /// # Errors
 /// As [`check`].
@@ -124,7 +125,7 @@ pub fn check_in_turn(
     let mut structure = structure::check(repository, run, &mut findings)?;
     let unread = std::mem::take(&mut structure.unread);
     let structure::Structure { index, sizes, .. } = structure;
-    let indexed = IndexedRepository::with_index(repository.clone(), index);
+    let indexed = IndexedRepository::with_index(repository.clone(), index).allowing(run);
     run.progress.set_current(|text| text.push_str("trees"));
     let count_trees = options.read_data == ReadData::No;
     trees::walk(&indexed, &roots, count_trees, run, &mut findings)?;
@@ -136,6 +137,11 @@ pub fn check_in_turn(
     if let Some(rota) = rota {
         wanted = rota.due(wanted);
         order = Order::AsGiven { deadline: rota.budget.map(|budget| began + budget) };
+    }
+    // In turn, one reading of many leaves something for the next one anyway: it does without what
+    // is archived. Who asked for a share once is asked whether it may come back.
+    if rota.is_none() || run.warm_up.is_allowed() {
+        warm_up::prepare(&indexed, wanted.iter().map(|&(pack, _)| pack), run)?;
     }
     read_packs(&indexed, wanted, order, run, &mut findings)?;
     if !findings.damages().is_empty() {
@@ -162,7 +168,6 @@ fn read_packs(
     if selected.is_empty() {
         return Ok(());
     }
-    warm_up::prepare(repository, selected.iter().map(|&(pack, _)| pack), run)?;
     run.progress.set_current(|text| text.push_str("packs"));
     let bytes: u64 = selected.iter().map(|&(_, bytes)| bytes).sum();
     run.progress.add_total(selected.len() as u64, bytes);

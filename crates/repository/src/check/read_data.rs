@@ -7,7 +7,10 @@
 //! needs depends on the largest blob of its pack; a common budget makes workers wait when the
 //! sum would grow too large.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{
+    Condvar, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use sha2::{Digest, Sha256};
 
@@ -62,7 +65,7 @@ pub(super) struct Seen {
     /// Whether a first reading found it damaged and the second did not.
     only_second_time: bool,
     /// It cannot be read before it is brought back: nobody knows whether it is sound.
-    is_archived: bool,
+    pub(super) is_archived: bool,
     bytes: u64,
 }
 
@@ -79,8 +82,10 @@ impl Seen {
     /// Records what was seen.
     pub(super) fn tell(self, findings: &mut Findings) {
         if self.is_archived {
-            findings.counts.packs_archived += 1;
-            findings.counts.bytes_archived += self.bytes;
+            findings.archive(self.pack);
+            if let Some(suspected) = self.problem {
+                findings.add(Subject::File(File::Pack(self.pack)), suspected);
+            }
             return;
         }
         let sound = self.is_sound() && !self.only_second_time;
@@ -116,14 +121,18 @@ pub(super) fn read(
     if matches!(order, Order::LargestFirst) {
         wanted.sort_by_key(|wanted| (std::cmp::Reverse(wanted.bytes), wanted.pack));
     }
-    let first = wanted.first().map(|wanted| wanted.pack);
+    // One is read whatever the time: when it is over, one after the other is tried until then, since
+    // what is archived is none.
+    let (has_read, late) = (AtomicBool::new(false), Mutex::new(()));
     let budget = Budget::new(BUDGET_BYTES);
     let readers: Result<Vec<_>, _> = (0..asking_threads(repository.storage().as_ref())
         .min(wanted.len()))
         .map(|_| PackReader::new(repository, cancel, progress))
         .collect();
     let work = |reader: &mut PackReader<'_>, wanted: Wanted| {
-        if order.is_over() && Some(wanted.pack) != first {
+        let is_late = order.is_over();
+        let _turn = is_late.then(|| late.lock().unwrap_or_else(PoisonError::into_inner));
+        if is_late && has_read.load(Ordering::SeqCst) {
             return None;
         }
         let mut blobs = index.pack_blobs(&wanted.pack);
@@ -132,6 +141,7 @@ pub(super) fn read(
         let _held = budget.hold(bytes_needed(&blobs));
         let seen = reader.read_doubting(&wanted, &blobs);
         reader.shrink();
+        has_read.fetch_or(!seen.is_archived, Ordering::SeqCst);
         Some(seen)
     };
     let take = |seen: Option<Seen>| seen.into_iter().for_each(&mut take);

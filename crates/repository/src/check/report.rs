@@ -136,10 +136,12 @@ pub struct Counts {
     pub packs_due: u64,
     /// Bytes of these.
     pub bytes_due: u64,
-    /// Packs that were to be read and are archived, which nobody knew before.
+    /// Packs that were to be read and are archived.
     pub packs_archived: u64,
     /// Bytes of these.
     pub bytes_archived: u64,
+    /// Folders that lie in such a pack: neither they nor what is below them was looked at.
+    pub trees_archived: u64,
 }
 
 /// One thing that is not what it should be, and what that costs.

@@ -190,6 +190,10 @@ fn examine(
 }
 
 fn judge(seen: &mut Seen, suspected: Problem, sizes: &Map<PackId, u64>) {
+    if seen.is_archived {
+        seen.problem = Some(suspected);
+        return;
+    }
     let actual = match &seen.problem {
         Some(Problem::WrongContent { actual }) => PackId::parse(actual),
         _ => None,

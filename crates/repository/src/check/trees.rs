@@ -42,6 +42,8 @@ const HINTS_MAX: usize = 20;
 enum Event {
     Walked,
     BadCopy(Location, Problem),
+    Archived(PackId),
+    NotLookedInto,
     Missing(BlobKind, BlobId),
     NotIndexed(BlobKind, BlobId, PackId),
     Fault(BlobId, Option<Vec<u8>>, Problem),
@@ -188,15 +190,23 @@ impl Walker<'_> {
         drop(self.events.send(event));
     }
 
-    /// Reads a tree from the first sound copy; tells of those that are not.
+    /// Reads a tree from the first sound copy; tells of those that are not, or are archived.
     fn read(&self, reader: &mut BlobReader<'_>, id: BlobId, plaintext: &mut Vec<u8>) -> bool {
         let mut copies: Vec<_> = self.repository.index().find_all(BlobKind::Tree, id).collect();
         copies.sort_by_key(|copy| self.unindexed.contains_key(&copy.pack));
+        let mut is_archived = false;
         for copy in copies {
             match reader.read_at(&copy, plaintext) {
                 Ok(()) => return true,
+                Err(error) if error.is_archived() => {
+                    is_archived = true;
+                    self.tell(Event::Archived(copy.pack));
+                }
                 Err(error) => self.tell(Event::BadCopy(copy, Problem::of_blob(&error))),
             }
+        }
+        if is_archived {
+            self.tell(Event::NotLookedInto);
         }
         false
     }
@@ -295,6 +305,8 @@ impl<'f> Collector<'f> {
             Event::BadCopy(copy, problem) => {
                 self.findings.lose_copy(copy.pack, copy.blob.kind, copy.blob.id, problem);
             }
+            Event::Archived(pack) => self.findings.archive(pack),
+            Event::NotLookedInto => self.findings.counts.trees_archived += 1,
             Event::Missing(kind, id) => self.findings.miss_blob(kind, id),
             Event::NotIndexed(kind, id, pack) => {
                 if self.not_indexed.insert((kind, id), ()).is_none() {

@@ -3,9 +3,13 @@
 //! Trees are followed level by level, those of a level read over several connections. So that a
 //! slow store is not asked level by level for each of a thousand small snapshots, snapshots are
 //! followed in groups. When something in a group cannot be read, each of its snapshots is
-//! followed by itself, so that the damage concerns those only that need what is damaged.
+//! followed by itself, so that the damage concerns those only that need what is damaged. What is
+//! damaged is remembered, and so are the trees that lead to it: who comes by them later goes no
+//! further.
 
 use std::collections::{HashMap, VecDeque};
+
+use muster_model::{Class, Fault as _};
 
 use super::{
     CopyError,
@@ -48,8 +52,34 @@ pub(super) struct Need<'n> {
     seen: Bits,
     /// Blobs that earlier batches stored: the target's index does not know them.
     copied: Bits,
-    /// Blobs that could not be read, and why if that was not told yet.
-    lost: HashMap<u32, Option<ReadError>>,
+    /// Blobs that cannot be had whole, and the damaged one: itself, or one that it leads to.
+    lost: HashMap<u32, Blob>,
+    /// Why a damaged one cannot be read, as long as nobody was told.
+    untold: HashMap<Blob, ReadError>,
+    /// Trees that are being followed, each with the one that led to it, from the roots down.
+    ways: Vec<(u32, u32)>,
+}
+
+/// A blob's kind and id.
+type Blob = (BlobKind, BlobId);
+
+/// Why snapshots cannot be followed to their end.
+struct Stop {
+    error: Box<ReadError>,
+    /// The blob that is damaged, or in no index; none when somebody asked to stop.
+    culprit: Option<Blob>,
+    /// The tree that it is, or that refers to it; none when it is a snapshot's root.
+    tree: Option<u32>,
+}
+
+impl Stop {
+    /// Why, unless it was somebody's wish: that concerns all snapshots.
+    fn why(self) -> Result<ReadError, CopyError> {
+        match *self.error {
+            ReadError::Cancelled(error) => Err(error.into()),
+            error => Ok(error),
+        }
+    }
 }
 
 impl<'n> Need<'n> {
@@ -63,7 +93,8 @@ impl<'n> Need<'n> {
         let readers = (0..readers).map(reader).collect::<Result<_, _>>()?;
         let bits = || Bits::of(source.index().len());
         let (seen, copied) = (bits(), bits());
-        Ok(Self { source, target, run, readers, seen, copied, lost: HashMap::new() })
+        let (lost, untold, ways) = (HashMap::new(), HashMap::new(), Vec::new());
+        Ok(Self { source, target, run, readers, seen, copied, lost, untold, ways })
     }
 
     /// Groups snapshots, in their order, with what each group needs. Those that cannot be read
@@ -84,9 +115,12 @@ impl<'n> Need<'n> {
             }
             match self.follow(together) {
                 Ok(missing) => groups.push_back(Group { snapshots: together.to_vec(), missing }),
-                Err(ReadError::Cancelled(error)) => return Err(error.into()),
-                Err(error) if together.len() == 1 => failed.push((together[0].0, error)),
-                Err(_) => self.follow_each(together, &mut groups, failed)?,
+                Err(stop) if together.len() == 1 => failed.push((together[0].0, stop.why()?)),
+                Err(stop) => {
+                    let (culprit, why) = (stop.culprit, stop.why()?);
+                    self.untold.extend(culprit.map(|blob| (blob, why)));
+                    self.follow_each(together, &mut groups, failed)?;
+                }
             }
         }
         self.run.progress.set_current(|_| {});
@@ -102,20 +136,24 @@ impl<'n> Need<'n> {
         for &entry in snapshots {
             match self.follow(&[entry]) {
                 Ok(missing) => groups.push_back(Group { snapshots: vec![entry], missing }),
-                Err(ReadError::Cancelled(error)) => return Err(error.into()),
-                Err(error) => failed.push((entry.0, error)),
+                Err(stop) => failed.push((entry.0, stop.why()?)),
             }
         }
         Ok(())
     }
 
     /// Notes what snapshots need; forgets it again when something of it cannot be read.
-    fn follow(&mut self, snapshots: &[&Entry]) -> Result<Vec<u32>, ReadError> {
+    fn follow(&mut self, snapshots: &[&Entry]) -> Result<Vec<u32>, Stop> {
         let mut noted = Vec::new();
+        self.ways.clear();
         let roots = snapshots.iter().map(|(_, snapshot)| snapshot.tree);
-        if let Err(error) = self.follow_trees(roots.collect(), &mut noted) {
+        if let Err(stop) = self.follow_trees(roots.collect(), &mut noted) {
             noted.iter().for_each(|&number| self.seen.remove(number));
-            return Err(error);
+            // What is not there today may be tomorrow, or with the next request.
+            if let Some(culprit) = stop.culprit.filter(|_| stop.error.class() == Class::Corrupt) {
+                self.remember(culprit, stop.tree);
+            }
+            return Err(stop);
         }
         let index = self.source.index();
         noted.retain(|&number| {
@@ -127,10 +165,24 @@ impl<'n> Need<'n> {
         Ok(noted)
     }
 
-    fn follow_trees(&mut self, roots: Vec<BlobId>, noted: &mut Vec<u32>) -> Result<(), ReadError> {
+    /// Remembers the tree at which a way ended, and those that led there.
+    fn remember(&mut self, culprit: Blob, tree: Option<u32>) {
+        let Some(mut last) = tree else { return };
+        self.lost.insert(last, culprit);
+        for &(tree, above) in self.ways.iter().rev() {
+            if tree == last {
+                self.lost.insert(above, culprit);
+                last = above;
+            }
+        }
+    }
+
+    fn follow_trees(&mut self, roots: Vec<BlobId>, noted: &mut Vec<u32>) -> Result<(), Stop> {
         let mut level = Vec::new();
         for root in roots {
-            self.see_tree(root, &mut level, noted)?;
+            if let Some(number) = self.note((BlobKind::Tree, root), None, noted)? {
+                level.push(number);
+            }
         }
         while !level.is_empty() {
             let mut below = Vec::new();
@@ -142,30 +194,18 @@ impl<'n> Need<'n> {
         Ok(())
     }
 
-    /// Notes a tree, and that it is to be read if it was not.
-    fn see_tree(
-        &mut self,
-        id: BlobId,
-        level: &mut Vec<u32>,
-        noted: &mut Vec<u32>,
-    ) -> Result<(), ReadError> {
-        if let Some(number) = self.note(BlobKind::Tree, id, noted)? {
-            level.push(number);
-        }
-        Ok(())
-    }
-
-    /// Notes a blob; gives its number when it is new.
+    /// Notes a blob that a tree refers to; gives its number when it is new.
     fn note(
         &mut self,
-        kind: BlobKind,
-        id: BlobId,
+        blob: Blob,
+        tree: Option<u32>,
         noted: &mut Vec<u32>,
-    ) -> Result<Option<u32>, ReadError> {
-        let number = self.source.index().number(kind, id).and_then(|n| u32::try_from(n).ok());
-        let number = number.ok_or(ReadError::MissingBlob { kind, id })?;
-        if let Some(told) = self.lost.get_mut(&number) {
-            return Err(told.take().unwrap_or_else(|| lost_before(kind, id)));
+    ) -> Result<Option<u32>, Stop> {
+        let Some(number) = number_of(self.source.index(), blob) else {
+            return Err(Stop { error: self.why(blob).into(), culprit: Some(blob), tree });
+        };
+        if let Some(&culprit) = self.lost.get(&number) {
+            return Err(Stop { error: self.why(culprit).into(), culprit: Some(culprit), tree });
         }
         if !self.seen.insert(number) {
             return Ok(None);
@@ -174,13 +214,21 @@ impl<'n> Need<'n> {
         Ok(Some(number))
     }
 
+    /// Why a blob cannot be read. The whole reason is told once.
+    fn why(&mut self, (kind, id): Blob) -> ReadError {
+        match number_of(self.source.index(), (kind, id)) {
+            None => ReadError::MissingBlob { kind, id },
+            Some(_) => self.untold.remove(&(kind, id)).unwrap_or_else(|| lost_before(kind, id)),
+        }
+    }
+
     /// Reads trees over several connections, and notes what they refer to.
     fn read_trees(
         &mut self,
         numbers: &[u32],
         level: &mut Vec<u32>,
         noted: &mut Vec<u32>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), Stop> {
         let mut locations: Vec<_> =
             numbers.iter().map(|&number| self.source.index().at(number)).collect();
         let ranges = into_ranges(&mut locations, &self.source.storage().costs());
@@ -189,10 +237,7 @@ impl<'n> Need<'n> {
         let mut states: Vec<TreeReader<'n>> = readers;
         let used = states.len().min(ranges.len());
         let cancel = &self.run.cancel;
-        let work = |reader: &mut &mut TreeReader<'n>, range: Range| match failed(cancel) {
-            Some(error) => Err(error),
-            None => reader.read(&range),
-        };
+        let work = |reader: &mut &mut TreeReader<'n>, range: Range| reader.read(&range);
         let stopped = each_on_threads(
             states.iter_mut().take(used).collect(),
             ranges,
@@ -205,14 +250,20 @@ impl<'n> Need<'n> {
             },
         );
         self.readers = states;
-        stopped?;
-        if let Some(error) = failure {
-            return Err(error);
+        stopped.map_err(|error| Stop {
+            error: Box::new(error.into()),
+            culprit: None,
+            tree: None,
+        })?;
+        if let Some(stop) = failure {
+            return Err(stop);
         }
-        for (kind, id) in found {
-            match kind {
-                BlobKind::Tree => self.see_tree(id, level, noted)?,
-                BlobKind::Data => drop(self.note(kind, id, noted)?),
+        for (blob, tree) in found {
+            if let Some(number) = self.note(blob, Some(tree), noted)?
+                && blob.0 == BlobKind::Tree
+            {
+                self.ways.push((number, tree));
+                level.push(number);
             }
         }
         Ok(())
@@ -224,8 +275,10 @@ impl<'n> Need<'n> {
             self.copied.insert(number);
         }
         for (number, error) in lost {
+            let blob = self.source.index().at(number).blob;
             self.copied.remove(number);
-            self.lost.insert(number, Some(error));
+            self.lost.insert(number, (blob.kind, blob.id));
+            self.untold.insert((blob.kind, blob.id), error);
         }
     }
 
@@ -245,8 +298,9 @@ impl<'n> Need<'n> {
     }
 }
 
-fn failed(cancel: &crate::run::Cancel) -> Option<ReadError> {
-    cancel.check().err().map(ReadError::from)
+/// The number by which the index knows a blob.
+fn number_of(index: &Index, (kind, id): Blob) -> Option<u32> {
+    index.number(kind, id).and_then(|number| u32::try_from(number).ok())
 }
 
 fn lost_before(kind: BlobKind, id: BlobId) -> ReadError {
@@ -274,7 +328,8 @@ impl<'n> TreeReader<'n> {
         })
     }
 
-    fn read(&mut self, range: &Range) -> Result<Vec<(BlobKind, BlobId)>, ReadError> {
+    /// What the trees refer to, each blob once, with one of the trees that do.
+    fn read(&mut self, range: &Range) -> Result<Vec<(Blob, u32)>, Stop> {
         let read = read_range(self.source, range, &mut self.sealed);
         let mut references = Vec::new();
         for location in &range.blobs {
@@ -283,19 +338,24 @@ impl<'n> TreeReader<'n> {
                 self.opener.open(location, sealed, &mut self.plaintext).ok()?;
                 Tree::parse(&self.plaintext).ok()
             });
+            let blob = (BlobKind::Tree, location.blob.id);
+            let number = number_of(self.source.index(), blob);
             // Another pack may hold the tree too; else this tells what is wrong.
-            let tree = match opened {
-                Some(tree) => tree,
-                None => self.reader.tree(location.blob.id)?,
-            };
+            let read = opened.map_or_else(|| self.reader.tree(location.blob.id), Ok);
+            let tree = read.map_err(|error| Stop {
+                error: Box::new(error),
+                culprit: Some(blob),
+                tree: number,
+            })?;
+            let number = number.expect("it was found by its number");
             for node in tree.nodes {
-                references
-                    .extend(node.content.into_iter().flatten().map(|id| (BlobKind::Data, id)));
-                references.extend(node.subtree.map(|id| (BlobKind::Tree, id)));
+                let chunks = node.content.into_iter().flatten().map(|id| (BlobKind::Data, id));
+                let folder = node.subtree.map(|id| (BlobKind::Tree, id));
+                references.extend(chunks.chain(folder).map(|blob| (blob, number)));
             }
         }
-        references.sort_unstable();
-        references.dedup();
+        references.sort_unstable_by_key(|(blob, _)| *blob);
+        references.dedup_by_key(|(blob, _)| *blob);
         Ok(references)
     }
 }

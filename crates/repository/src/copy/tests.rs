@@ -16,6 +16,7 @@ use crate::{
         Costs, FileKind, Storage,
         unreliable::{Faults, Unreliable},
     },
+    testing::{RepositoryBuilder, dir_node, file_node},
     tree_walk::sample::{Item, Sample, dir, file},
 };
 
@@ -74,6 +75,49 @@ fn assert_whole(target: &Sample) {
             }
         }
     }
+}
+
+#[test]
+fn a_damaged_folder_that_all_share_is_followed_once() {
+    const SNAPSHOTS: usize = 100;
+    let mut builder = RepositoryBuilder::new();
+    let mut folders = Vec::new();
+    for n in 0..100 {
+        let name = format!("{n:03}").into_bytes();
+        let tree = builder.add_tree(vec![file_node(&name, Vec::new(), 0)]);
+        // Apart from one another, so that each is a read.
+        builder.close_packs();
+        folders.push(dir_node(&name, tree));
+    }
+    let sound = builder.add_tree(folders.clone());
+    let evil = builder.add(BlobKind::Tree, BlobId::of(b"it says"), b"{\"nodes\":[]}");
+    folders.push(dir_node(b"evil", evil));
+    let shared = builder.add_tree(folders);
+    let above = builder.add_tree(vec![dir_node(b"above", shared)]);
+    let root = |n: usize| vec![dir_node(format!("{n}").as_bytes(), above)];
+    let mut roots: Vec<BlobId> = (0..SNAPSHOTS).map(|n| builder.add_tree(root(n))).collect();
+    roots.push(sound);
+    let storage = builder.storage();
+    let made = builder.finish();
+    for tree in roots {
+        let json =
+            format!("{{\"time\":\"2026-01-01T00:00:00Z\",\"tree\":\"{tree}\",\"paths\":[]}}");
+        let snapshot: Snapshot = serde_json::from_str(&json).unwrap();
+        made.save_unpacked(File::Snapshot, &snapshot).unwrap();
+    }
+    let counted = std::sync::Arc::new(Unreliable::new(storage, Faults::default()));
+    let source = (*made).clone().on(counted.clone()).load_index(&Run::new()).unwrap();
+    let snapshots = source.snapshots().unwrap();
+    let before = counted.operations();
+    let target = RepositoryBuilder::new().finish();
+    let report =
+        copy(&source, target.into(), &snapshots, options(), &Run::new(), &mut |_| {}).unwrap();
+    assert_eq!((report.copied.len(), report.failed.len()), (1, SNAPSHOTS));
+    for (_, error) in &report.failed {
+        assert!(error.to_string().contains(&evil.to_hex()), "{error}");
+    }
+    let reads = counted.operations() - before;
+    assert!(reads < 1000, "{reads} reads for 200 trees");
 }
 
 #[test]

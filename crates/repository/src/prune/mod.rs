@@ -250,7 +250,7 @@ impl<'a> Work<'a> {
             snapshots.retain(|id| !options.as_if_removed.contains(id));
         }
         let (catalogue, index) = Catalogue::load(repository, run)?;
-        let indexed = IndexedRepository::with_index(repository.clone(), index);
+        let indexed = IndexedRepository::with_index(repository.clone(), index).allowing(run);
         let mut work = Self {
             repository,
             options,

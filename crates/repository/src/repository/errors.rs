@@ -77,6 +77,15 @@ impl ReadError {
             _ => Self::Storage(error),
         }
     }
+
+    /// Whether it cannot be read before it is brought back, which is no damage.
+    pub(crate) fn is_archived(&self) -> bool {
+        match self {
+            Self::Storage(error) => error.problem() == StorageProblem::Archived,
+            Self::NotWarm(_) => true,
+            _ => false,
+        }
+    }
 }
 
 impl Fault for ReadError {

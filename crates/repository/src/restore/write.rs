@@ -190,6 +190,10 @@ impl<'a> Worker<'a> {
             Err(ProblemCause::Damaged(_)) | Ok(()) | Err(_) => None,
         };
         for want in group {
+            // A chunk may be wanted at any number of places.
+            if self.context.is_stopped() {
+                return;
+            }
             let cause = match (&opened, &read_error) {
                 (Ok(()), _) => {
                     self.write_chunk(batch, want, is_zero);

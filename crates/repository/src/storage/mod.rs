@@ -619,8 +619,8 @@ impl Fault for StorageError {
             }
             StorageProblem::Archived => {
                 "say --warm-up (restore, dump, check, copy, prune, key rotate): the store brings back what is \
-                 needed, which takes hours and is charged; packs of folders must not be archived, \
-                 bring those back by hand"
+                 needed, which takes hours and is charged; anything but packs must not be archived, \
+                 bring that back by hand"
             }
             StorageProblem::Interrupted => {
                 "run the command again: what is stored already is not stored twice"

@@ -12,7 +12,7 @@ use muster_model::Fault as _;
 
 use super::*;
 use crate::{
-    check::{CheckOptions, ReadData, check},
+    check::{CheckOptions, ReadData, Rota, check, check_in_turn},
     copy::{Target, copy},
     dump::{ArchiveFormat, dump, find_target},
     environment::Environment,
@@ -198,6 +198,20 @@ impl Cold {
         Self { archive, repository, trees, folder: tempfile::tempdir().unwrap() }
     }
 
+    /// A rule of the bucket archives packs of folders, too.
+    fn archive_folders(&self) -> usize {
+        let mut states = self.archive.states.lock().unwrap();
+        let trees = self.repository.index().iter().filter(|it| it.blob.kind == BlobKind::Tree);
+        let packs: HashSet<PackId> = trees.map(|it| it.pack).collect();
+        states.extend(packs.iter().map(|pack| (File::Pack(*pack), State::Archived)));
+        packs.len()
+    }
+
+    /// As commands load it.
+    fn loaded(&self, run: &Run) -> IndexedRepository {
+        self.repository.clone().allowing(run)
+    }
+
     fn run(&self, at_most: Duration) -> Run {
         let warm_up = WarmUp::allowed(at_most).by(self.archive.clock.clone());
         Run { warm_up, ..Run::new() }
@@ -340,6 +354,90 @@ fn what_nobody_knew_to_be_archived_is_no_damage() {
     let report = check(&cold.repository, &options, &Run::new()).unwrap();
     assert!(report.is_clean(), "{report:?}");
     assert_eq!((report.counts.packs_archived, cold.counts()), (3, (0, 0)));
+}
+
+#[test]
+fn reading_in_turn_does_without_what_is_archived_and_says_so() {
+    let options = CheckOptions { read_data: ReadData::All };
+    for archiving in [Archiving::Expected, Archiving::Possible] {
+        let cold = Cold::new(archiving, None);
+        let _ = cold.snapshot(0);
+        // The time is over at once: one is read all the same, and what is archived is none.
+        let rota = Rota { now: 100, budget: Some(Duration::ZERO), ..Rota::default() };
+        let report = check_in_turn(&cold.repository, &options, Some(&rota), &Run::new()).unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!((report.sound_packs.len(), report.counts.packs_read), (1, 1), "{report:?}");
+        let rota = Rota { now: 100, ..Rota::default() };
+        let report = check_in_turn(&cold.repository, &options, Some(&rota), &Run::new()).unwrap();
+        let counts = report.counts;
+        assert_eq!((counts.packs_archived, counts.packs_due, cold.counts()), (3, 0, (0, 0)));
+        assert!(counts.bytes_archived > 0 && counts.packs_read > 0, "{counts:?}");
+        let turn = report.in_turn.as_ref().unwrap();
+        assert_eq!((turn.never_read, turn.oldest), (3, Some(100)), "they stay due: {turn:?}");
+        let run = cold.run(DAY);
+        let report = check_in_turn(&cold.repository, &options, Some(&rota), &run).unwrap();
+        assert_eq!((report.counts.packs_archived, cold.counts().1), (0, 3));
+        assert_eq!(report.in_turn.unwrap().never_read, 0);
+    }
+}
+
+#[test]
+fn an_archived_pack_of_another_size_is_damage_all_the_same() {
+    let cold = Cold::new(Archiving::Possible, None);
+    let _ = cold.snapshot(0);
+    let first = cold.archive.states.lock().unwrap().keys().copied().next().unwrap();
+    let content = cold.archive.inner.read(first, 1 << 20).unwrap();
+    cold.archive.inner.delete(first).unwrap();
+    cold.archive.inner.put(first, &content[1..]).unwrap();
+    let report = check(&cold.repository, &CheckOptions::default(), &Run::new()).unwrap();
+    assert_eq!(report.damages.len(), 1, "{report:?}");
+    assert_eq!((report.damages[0].problem.word(), report.counts.packs_archived), ("truncated", 1));
+}
+
+#[test]
+fn archived_folders_come_back_in_one_wait_before_the_data_does() {
+    let cold = Cold::new(Archiving::Possible, None);
+    let folders = cold.archive_folders() as u64;
+    let restore = |run: &Run| {
+        let options = RestoreOptions::new(cold.target());
+        restore(&cold.loaded(run), cold.trees[0], &options, run)
+    };
+    let error = restore(&Run::new()).err().unwrap();
+    assert_eq!((error.class(), error.code()), (Class::Denied, "store-archived"));
+    assert_eq!(cold.counts(), (0, 0));
+    let events = Arc::new(Mutex::new(0));
+    let heard = events.clone();
+    let mut run = cold.run(DAY);
+    run.warm_up = run.warm_up.telling(move |_| *heard.lock().unwrap() += 1);
+    assert!(restore(&run).unwrap().is_complete());
+    assert_eq!(std::fs::read(cold.target().join("file")).unwrap(), b"onetwo");
+    assert_eq!((cold.counts().1, *events.lock().unwrap()), (folders + 2, 4), "two waits");
+}
+
+#[test]
+fn a_wait_for_folders_that_is_too_short_is_told_once() {
+    let cold = Cold::new(Archiving::Possible, None);
+    let folders = cold.archive_folders() as u64;
+    let run = cold.run(Duration::from_secs(3600));
+    let loaded = cold.loaded(&run);
+    let mut reader = loaded.blob_reader().unwrap();
+    assert_eq!(reader.tree(cold.trees[0]).err().unwrap().code(), "warm-up-timed-out");
+    assert_eq!(reader.tree(cold.trees[1]).err().unwrap().code(), "store-archived");
+    assert_eq!(cold.counts().1, folders);
+}
+
+#[test]
+fn a_check_says_which_folders_it_could_not_look_into() {
+    let cold = Cold::new(Archiving::Possible, None);
+    let folders = cold.archive_folders() as u64;
+    let _ = (cold.snapshot(0), cold.snapshot(1));
+    let report = check(&cold.repository, &CheckOptions::default(), &Run::new()).unwrap();
+    assert!(report.is_clean(), "what is archived is no damage: {report:?}");
+    let counts = report.counts;
+    assert_eq!((counts.trees, counts.trees_archived, counts.packs_archived), (0, 2, folders));
+    let options = CheckOptions { read_data: ReadData::All };
+    let report = check(&cold.repository, &options, &cold.run(DAY)).unwrap();
+    assert_eq!((report.counts.trees, report.counts.packs_archived), (2, 0), "{report:?}");
 }
 
 #[test]

@@ -55,16 +55,20 @@ impl Archive {
         self.bucket.ask("look at", what, ask).map(|answer| reach_of(&answer))
     }
 
-    /// Asks for a readable copy, for as many days as the options say.
+    /// Asks for a readable copy, for as many days as the options say. What the intelligent class
+    /// archived by itself is not copied but moved back, and no days may be said of it.
     pub(crate) fn warm_up(
         &self,
         what: String,
         key: &str,
         version: Option<&str>,
     ) -> Result<(), StorageError> {
+        let look = with_version(Ask::new(Method::HEAD, key), version);
+        let is_moved = is_in_archive_tier(&self.bucket.ask("look at", what.clone(), look)?);
         let Cold { days, tier, .. } = &self.cold;
+        let days = if is_moved { String::new() } else { format!("<Days>{days}</Days>") };
         let body = format!(
-            "<RestoreRequest xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Days>{days}</Days>\
+            "<RestoreRequest xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{days}\
              <GlacierJobParameters><Tier>{tier}</Tier></GlacierJobParameters></RestoreRequest>"
         );
         let ask = Ask::new(Method::POST, key).query("restore", "");
@@ -90,9 +94,14 @@ fn with_version(ask: Ask, version: Option<&str>) -> Ask {
     }
 }
 
+/// Whether the class `INTELLIGENT_TIERING` archived an object by itself.
+fn is_in_archive_tier(answer: &Answer) -> bool {
+    answer.header("x-amz-archive-status").is_some()
+}
+
 fn reach_of(answer: &Answer) -> Reach {
-    let is_archived = answer.header("x-amz-storage-class").is_some_and(is_archive)
-        || answer.header("x-amz-archive-status").is_some();
+    let is_archived =
+        answer.header("x-amz-storage-class").is_some_and(is_archive) || is_in_archive_tier(answer);
     // A copy of an archived object is told of by `ongoing-request="false"` and its end.
     match answer.header("x-amz-restore") {
         _ if !is_archived => Reach::Ready,
@@ -115,7 +124,19 @@ mod tests {
     use super::*;
 
     fn check(class: &'static str, restore: Option<&'static str>, expected: Reach) {
+        check_tier(class, None, restore, expected);
+    }
+
+    fn check_tier(
+        class: &'static str,
+        status: Option<&'static str>,
+        restore: Option<&'static str>,
+        expected: Reach,
+    ) {
         let mut headers = HeaderMap::new();
+        if let Some(status) = status {
+            headers.insert("x-amz-archive-status", HeaderValue::from_static(status));
+        }
         headers.insert("x-amz-storage-class", HeaderValue::from_static(class));
         if let Some(restore) = restore {
             headers.insert("x-amz-restore", HeaderValue::from_static(restore));
@@ -131,5 +152,9 @@ mod tests {
         check("GLACIER", None, Reach::Archived);
         check("DEEP_ARCHIVE", Some("ongoing-request=\"true\""), Reach::Warming);
         check("DEEP_ARCHIVE", Some(copy), Reach::Ready);
+        let (class, tier) = ("INTELLIGENT_TIERING", Some("DEEP_ARCHIVE_ACCESS"));
+        check(class, None, Reach::Ready);
+        check_tier(class, Some("ARCHIVE_ACCESS"), None, Reach::Archived);
+        check_tier(class, tier, Some("ongoing-request=\"true\""), Reach::Warming);
     }
 }

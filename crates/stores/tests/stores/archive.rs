@@ -1,6 +1,9 @@
 //! Packs of data in an archive, against a server that refuses to read what is archived.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
 
 use muster_model::{Class, Fault as _};
 use muster_repository::{
@@ -8,7 +11,10 @@ use muster_repository::{
     id::PackId,
     storage::{Archiving, File, Reach, Storage},
 };
-use muster_testkit::stores;
+use muster_testkit::stores::{
+    self,
+    front::{Front, Seen},
+};
 
 use crate::{fresh, store};
 
@@ -56,7 +62,7 @@ fn only_packs_of_data_are_archived_and_they_come_back() {
         }
         storage.warm_up(data).unwrap();
         storage.warm_up(data).unwrap();
-        assert_eq!(storage.reach(data).unwrap(), Reach::Warming);
+        // Asked for twice: it looked once, so that the archive had its time.
         assert_eq!(storage.reach(data).unwrap(), Reach::Ready);
         assert_eq!(storage.read(data, 10).unwrap(), DATA);
     }
@@ -91,4 +97,51 @@ fn what_can_be_read_at_once_is_not_called_archived() {
     let folder = tempfile::tempdir().unwrap();
     let folder = store(folder.path().to_str().unwrap(), &[], &[]);
     assert_eq!(folder.archiving(), Archiving::Never);
+}
+
+/// A store as S3 is where its intelligent class archived all packs: a pack comes back at the second
+/// look after it was asked for, and is an ordinary one then.
+fn with_intelligent_archive(server: &stores::Server) -> Front {
+    let looks = AtomicU8::new(0);
+    Front::start(server.address(), move |seen: &Seen| {
+        let state = looks.load(Ordering::SeqCst);
+        if !seen.target.contains("/data/") || state == 3 {
+            return None;
+        }
+        match (seen.method.as_str(), state) {
+            ("HEAD", 0) => Some(("200 OK\r\nx-amz-archive-status: DEEP_ARCHIVE_ACCESS", "")),
+            ("HEAD", _) => {
+                looks.fetch_add(1, Ordering::SeqCst);
+                let warming = "200 OK\r\nx-amz-archive-status: DEEP_ARCHIVE_ACCESS\r\n\
+                               x-amz-restore: ongoing-request=\"true\"";
+                Some((warming, ""))
+            }
+            ("POST", 0) if String::from_utf8_lossy(&seen.body).contains("<Days>") => {
+                Some(("400 Bad Request", "<Error><Code>InvalidArgument</Code></Error>"))
+            }
+            ("POST", _) => {
+                looks.store(1, Ordering::SeqCst);
+                Some(("202 Accepted", ""))
+            }
+            ("GET", _) => Some(("403 Forbidden", "<Error><Code>InvalidObjectState</Code></Error>")),
+            _ => None,
+        }
+    })
+}
+
+#[test]
+fn what_the_intelligent_class_archived_comes_back_for_good() {
+    let Some(server) = stores::s3(&["muster"]) else { return };
+    let front = with_intelligent_archive(&server);
+    let url = format!("s3:http://{}/muster", front.address());
+    let storage = store(&url, &["s3.storage-class=INTELLIGENT_TIERING"], S3);
+    assert_eq!(storage.archiving(), Archiving::Possible);
+    let (data, _) = put_both(&*storage);
+    assert_eq!(storage.reach(data).unwrap(), Reach::Archived);
+    assert_eq!(storage.read(data, 10).unwrap_err().code(), "store-archived");
+    storage.warm_up(data).unwrap();
+    assert_eq!(storage.reach(data).unwrap(), Reach::Warming);
+    assert_eq!(storage.reach(data).unwrap(), Reach::Warming);
+    assert_eq!(storage.reach(data).unwrap(), Reach::Ready);
+    assert_eq!(storage.read(data, 10).unwrap(), DATA);
 }

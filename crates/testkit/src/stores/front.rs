@@ -14,8 +14,8 @@ use std::{
 
 use super::rest::read_request;
 
-/// A request that came by: its method, its path with the query, and its headers by lower-case
-/// names.
+/// A request that came by: its method, its path with the query, its headers by lower-case names, and
+/// how its body begins.
 #[derive(Debug, Clone)]
 pub struct Seen {
     /// `GET`, `PUT`, …
@@ -24,9 +24,14 @@ pub struct Seen {
     pub target: String,
     /// Headers.
     pub headers: BTreeMap<String, String>,
+    /// The first bytes of the body.
+    pub body: Vec<u8>,
 }
 
-/// Gives the status and body with which a request is refused, if it is.
+/// How much of a body is kept.
+const BODY_BYTES_MAX: usize = 1024;
+
+/// Gives the status (headers may follow it) and body with which a request is refused, if it is.
 type Rule = dyn Fn(&Seen) -> Option<(&'static str, &'static str)> + Send + Sync;
 
 /// A proxy that runs until it is dropped.
@@ -104,7 +109,8 @@ fn serve(mut stream: TcpStream, state: &State) {
         "" => request.path.clone(),
         query => format!("{}?{query}", request.path),
     };
-    let seen = Seen { method: request.method, target, headers: request.headers };
+    let body = request.body.iter().take(BODY_BYTES_MAX).copied().collect();
+    let seen = Seen { method: request.method, target, headers: request.headers, body };
     state.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen.clone());
     let answer = match (state.rule)(&seen) {
         Some((status, body)) => {

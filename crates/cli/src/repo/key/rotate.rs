@@ -147,7 +147,7 @@ fn pair(
 /// Brings what the new repository lacks.
 fn round(app: &App<'_>, pair: &Pair, run: &Run) -> Result<CopyReport, Failure> {
     let snapshots = pair.old.snapshots()?;
-    let source = app.load_index(&pair.old)?;
+    let source = app.load_index_for(&pair.old, run)?;
     let target = match &pair.new_lock {
         Some(lock) => Target::open(&pair.new, lock, run)?,
         None => app.load_index(&pair.new)?.into(),
