@@ -363,7 +363,11 @@ impl<'a> PackWriter<'a> {
             Some(pack) => pack,
             None => slot.insert(self.open_pack(kind)?),
         };
-        pack.append(blob, sealed)?;
+        if let Err(error) = pack.append(blob, sealed) {
+            // Nobody knows what of it was written: it must not be filled and stored by others.
+            *slot = None;
+            return Err(error);
+        }
         let full = pack.bytes() >= u64::from(self.options.pack_bytes)
             || pack.blobs.len() >= PACK_BLOBS_MAX;
         Ok(if full { slot.take() } else { None })

@@ -5,6 +5,7 @@
 //! the second, so it cannot be called too early.
 
 mod errors;
+mod opener;
 mod trees;
 
 use std::{
@@ -21,10 +22,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 pub use self::errors::{InitError, OpenError, ReadError, SaveError};
+pub use self::opener::BlobOpener;
 use self::trees::TreeWindows;
 use crate::{
     chunker::Polynomial,
-    compression::Decompressor,
     crypto::{Key, KeyMaterial, NoRandomness, random_bytes},
     format::{
         FormatError,
@@ -38,7 +39,7 @@ use crate::{
     },
     id::{BlobId, Id, KeyId, PackId, SnapshotId},
     index::{Index, Location},
-    large_tree::{LARGE_TREE_BYTES, StoredTree, TreeNodes},
+    large_tree::{LARGE_TREE_BYTES, TreeNodes},
     run::Run,
     storage::{File, FileKind, Listed, Storage, StorageError, StorageProblem},
     warm_up::Folders,
@@ -642,75 +643,6 @@ pub(crate) fn read_claimed(
     }
     buffer.resize(length, 0);
     storage.read_range(file, offset, buffer)
-}
-
-/// Opens sealed blobs: authenticates, decrypts, decompresses, and compares with the id.
-pub struct BlobOpener<'k> {
-    key: &'k Key,
-    decompressor: Decompressor,
-}
-
-impl<'k> BlobOpener<'k> {
-    /// An opener with a context of its own.
-    ///
-    /// # Errors
-    /// Fails when zstd cannot allocate its tables.
-    pub fn new(key: &'k Key) -> Result<Self, ReadError> {
-        let decompressor = Decompressor::new().map_err(ReadError::Decoder)?;
-        Ok(Self { key, decompressor })
-    }
-
-    /// Opens the `sealed` bytes of the blob at `location` into `plaintext`. The sealed bytes
-    /// are overwritten.
-    ///
-    /// # Errors
-    /// Fails when the blob is not what its id says; `plaintext` is of no use then.
-    pub fn open(
-        &mut self,
-        location: &Location,
-        sealed: &mut [u8],
-        plaintext: &mut Vec<u8>,
-    ) -> Result<(), ReadError> {
-        self.open_blob(location, sealed, plaintext).map_err(|source| ReadError::DamagedBlob {
-            kind: location.blob.kind,
-            id: location.blob.id,
-            pack: Some(location.pack),
-            source,
-        })
-    }
-
-    /// Opens a large tree; what it decompresses to is not held.
-    fn open_tree(&self, location: &Location, sealed: Vec<u8>) -> Result<TreeNodes, FormatError> {
-        let bytes = self.key.open_whole(sealed)?;
-        let blob = &location.blob;
-        let tree = StoredTree { bytes, is_compressed: blob.uncompressed_length.is_some() };
-        tree.verify(blob.id, u64::from(blob.plaintext_length()))?;
-        tree.nodes()
-    }
-
-    fn open_blob(
-        &mut self,
-        location: &Location,
-        sealed: &mut [u8],
-        plaintext: &mut Vec<u8>,
-    ) -> Result<(), FormatError> {
-        let opened = self.key.open_in_place(sealed)?;
-        match location.blob.uncompressed_length {
-            None => {
-                plaintext.clear();
-                plaintext.extend_from_slice(opened);
-            }
-            Some(length) => {
-                let length = length.get() as usize;
-                self.decompressor.decompress_exact(opened, length, plaintext)?;
-            }
-        }
-        let actual = BlobId::of(plaintext);
-        if actual != location.blob.id {
-            return Err(FormatError::WrongHash { actual: actual.to_hex() });
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

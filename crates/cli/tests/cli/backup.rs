@@ -247,3 +247,23 @@ fn time_host_and_parent_can_be_given() {
     let snapshots = sandbox.run(&["snapshots", "--json"]).json();
     assert_eq!(snapshots[2]["parent"], snapshots[1]["id"]);
 }
+
+#[test]
+fn files_that_lie_in_no_folder_are_compared_with_the_parent_too() {
+    let sandbox = Sandbox::new("no-folder");
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    for name in ["a", "b", "c"] {
+        sandbox.write(&format!("source/{name}"), name);
+        let file = fs::File::options().write(true).open(sandbox.path("source").join(name)).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    let arguments = ["backup", "a", "b", "c", "--ignore-ctime", "--json"];
+    let backup = || {
+        let mut command = sandbox.command(&arguments);
+        run(command.current_dir(sandbox.path("source"))).expect(0).last_json()
+    };
+    assert_eq!(backup()["files_new"], 3);
+    assert_eq!(backup()["files_unmodified"], 3);
+    assert_eq!(backup()["files_unmodified"], 3);
+    sandbox.run(&["check", "--read-data"]).expect(0);
+}

@@ -18,6 +18,7 @@ use super::{
     walk::{self, Found, Visitor},
 };
 use crate::{
+    chunker::pages::Fineness,
     format::tree::{Node, NodeKind},
     index::Index,
     packer::WriteError,
@@ -39,6 +40,8 @@ pub(super) struct Feed<'a> {
     pub(super) attributes: Vec<u8>,
     /// A source whose content is read from elsewhere.
     pub(super) stand_in: Option<&'a StandIn>,
+    /// The pieces of the files so far, for each folder that the walk is in.
+    pub(super) pieces: Vec<u64>,
 }
 
 impl Feed<'_> {
@@ -61,7 +64,8 @@ impl Feed<'_> {
         if let Some(stand_in) = stand_in {
             return self.stand_in(found, stand_in);
         }
-        if let Some((place, size)) = self.same(&found) {
+        if let Some((place, size, pieces)) = self.same(&found) {
+            self.count_pieces(pieces);
             self.run.progress.add_done(0, size);
             return self.send(Event::Same { place });
         }
@@ -75,20 +79,35 @@ impl Feed<'_> {
                 return Ok(());
             }
             self.run.progress.add_done(0, node.size);
-            return self.ready(node, Some(before));
+            let pieces = node.content.as_ref().map_or(0, Vec::len) as u64;
+            self.ready(node, Some(before))?;
+            self.count_pieces(pieces);
+            return Ok(());
         }
         let before = before.cloned();
         self.read(found, node, before, None)
     }
 
     /// The place in the parent's tree of a file that is what was recorded there in every respect,
-    /// and its size: most files of most backups, so this takes no memory and no second look.
-    fn same(&mut self, found: &Found<'_>) -> Option<(usize, u64)> {
+    /// its size and the number of its pieces: most files of most backups, so this takes no memory and
+    /// no second look.
+    fn same(&self, found: &Found<'_>) -> Option<(usize, u64, u64)> {
+        // Entries that lie in no folder are not compared with the parent's.
+        if self.pieces.is_empty() {
+            return None;
+        }
         let trust = self.trust.as_ref()?;
         let (place, before) = self.parent.find(found.stored_name)?;
         let same = self.maker.is_node_of_file(before, found.stat)
             && trust.is_vouched_for(before, before.mtime, before.ctime, self.index);
-        same.then_some((place, before.size))
+        let pieces = before.content.as_ref().map_or(0, Vec::len) as u64;
+        same.then_some((place, before.size, pieces))
+    }
+
+    fn count_pieces(&mut self, pieces: u64) {
+        if let Some(sum) = self.pieces.last_mut() {
+            *sum += pieces;
+        }
     }
 
     /// A file that is not opened; see [`StandIn`].
@@ -118,7 +137,9 @@ impl Feed<'_> {
         let before = before.map(Box::new);
         self.send(Event::File { path: found.path.to_vec(), before, outcome })?;
         let name = found.name.to_vec();
-        let job = FileJob { folder: found.folder.clone(), name, node, copy, done };
+        let fineness = Fineness::of(self.pieces.last().copied().unwrap_or(0), node.size);
+        self.count_pieces(fineness.pieces(node.size));
+        let job = FileJob { folder: found.folder.clone(), name, node, copy, fineness, done };
         self.files.send(job).map_err(|_| WriteError::Aborted.into())
     }
 
@@ -163,6 +184,7 @@ impl Visitor for Feed<'_> {
             }
         }
         let before = self.parent.enter(stored_name);
+        self.pieces.push(0);
         self.send(Event::Enter { node: Box::new(node), before })
     }
 
@@ -176,6 +198,7 @@ impl Visitor for Feed<'_> {
 
     fn leave(&mut self) -> Result<(), BackupError> {
         self.parent.leave();
+        self.pieces.pop();
         self.send(Event::Leave)
     }
 

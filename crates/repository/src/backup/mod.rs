@@ -432,6 +432,7 @@ impl<'a> Job<'a> {
             run,
             attributes: Vec::new(),
             stand_in: options.stand_in.as_ref(),
+            pieces: Vec::new(),
         };
         let feeding = move || walk::walk(targets, &options.filter, run, &mut feed);
         let reading = (0..options.readers.get()).map(|_| {

@@ -29,6 +29,8 @@ impl Names {
         }
         let Self { bytes, spans, .. } = &mut names;
         spans.sort_unstable_by_key(|&span| slice(bytes, span));
+        // What is removed and made again meanwhile may be listed twice.
+        spans.dedup_by_key(|span| slice(bytes, *span));
         Ok(names)
     }
 

@@ -27,7 +27,10 @@ use std::{
     num::NonZeroU32,
     os::{fd::OwnedFd, unix::fs::FileExt},
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crossbeam_channel::{Receiver, Sender};
@@ -43,7 +46,7 @@ use super::{
 use crate::{
     chunker::{
         CHUNK_BYTES_MIN, Chunker, Tables,
-        pages::{self, PageLayout},
+        pages::{self, Fineness, PageLayout},
     },
     format::{
         pack::BlobKind,
@@ -74,6 +77,8 @@ pub(super) struct FileJob {
     pub(super) node: Node,
     /// Where the content is, when not in the file itself.
     pub(super) copy: Option<PathBuf>,
+    /// How finely it may be cut.
+    pub(super) fineness: Fineness,
     pub(super) done: Sender<FileOutcome>,
 }
 
@@ -200,6 +205,8 @@ pub(super) struct Reader<'a> {
     chunker: Chunker<Box<dyn Read + Send + 'a>>,
     run: &'a Run,
     attributes: Vec<u8>,
+    /// Pieces of all streams of the run: which folder they are in is not known here.
+    stream_pieces: Arc<AtomicU64>,
 }
 
 impl<'a> Reader<'a> {
@@ -211,7 +218,8 @@ impl<'a> Reader<'a> {
         run: &'a Run,
     ) -> Self {
         let chunker = Chunker::new(tables, Box::new(io::empty()) as Box<dyn Read + Send>);
-        Self { maker, budget, chunks, chunker, run, attributes: Vec::new() }
+        let stream_pieces = Arc::default();
+        Self { maker, budget, chunks, chunker, run, attributes: Vec::new(), stream_pieces }
     }
 
     /// Reads files until there are no more.
@@ -230,14 +238,14 @@ impl<'a> Reader<'a> {
     }
 
     fn read(&mut self, job: FileJob) -> Result<(), WriteError> {
-        let FileJob { folder, name, mut node, copy, done } = job;
+        let FileJob { folder, name, mut node, copy, fineness, done } = job;
         let opened = match copy {
             Some(copy) => open_copy(&copy),
             None => self.open(&folder, &name, &mut node),
         };
         let file = in_flight(node, done);
         match opened {
-            Ok(open) => self.read_content(&file, open),
+            Ok(open) => self.read_content(&file, open, fineness),
             Err((operation, error)) => {
                 lock(&file.state).failure = Some((operation, error));
                 Ok(())
@@ -264,7 +272,12 @@ impl<'a> Reader<'a> {
         Ok(Open { file: open.into(), size: node.size, sparse: is_sparse(&stat) })
     }
 
-    fn read_content(&mut self, file: &Arc<InFlight>, open: Open) -> Result<(), WriteError> {
+    fn read_content(
+        &mut self,
+        file: &Arc<InFlight>,
+        open: Open,
+        fineness: Fineness,
+    ) -> Result<(), WriteError> {
         let Open { file: mut open, size, sparse } = open;
         match usize::try_from(size) {
             // One chunk at most: no need to look for cuts, nor to copy.
@@ -278,8 +291,8 @@ impl<'a> Reader<'a> {
                     Err(error) => self.fail(file, error),
                 }
             }
-            _ => match layout_of(&open) {
-                Ok(Some(layout)) => self.read_pages(file, open, layout),
+            _ => match layout_of(&open, size, fineness) {
+                Ok(Some(layout)) => self.read_pages(file, Box::new(open), layout),
                 Ok(None) if sparse => self.read_sparse(file, open),
                 Ok(None) => self.read_chunks(file, Box::new(open)),
                 Err(error) => self.fail(file, error),
@@ -307,20 +320,24 @@ impl<'a> Reader<'a> {
         self.end(file, result, length)
     }
 
-    /// Reads a file of a database, which is cut at its pages.
+    /// Reads a file of a database, which is cut at its pages; what is longer than such files are goes
+    /// on by its content.
     fn read_pages(
         &mut self,
         file: &Arc<InFlight>,
-        mut content: impl Read,
+        mut content: Box<dyn Read + Send + 'a>,
         layout: PageLayout,
     ) -> Result<(), WriteError> {
         let mut length = 0;
-        loop {
+        while length < pages::FILE_BYTES_MAX {
             self.run.cancel.check()?;
             let mut buffer = self.budget.buffer()?;
             let read = match content.by_ref().take(PAGES_READ_BYTES).read_to_end(&mut buffer.bytes)
             {
-                Ok(0) => break,
+                Ok(0) => {
+                    finish(file, length);
+                    return Ok(());
+                }
                 Ok(read) => read as u64,
                 Err(error) => return self.fail(file, error),
             };
@@ -332,8 +349,9 @@ impl<'a> Reader<'a> {
             length += read;
             self.send(file, content)?;
         }
-        finish(file, length);
-        Ok(())
+        self.chunker.reset(content);
+        let result = self.send_chunks(file, None, &mut length);
+        self.end(file, result, length)
     }
 
     /// Reads a file that has holes; those are not read.
@@ -433,8 +451,8 @@ impl<'a> Reader<'a> {
 
     /// What more readers for the same workers can be made of.
     pub(super) fn into_parts(self, tables: Arc<Tables>) -> ReaderParts<'a> {
-        let Self { maker, budget, chunks, run, .. } = self;
-        ReaderParts { maker, tables, budget, chunks, run }
+        let Self { maker, budget, chunks, run, stream_pieces, .. } = self;
+        ReaderParts { maker, tables, budget, chunks, run, stream_pieces }
     }
 
     /// Reads a stream as the content of one file.
@@ -453,12 +471,17 @@ impl<'a> Reader<'a> {
         if let Err(error) = stream.by_ref().take(pages::HEAD_BYTES as u64).read_to_end(&mut head) {
             return self.fail(&file, error);
         }
-        let layout = PageLayout::of(&head);
-        let content = io::Cursor::new(head).chain(stream);
-        match layout {
+        let pieces = self.stream_pieces.load(Ordering::Relaxed);
+        let fineness = Fineness::of(pieces, pages::FILE_BYTES_MAX);
+        let layout = PageLayout::of(&head).and_then(|layout| fineness.bound(layout));
+        let content: Box<dyn Read + Send> = Box::new(io::Cursor::new(head).chain(stream));
+        let result = match layout {
             Some(layout) => self.read_pages(&file, content, layout),
-            None => self.read_chunks(&file, Box::new(content)),
-        }
+            None => self.read_chunks(&file, content),
+        };
+        let pieces = lock(&file.state).chunks.len();
+        self.stream_pieces.fetch_add(pieces as u64, Ordering::Relaxed);
+        result
     }
 }
 
@@ -469,13 +492,15 @@ pub(super) struct ReaderParts<'a> {
     budget: Arc<Budget>,
     chunks: Sender<BlobJob>,
     pub(super) run: &'a Run,
+    stream_pieces: Arc<AtomicU64>,
 }
 
 impl ReaderParts<'_> {
     /// A reader that lives as long as one stream.
     pub(super) fn reader<'s>(&'s self) -> Reader<'s> {
         let (tables, budget) = (Arc::clone(&self.tables), Arc::clone(&self.budget));
-        Reader::new(self.maker, tables, budget, self.chunks.clone(), self.run)
+        let reader = Reader::new(self.maker, tables, budget, self.chunks.clone(), self.run);
+        Reader { stream_pieces: Arc::clone(&self.stream_pieces), ..reader }
     }
 }
 
@@ -506,11 +531,14 @@ struct Open {
     sparse: bool,
 }
 
-/// How a file is cut that is longer than one chunk. The file stays where it is.
-fn layout_of(file: &OsFile) -> io::Result<Option<PageLayout>> {
+/// How a file of `size` bytes is cut that is longer than one chunk. The file stays where it is.
+fn layout_of(file: &OsFile, size: u64, fineness: Fineness) -> io::Result<Option<PageLayout>> {
+    if size > pages::FILE_BYTES_MAX {
+        return Ok(None);
+    }
     let mut head = [0; pages::HEAD_BYTES];
     let read = file.read_at(&mut head, 0)?;
-    Ok(PageLayout::of(&head[..read]))
+    Ok(PageLayout::of(&head[..read]).and_then(|layout| fineness.bound(layout)))
 }
 
 /// Whether less is stored of a file than its length says; compressing file systems say so too.
@@ -590,13 +618,13 @@ fn write_blobs(
             }
             Content::Plain(plaintext) => {
                 let bytes = &plaintext.bytes;
-                done(0, blobs.write(kind, BlobId::of(bytes), bytes, false)?, bytes.len());
+                done(0, blobs.write(kind, BlobId::of(bytes), bytes)?, bytes.len());
             }
-            Content::Zeros => done(0, blobs.write(kind, *ZEROS_ID, &ZEROS, false)?, ZEROS.len()),
+            Content::Zeros => done(0, blobs.write(kind, *ZEROS_ID, &ZEROS)?, ZEROS.len()),
             Content::Pages(plaintext, layout) => {
                 for (place, piece) in layout.pieces(plaintext.bytes.len()).enumerate() {
-                    let bytes = &plaintext.bytes[piece.range];
-                    let id = blobs.write(kind, BlobId::of(bytes), bytes, piece.records)?;
+                    let bytes = &plaintext.bytes[piece];
+                    let id = blobs.write(kind, BlobId::of(bytes), bytes)?;
                     done(place, id, bytes.len());
                 }
             }
@@ -618,13 +646,11 @@ impl BlobWriter<'_, '_> {
         kind: BlobKind,
         id: BlobId,
         plaintext: &[u8],
-        records: bool,
     ) -> Result<BlobId, WriteError> {
         if self.writer.claim(kind, id) {
-            let sealed = match (kind, records) {
-                (BlobKind::Data, true) => self.data.seal_records(id, plaintext)?,
-                (BlobKind::Data, false) => self.data.seal(id, plaintext)?,
-                (BlobKind::Tree, _) => self.trees.seal(id, plaintext)?,
+            let sealed = match kind {
+                BlobKind::Data => self.data.seal(id, plaintext)?,
+                BlobKind::Tree => self.trees.seal(id, plaintext)?,
             };
             self.writer.add(kind, id, plaintext.len() as u64, sealed)?;
         }

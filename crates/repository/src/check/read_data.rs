@@ -107,6 +107,9 @@ impl Seen {
     }
 }
 
+/// How many packs are tried at most when the time is over and nothing was read yet.
+const LATE_TRIES_MAX: u32 = 100;
+
 /// Reads `wanted` packs in an order and hands what is seen of each to `take`. Counts in `progress`,
 /// if given.
 pub(super) fn read(
@@ -122,8 +125,8 @@ pub(super) fn read(
         wanted.sort_by_key(|wanted| (std::cmp::Reverse(wanted.bytes), wanted.pack));
     }
     // One is read whatever the time: when it is over, one after the other is tried until then, since
-    // what is archived is none.
-    let (has_read, late) = (AtomicBool::new(false), Mutex::new(()));
+    // what is archived is none. Where all is archived, a few tries say so.
+    let (has_read, late) = (AtomicBool::new(false), Mutex::new(0));
     let budget = Budget::new(BUDGET_BYTES);
     let readers: Result<Vec<_>, _> = (0..asking_threads(repository.storage().as_ref())
         .min(wanted.len()))
@@ -131,9 +134,12 @@ pub(super) fn read(
         .collect();
     let work = |reader: &mut PackReader<'_>, wanted: Wanted| {
         let is_late = order.is_over();
-        let _turn = is_late.then(|| late.lock().unwrap_or_else(PoisonError::into_inner));
-        if is_late && has_read.load(Ordering::SeqCst) {
-            return None;
+        let mut tries = is_late.then(|| late.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(tries) = &mut tries {
+            if has_read.load(Ordering::SeqCst) || **tries == LATE_TRIES_MAX {
+                return None;
+            }
+            **tries += 1;
         }
         let mut blobs = index.pack_blobs(&wanted.pack);
         blobs.sort_by_key(|blob| blob.offset);

@@ -27,11 +27,23 @@ pub(crate) const HEAD_BYTES: usize = PAGE_BYTES;
 /// Pages of a table that make up a block. See `docs/decisions/` for what fewer or more cost.
 const TABLE_BLOCK_BYTES: usize = 4 * PAGE_BYTES;
 
+/// Length of the lower piece of a B-tree's page, in bytes: short records that differ little from
+/// their neighbours, which want to be compressed in a way of their own.
+pub(crate) const RECORDS_BYTES: usize = 3 << 10;
+
+/// Longer files are no database's: `PostgreSQL` goes on in another file after 1 GiB.
+pub(crate) const FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// How many pieces the files of one folder are cut into, before larger ones are made and at most. A
+/// folder's tree names all its pieces, 67 bytes each, is read as a whole, and may be 1 GiB long.
+const FOLDER_PIECES_FINE: u64 = 1 << 20;
+const FOLDER_PIECES_MAX: u64 = 2 << 20;
+
 /// Where a page of a B-tree is cut in two. A new entry is put below the others, which stay where
 /// they are, and a pointer to it between those at the begin of the page. A page that the default
 /// fill factor of 90 % left 800 bytes free and that holds keys of four or eight bytes changes in its
 /// first 3 KiB until it is split.
-const BTREE_UPPER_BEGINS: usize = 3 << 10;
+const BTREE_UPPER_BEGINS: usize = RECORDS_BYTES;
 
 /// Length of the special space at the end of a B-tree's page, in bytes (`BTPageOpaqueData`). Pages
 /// of `GiST` and hash indexes have one of this length too, and end with a number that says so.
@@ -53,13 +65,50 @@ pub(crate) enum PageLayout {
     Btree,
 }
 
-/// A piece of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Piece {
-    /// Where it lies in the bytes that were cut.
-    pub(crate) range: Range<usize>,
-    /// Whether it is full of short records that differ little from their neighbours.
-    pub(crate) records: bool,
+/// How finely a file may be cut, for the sake of its folder's tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fineness {
+    /// As its layout says.
+    Fine,
+    /// Into blocks of several pages, whatever is in them.
+    Coarse,
+    /// By its content.
+    Content,
+}
+
+impl Fineness {
+    /// How finely a file of `bytes` may be cut when the folder has `pieces` already.
+    pub(crate) fn of(pieces: u64, bytes: u64) -> Self {
+        let after = |piece_bytes: usize| pieces + bytes / piece_bytes as u64;
+        if bytes > FILE_BYTES_MAX {
+            Self::Content
+        } else if after(PAGE_BYTES / 2) <= FOLDER_PIECES_FINE {
+            Self::Fine
+        } else if after(TABLE_BLOCK_BYTES) <= FOLDER_PIECES_MAX {
+            Self::Coarse
+        } else {
+            Self::Content
+        }
+    }
+
+    /// How many pieces a file of `bytes` is cut into, at most.
+    pub(crate) fn pieces(self, bytes: u64) -> u64 {
+        let piece_bytes = match self {
+            Self::Fine => PAGE_BYTES / 2,
+            Self::Coarse => TABLE_BLOCK_BYTES,
+            Self::Content => super::CHUNK_BYTES_MIN,
+        };
+        bytes / piece_bytes as u64 + 1
+    }
+
+    /// What becomes of a layout.
+    pub(crate) fn bound(self, layout: PageLayout) -> Option<PageLayout> {
+        match self {
+            Self::Fine => Some(layout),
+            Self::Coarse => Some(PageLayout::Table),
+            Self::Content => None,
+        }
+    }
 }
 
 impl PageLayout {
@@ -85,13 +134,12 @@ impl PageLayout {
     }
 
     /// The pieces of `length` bytes that begin at a multiple of [`PageLayout::period`] in the file.
-    pub(crate) fn pieces(self, length: usize) -> impl Iterator<Item = Piece> {
+    pub(crate) fn pieces(self, length: usize) -> impl Iterator<Item = Range<usize>> {
         let mut start = 0;
         std::iter::from_fn(move || {
-            let (step, records) = self.step(start);
-            let range = start..(start + step).min(length);
+            let range = start..(start + self.step(start)).min(length);
             start = range.end;
-            (!range.is_empty()).then_some(Piece { range, records })
+            (!range.is_empty()).then_some(range)
         })
     }
 
@@ -103,12 +151,12 @@ impl PageLayout {
         }
     }
 
-    /// How long the piece is that begins at `start`, and whether it holds records.
-    const fn step(self, start: usize) -> (usize, bool) {
+    /// How long the piece is that begins at `start`.
+    const fn step(self, start: usize) -> usize {
         match self {
-            Self::Table => (TABLE_BLOCK_BYTES, false),
-            Self::Btree if start.is_multiple_of(PAGE_BYTES) => (BTREE_UPPER_BEGINS, true),
-            Self::Btree => (PAGE_BYTES - BTREE_UPPER_BEGINS, false),
+            Self::Table => TABLE_BLOCK_BYTES,
+            Self::Btree if start.is_multiple_of(PAGE_BYTES) => BTREE_UPPER_BEGINS,
+            Self::Btree => PAGE_BYTES - BTREE_UPPER_BEGINS,
         }
     }
 }
@@ -159,6 +207,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_folder_has_no_more_pieces_than_its_tree_can_name() {
+        const GIB: u64 = 1 << 30;
+        let (mut pieces, mut seen) = (0, Vec::new());
+        for _ in 0..1000 {
+            let fineness = Fineness::of(pieces, GIB);
+            pieces += fineness.pieces(GIB);
+            seen.push(fineness);
+        }
+        assert_eq!(
+            (seen[0], seen[10], seen[999]),
+            (Fineness::Fine, Fineness::Coarse, Fineness::Content)
+        );
+        // 67 bytes each, and those of a terabyte that is cut by its content.
+        assert!(pieces * 67 < 512 << 20, "{pieces}");
+        assert_eq!(Fineness::of(0, GIB + 1), Fineness::Content);
+        assert_eq!(Fineness::Coarse.bound(PageLayout::Btree), Some(PageLayout::Table));
+    }
+
     proptest! {
         #[test]
         fn nothing_that_a_file_begins_with_is_too_strange(head in prop::collection::vec(any::<u8>(), 0..64)) {
@@ -170,22 +237,19 @@ mod tests {
         #[test]
         fn pieces_join_to_the_whole_and_repeat(length in 0_usize..300_000, btree: bool) {
             let layout = if btree { PageLayout::Btree } else { PageLayout::Table };
-            let pieces: Vec<Piece> = layout.pieces(length).collect();
+            let pieces: Vec<Range<usize>> = layout.pieces(length).collect();
             let mut end = 0;
             for piece in &pieces {
-                prop_assert_eq!(piece.range.start, end);
-                prop_assert!(!piece.range.is_empty());
-                end = piece.range.end;
+                prop_assert_eq!(piece.start, end);
+                prop_assert!(!piece.is_empty());
+                end = piece.end;
             }
             prop_assert_eq!(end, length);
             // What is cut from a later multiple of the period on is cut in the same places.
             let period = layout.period();
-            let shifted = layout.pieces(length + period).filter(|piece| piece.range.start >= period);
-            let shifted: Vec<Piece> = shifted
-                .map(|Piece { range, records }| {
-                    Piece { range: range.start - period..range.end - period, records }
-                })
-                .collect();
+            let shifted = layout.pieces(length + period).filter(|piece| piece.start >= period);
+            let shifted: Vec<Range<usize>> =
+                shifted.map(|piece| piece.start - period..piece.end - period).collect();
             prop_assert_eq!(shifted, pieces);
         }
     }

@@ -31,9 +31,10 @@ pub(super) struct Spill {
 
 impl Spill {
     pub(super) fn write(&mut self, piece: &[u8]) -> Result<(), StorageError> {
+        self.file.append(piece)?;
         self.digest.update(piece);
         self.bytes += piece.len() as u64;
-        self.file.append(piece)
+        Ok(())
     }
 }
 

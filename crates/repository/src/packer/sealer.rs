@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use super::{PackWriter, WriteError};
 use crate::{
+    chunker::pages::RECORDS_BYTES,
     compression::{CompressionLevel, Compressor, Decompressor},
     crypto::{Key, OVERHEAD_BYTES},
     format::{
@@ -22,7 +23,7 @@ pub struct Sealer<'k> {
     compress: bool,
     pub(super) verify: bool,
     compressor: Compressor,
-    /// For [`Sealer::seal_records`].
+    /// For the lower pieces of an index's pages, which are told by their length.
     record_compressor: Compressor,
     decompressor: Decompressor,
     /// The compressed blob, and after sealing what was opened again.
@@ -75,19 +76,17 @@ impl<'k> Sealer<'k> {
     /// Fails when zstd or the system's randomness fail, or what was sealed does not open to
     /// exactly `plaintext`.
     pub fn seal(&mut self, id: BlobId, plaintext: &[u8]) -> Result<Sealed<'_>, WriteError> {
-        self.seal_as(id, plaintext, false)
-    }
-
-    /// As [`Sealer::seal`], for a blob of a few kilobytes that is full of short records.
-    ///
-    /// # Errors
-    /// As [`Sealer::seal`].
-    pub fn seal_records(&mut self, id: BlobId, plaintext: &[u8]) -> Result<Sealed<'_>, WriteError> {
-        self.seal_as(id, plaintext, true)
+        let uncompressed_length = self.compress(plaintext)?;
+        let content = if uncompressed_length.is_some() { &self.compressed } else { plaintext };
+        self.key.seal_over(content, &mut self.sealed)?;
+        if self.verify {
+            self.verify(id, plaintext, uncompressed_length)?;
+        }
+        Ok(Sealed { bytes: &self.sealed, uncompressed_length })
     }
 
     /// Seals a large tree, which is compressed already, and writes it to a pack. One copy of it is in
-    /// memory at a time, but for the moment of sealing.
+    /// memory at a time but for the moment of sealing, and where the store takes packs whole.
     ///
     /// # Errors
     /// As [`Sealer::seal`] and [`PackWriter::add`].
@@ -122,31 +121,13 @@ impl<'k> Sealer<'k> {
         writer.add(kind, id, plaintext_bytes, Sealed { bytes: &sealed, uncompressed_length })
     }
 
-    fn seal_as(
-        &mut self,
-        id: BlobId,
-        plaintext: &[u8],
-        records: bool,
-    ) -> Result<Sealed<'_>, WriteError> {
-        let uncompressed_length = self.compress(plaintext, records)?;
-        let content = if uncompressed_length.is_some() { &self.compressed } else { plaintext };
-        self.key.seal_over(content, &mut self.sealed)?;
-        if self.verify {
-            self.verify(id, plaintext, uncompressed_length)?;
-        }
-        Ok(Sealed { bytes: &self.sealed, uncompressed_length })
-    }
-
     /// Compresses into `self.compressed`; `None` when that does not make the blob smaller.
-    fn compress(
-        &mut self,
-        plaintext: &[u8],
-        records: bool,
-    ) -> Result<Option<NonZeroU32>, FormatError> {
+    fn compress(&mut self, plaintext: &[u8]) -> Result<Option<NonZeroU32>, FormatError> {
         if !self.compress || plaintext.is_empty() {
             return Ok(None);
         }
-        let compressor = match records {
+        // Who copies a blob knows no more of it than its content.
+        let compressor = match plaintext.len() == RECORDS_BYTES {
             true => &mut self.record_compressor,
             false => &mut self.compressor,
         };

@@ -38,7 +38,7 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// As `open(2)`.
-    fn create(&self, path: &Path) -> io::Result<Box<dyn Write + Send>>;
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>>;
 
     /// Makes a file's content durable.
     ///
@@ -71,6 +71,23 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 }
 
+/// A file that is being written in pieces.
+pub trait NewFile: Write + Send {
+    /// Makes the content durable, and tells how long the file is. Some network file systems tell what
+    /// went wrong with earlier writes here, and only to who wrote.
+    ///
+    /// # Errors
+    /// As `fsync(2)`.
+    fn sync(&mut self) -> io::Result<u64>;
+}
+
+impl NewFile for File {
+    fn sync(&mut self) -> io::Result<u64> {
+        self.sync_all()?;
+        Ok(self.metadata()?.len())
+    }
+}
+
 /// The real disk.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealDisk;
@@ -87,7 +104,7 @@ impl Disk for RealDisk {
         create(path)?.write_all(content)
     }
 
-    fn create(&self, path: &Path) -> io::Result<Box<dyn Write + Send>> {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
         Ok(Box::new(create(path)?))
     }
 

@@ -5,16 +5,15 @@
 //! `NAME-tmp-RANDOM`, as restic's, so that either tool ignores the other's leftovers.
 
 use std::{
-    fs,
-    io::{self, Write},
+    fs, io,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use super::{
-    Disk, File, FileKind, Listed, PackFile, RealDisk, Storage, StorageError, StorageProblem,
-    Storing,
+    Disk, File, FileKind, Listed, NewFile, PackFile, RealDisk, Storage, StorageError,
+    StorageProblem, Storing,
 };
 use crate::{crypto::random_bytes, id::PackId};
 
@@ -22,7 +21,8 @@ use crate::{crypto::random_bytes, id::PackId};
 const TEMPORARY_MARK: &str = "-tmp-";
 
 /// How long a temporary file must have been left alone before it is removed. A file is written
-/// in seconds; who writes it may be a process that was not seen to be at work.
+/// in seconds, a pack as long as blobs come; who writes it may be a process that was not seen to be
+/// at work.
 const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// restic's pause between writing a lock and looking for others, for file systems whose
@@ -152,7 +152,8 @@ impl<D: Disk> Drop for Written<D> {
 /// other pack, so that who looks for leftovers finds it.
 struct GrowingPack<D: Disk + Clone + 'static> {
     storage: LocalStorage<D>,
-    open: Option<(Written<D>, Box<dyn Write + Send>)>,
+    open: Option<(Written<D>, Box<dyn NewFile>)>,
+    bytes: u64,
 }
 
 impl<D: Disk + Clone + 'static> GrowingPack<D> {
@@ -161,13 +162,20 @@ impl<D: Disk + Clone + 'static> GrowingPack<D> {
             Some(open) => open,
             open => open.insert(create_growing(&self.storage)?),
         };
-        file.write_all(piece)
+        file.write_all(piece)?;
+        self.bytes += piece.len() as u64;
+        Ok(())
     }
 
     fn name(self, id: PackId) -> io::Result<()> {
-        let Some((mut written, file)) = self.open else {
+        let Some((mut written, mut file)) = self.open else {
             return Err(io::Error::other("nothing was written"));
         };
+        let bytes = file.sync()?;
+        if bytes != self.bytes {
+            let text = format!("the file has {bytes} bytes, not the {} written", self.bytes);
+            return Err(io::Error::other(text));
+        }
         drop(file);
         written.path = self.storage.path(File::Pack(id));
         let folder = |path: &Path| path.parent().map(Path::to_path_buf);
@@ -178,13 +186,24 @@ impl<D: Disk + Clone + 'static> GrowingPack<D> {
         // Its own folder is synced last. Should the system not keep the order of changes to two
         // folders, there must be something for the second to name.
         self.storage.disk.sync_dir(&from)?;
-        written.name(true)
+        match self.storage.disk.rename(&written.temporary, &written.path) {
+            Ok(()) => {
+                written.named = true;
+                self.storage.disk.sync_dir(&to)
+            }
+            // The folders of packs lie on several file systems.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                let content = fs::read(&written.temporary)?;
+                self.storage.store(File::Pack(id), &content, true)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
 fn create_growing<D: Disk + Clone + 'static>(
     storage: &LocalStorage<D>,
-) -> io::Result<(Written<D>, Box<dyn Write + Send>)> {
+) -> io::Result<(Written<D>, Box<dyn NewFile>)> {
     let mut random = [0; 32];
     random_bytes(&mut random).map_err(io::Error::other)?;
     let path = storage.path(File::Pack(PackId::from_bytes(random)));
@@ -325,7 +344,7 @@ impl<D: Disk + Clone + 'static> Storage for LocalStorage<D> {
     }
 
     fn begin_pack(&self) -> Result<Option<Box<dyn PackFile>>, StorageError> {
-        Ok(Some(Box::new(GrowingPack { storage: self.clone(), open: None })))
+        Ok(Some(Box::new(GrowingPack { storage: self.clone(), open: None, bytes: 0 })))
     }
 
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {

@@ -34,7 +34,7 @@ use muster_model::{Class, Fault};
 use thiserror::Error;
 
 pub use costs::Costs;
-pub use disk::{Disk, RealDisk};
+pub use disk::{Disk, NewFile, RealDisk};
 pub use local::LocalStorage;
 pub use reach::{Archiving, Reach};
 pub use retention::{Holding, Mode, Retention};

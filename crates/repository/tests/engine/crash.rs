@@ -10,7 +10,10 @@ use std::{
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use muster_model::{BackupKind, Class, Fault};
@@ -27,7 +30,7 @@ use muster_repository::{
     repository::{InitOptions, Repository},
     run::Run,
     storage::{
-        Disk, FileKind, LocalStorage, RealDisk, Storage,
+        Disk, FileKind, LocalStorage, NewFile, RealDisk, Storage,
         memory::MemoryStorage,
         unreliable::{Faults, Unreliable},
     },
@@ -74,7 +77,7 @@ impl Disk for RecordingDisk {
         Ok(())
     }
 
-    fn create(&self, path: &Path) -> io::Result<Box<dyn io::Write + Send>> {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
         let file = RealDisk.create(path)?;
         self.note(|relative| Change::Write(relative(path), Vec::new()));
         Ok(Box::new(RecordingFile { disk: self.clone(), path: path.to_path_buf(), file }))
@@ -110,7 +113,7 @@ impl Disk for RecordingDisk {
 struct RecordingFile {
     disk: RecordingDisk,
     path: PathBuf,
-    file: Box<dyn io::Write + Send>,
+    file: Box<dyn NewFile>,
 }
 
 impl io::Write for RecordingFile {
@@ -122,6 +125,13 @@ impl io::Write for RecordingFile {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+impl NewFile for RecordingFile {
+    fn sync(&mut self) -> io::Result<u64> {
+        self.disk.note(|relative| Change::SyncFile(relative(&self.path)));
+        Ok(fs::metadata(&self.path)?.len())
     }
 }
 
@@ -419,5 +429,114 @@ fn failing_and_truncated_reads_are_told() -> anyhow::Result<()> {
             .and_then(|indexed| indexed.blob_reader()?.tree(report.snapshot.tree));
         assert!(tree.is_err());
     }
+    Ok(())
+}
+
+/// A disk of which one write to a pack fails halfway, and all others succeed, as when space comes free.
+#[derive(Debug, Clone)]
+struct FailingOnce {
+    writes_left: Arc<AtomicUsize>,
+}
+
+struct FailingOnceFile {
+    disk: FailingOnce,
+    file: Box<dyn NewFile>,
+}
+
+impl io::Write for FailingOnceFile {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        if self.disk.writes_left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.file.write_all(&piece[..piece.len() / 2])?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.write_all(piece)?;
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl NewFile for FailingOnceFile {
+    fn sync(&mut self) -> io::Result<u64> {
+        self.file.sync()
+    }
+}
+
+impl Disk for FailingOnce {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_dir(path)
+    }
+
+    fn write_new(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        RealDisk.write_new(path, content)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
+        Ok(Box::new(FailingOnceFile { disk: self.clone(), file: RealDisk.create(path)? }))
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        RealDisk.sync_file(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        // The folders of packs lie on two file systems.
+        match from.parent() == to.parent() {
+            true => RealDisk.rename(from, to),
+            false => Err(io::ErrorKind::CrossesDevices.into()),
+        }
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename_new(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(path)
+    }
+}
+
+#[test]
+fn a_pack_of_which_a_write_failed_is_never_stored() -> anyhow::Result<()> {
+    let scratch = Scratch::new("failed-write")?;
+    let source = scratch.join("source");
+    fs::create_dir_all(&source)?;
+    for n in 0..40_u64 {
+        fs::write(source.join(format!("file{n}")), noise(n, 30_000))?;
+    }
+    let mut completed = false;
+    for failing in 1..200 {
+        let root = scratch.join(format!("repo{failing}"));
+        init_at(&root, Version::V2)?;
+        let disk = FailingOnce { writes_left: Arc::new(AtomicUsize::new(failing)) };
+        let storage = Arc::new(LocalStorage::with_disk(&root, disk));
+        let repository = Repository::open(storage, PASSWORD.as_bytes(), None)?;
+        let result = back_up(&repository, options(&source));
+        let leftovers = |name: &fs::DirEntry| name.file_name().to_string_lossy().contains("-tmp-");
+        for folder in fs::read_dir(root.join("data"))? {
+            let entries = fs::read_dir(folder?.path())?.collect::<io::Result<Vec<_>>>()?;
+            assert!(!entries.iter().any(leftovers), "write {failing}");
+        }
+        let repository = open_at(&root)?;
+        if let Err(error) = &result {
+            let full = format!("{error:#}");
+            assert!(full.contains("space"), "write {failing}: {full}");
+            let report = back_up(&repository, options(&source))?;
+            anyhow::ensure!(report.problems.is_empty());
+        }
+        assert_clean(&repository, &format!("failed at write {failing}"));
+        fs::remove_dir_all(&root)?;
+        if result.is_ok() {
+            completed = true;
+            break;
+        }
+    }
+    assert!(completed, "without a failure the backup completes");
     Ok(())
 }

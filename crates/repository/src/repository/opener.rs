@@ -1,0 +1,84 @@
+//! From sealed bytes to a blob.
+
+use super::ReadError;
+use crate::{
+    compression::Decompressor,
+    crypto::Key,
+    format::FormatError,
+    id::BlobId,
+    index::Location,
+    large_tree::{StoredTree, TreeNodes},
+};
+
+/// Opens sealed blobs: authenticates, decrypts, decompresses, and compares with the id.
+pub struct BlobOpener<'k> {
+    key: &'k Key,
+    decompressor: Decompressor,
+}
+
+impl<'k> BlobOpener<'k> {
+    /// An opener with a context of its own.
+    ///
+    /// # Errors
+    /// Fails when zstd cannot allocate its tables.
+    pub fn new(key: &'k Key) -> Result<Self, ReadError> {
+        let decompressor = Decompressor::new().map_err(ReadError::Decoder)?;
+        Ok(Self { key, decompressor })
+    }
+
+    /// Opens the `sealed` bytes of the blob at `location` into `plaintext`. The sealed bytes
+    /// are overwritten.
+    ///
+    /// # Errors
+    /// Fails when the blob is not what its id says; `plaintext` is of no use then.
+    pub fn open(
+        &mut self,
+        location: &Location,
+        sealed: &mut [u8],
+        plaintext: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        self.open_blob(location, sealed, plaintext).map_err(|source| ReadError::DamagedBlob {
+            kind: location.blob.kind,
+            id: location.blob.id,
+            pack: Some(location.pack),
+            source,
+        })
+    }
+
+    /// Opens a large tree; what it decompresses to is not held.
+    pub(super) fn open_tree(
+        &self,
+        location: &Location,
+        sealed: Vec<u8>,
+    ) -> Result<TreeNodes, FormatError> {
+        let bytes = self.key.open_whole(sealed)?;
+        let blob = &location.blob;
+        let tree = StoredTree { bytes, is_compressed: blob.uncompressed_length.is_some() };
+        tree.verify(blob.id, u64::from(blob.plaintext_length()))?;
+        tree.nodes()
+    }
+
+    fn open_blob(
+        &mut self,
+        location: &Location,
+        sealed: &mut [u8],
+        plaintext: &mut Vec<u8>,
+    ) -> Result<(), FormatError> {
+        let opened = self.key.open_in_place(sealed)?;
+        match location.blob.uncompressed_length {
+            None => {
+                plaintext.clear();
+                plaintext.extend_from_slice(opened);
+            }
+            Some(length) => {
+                let length = length.get() as usize;
+                self.decompressor.decompress_exact(opened, length, plaintext)?;
+            }
+        }
+        let actual = BlobId::of(plaintext);
+        if actual != location.blob.id {
+            return Err(FormatError::WrongHash { actual: actual.to_hex() });
+        }
+        Ok(())
+    }
+}
