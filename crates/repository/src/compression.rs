@@ -113,8 +113,8 @@ impl Compressor {
     }
 
     /// A context for a few kilobytes of short records that differ little from their neighbours:
-    /// pointers, keys. Matches of three bytes and the best choice among them halve what the usual
-    /// search leaves of these, at a fifth of its speed (`docs/performance.md`).
+    /// pointers, keys. Matches of three bytes and the best choice among them leave little more than
+    /// half of what the usual search leaves, in far more time (`bench/page_cuts.py`).
     ///
     /// # Errors
     /// As [`Compressor::new`].

@@ -549,8 +549,9 @@ impl Storer<'_> {
         let (header, bytes) = (&pack.bytes[start..], pack.bytes());
         let sound = header.last_chunk().is_some_and(|field| {
             let read = pack::header_span(*field, bytes)
-                .and_then(|span| pack::read_header(key, &header[header.len() - span..], bytes));
-            read.is_ok_and(|blobs| blobs == pack.blobs)
+                .map(|span| span == header.len())
+                .and_then(|whole| Ok((whole, pack::read_header(key, header, bytes)?)));
+            read.is_ok_and(|(whole, blobs)| whole && blobs == pack.blobs)
         });
         let last = pack.blobs.last().map_or(BlobId::from_bytes([0; 32]), |blob| blob.id);
         if sound { Ok(()) } else { Err(WriteError::NotVerified { id: last }) }

@@ -5,9 +5,11 @@
 //! update of one row in five hundred stores the table anew. Blocks of a few pages at fixed places
 //! store what changed and little around it, and cost entries in the tree and the index for it.
 //!
-//! Whether a file is cut so, and where, follows from its first page alone, so that the same table is
-//! cut in the same places by every host on every day. A reader never needs to know: blobs join to
-//! the file wherever they were cut. `docs/decisions/` weighs the sizes.
+//! Whether a file is cut so, and where, follows from its first page, so that the same table is cut in
+//! the same places by every host on every day; unless it is long or lies in a folder of many pieces
+//! already, whose tree would have to name them all ([`Fineness`]). A reader never needs to know: blobs
+//! join to the file wherever they were cut. `docs/decisions/0026-pages-of-databases.md` weighs the
+//! sizes.
 //!
 //! Deliberately not here: files of other databases, and images of disks, whose pages say nothing
 //! about what lies in them.
@@ -24,7 +26,7 @@ const PAGE_BYTES: usize = 8 << 10;
 /// How many bytes have to be known of a file to say where it is cut.
 pub(crate) const HEAD_BYTES: usize = PAGE_BYTES;
 
-/// Pages of a table that make up a block. See `docs/decisions/` for what fewer or more cost.
+/// Length of a table's block, in bytes: four pages. Decision 26 says what fewer or more cost.
 const TABLE_BLOCK_BYTES: usize = 4 * PAGE_BYTES;
 
 /// Length of the lower piece of a B-tree's page, in bytes: short records that differ little from

@@ -2,7 +2,8 @@
 //!
 //! A file is written under a temporary name beside its final one, synced, renamed, and the
 //! folder synced: after a power failure it is there whole or not at all. The temporary name is
-//! `NAME-tmp-RANDOM`, as restic's, so that either tool ignores the other's leftovers.
+//! `NAME-tmp-RANDOM`, as restic's, so that either tool ignores the other's leftovers. A pack that comes
+//! piece by piece has no name before its end: it is written under that of some other pack, and moved.
 
 use std::{
     fs, io,
