@@ -244,7 +244,12 @@ impl Folders {
         let packs: HashSet<PackId> = trees.map(|place| place.pack).collect();
         let prepared = prepare(repository, packs, run);
         *came = Some(prepared.is_ok());
-        prepared.map(|()| true)
+        match prepared {
+            Ok(()) => Ok(true),
+            // Whoever reads a tree must not take this for something that is wrong with the tree.
+            Err(ReadError::Storage(error)) => Err(NotWarm::Failed(error).into()),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -395,6 +400,9 @@ pub enum NotWarm {
         /// How long was waited.
         waited: Duration,
     },
+    /// The store failed, or refuses to bring back.
+    #[error("bring back archived packs")]
+    Failed(#[source] StorageError),
 }
 
 fn under_way(amount: Amount) -> String {
@@ -409,6 +417,7 @@ impl Fault for NotWarm {
         match self {
             Self::Archived { .. } => Class::Denied,
             Self::TimedOut { .. } => Class::Transient,
+            Self::Failed(error) => error.class(),
         }
     }
 
@@ -416,6 +425,7 @@ impl Fault for NotWarm {
         match self {
             Self::Archived { .. } => "packs-archived",
             Self::TimedOut { .. } => "warm-up-timed-out",
+            Self::Failed(error) => error.code(),
         }
     }
 
@@ -429,6 +439,7 @@ impl Fault for NotWarm {
                 "what was asked for still comes: run the command again later, or wait longer with \
                  --warm-up-timeout"
             }
+            Self::Failed(error) => return error.help(),
         };
         Some(help.to_owned())
     }

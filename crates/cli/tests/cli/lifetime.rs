@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     planned::{Office, flip},
-    sandbox::PASSWORD,
+    sandbox::{PASSWORD, PATIENCE},
 };
 
 const LINE: &str = "every: 1h, to: near, copy: [far]}";
@@ -171,6 +171,25 @@ fn damage_that_reading_back_finds_makes_a_copy_no_good_one_until_it_is_mended() 
     office.run(&["status"]).expect(0);
     assert!(!office.run(&["points"]).expect(0).stdout.contains("DAMAGED"));
     office.run(&["verify", "elsewhere"]).expect(2).tells("the plan has: near, far");
+}
+
+#[test]
+fn what_was_not_read_back_in_time_is_told_with_the_points() {
+    let office = Office::open("life-overdue");
+    office.change_plan("file:./secret-near}", "file:./secret-near, verify: {within: 30d}}");
+    office.run(&["backup"]).expect(0);
+    let overdue = || {
+        let listed = office.run(&["points", "--json"]).expect(0).json();
+        let verification = listed["verification"].as_array().unwrap().clone();
+        assert_eq!((verification.len(), &verification[0]["repository"]), (1, &"near".into()));
+        verification[0]["overdue"].as_bool().unwrap()
+    };
+    assert!(!overdue());
+    assert!(!office.run(&["points"]).expect(0).stdout.contains("not read back"));
+    office.change_plan("within: 30d", "within: 1s");
+    wait_for("the second to pass", PATIENCE, || overdue().then_some(())).unwrap();
+    let ran = office.run(&["points"]).expect(0).shows("near (not read back in time), far");
+    ran.tells("near was not read back whole within 1 s: `muster verify near`");
 }
 
 #[test]

@@ -7,9 +7,12 @@
 //! needs depends on the largest blob of its pack; a common budget makes workers wait when the
 //! sum would grow too large.
 
-use std::sync::{
-    Condvar, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use sha2::{Digest, Sha256};
@@ -127,13 +130,18 @@ pub(super) fn read(
     // One is read whatever the time: when it is over, one after the other is tried until then, since
     // what is archived is none. Where all is archived, a few tries say so.
     let (has_read, late) = (AtomicBool::new(false), Mutex::new(0));
+    let refused_ns = AtomicU64::new(0);
     let budget = Budget::new(BUDGET_BYTES);
     let readers: Result<Vec<_>, _> = (0..asking_threads(repository.storage().as_ref())
         .min(wanted.len()))
         .map(|_| PackReader::new(repository, cancel, progress))
         .collect();
+    let readers = readers.map_err(CheckError::Decoder)?;
+    // So many are refused at the same time.
+    let at_once = readers.len().max(1) as u64;
     let work = |reader: &mut PackReader<'_>, wanted: Wanted| {
-        let is_late = order.is_over();
+        let refused = Duration::from_nanos(refused_ns.load(Ordering::SeqCst) / at_once);
+        let is_late = order.is_over(refused);
         let mut tries = is_late.then(|| late.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(tries) = &mut tries {
             if has_read.load(Ordering::SeqCst) || **tries == LATE_TRIES_MAX {
@@ -145,13 +153,18 @@ pub(super) fn read(
         blobs.sort_by_key(|blob| blob.offset);
         blobs.dedup();
         let _held = budget.hold(bytes_needed(&blobs));
+        let began = Instant::now();
         let seen = reader.read_doubting(&wanted, &blobs);
         reader.shrink();
+        if seen.is_archived {
+            let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            refused_ns.fetch_add(took, Ordering::SeqCst);
+        }
         has_read.fetch_or(!seen.is_archived, Ordering::SeqCst);
         Some(seen)
     };
     let take = |seen: Option<Seen>| seen.into_iter().for_each(&mut take);
-    each_on_threads(readers.map_err(CheckError::Decoder)?, wanted, cancel, work, take)?;
+    each_on_threads(readers, wanted, cancel, work, take)?;
     Ok(())
 }
 

@@ -5,7 +5,10 @@
 //! which is why neither a tree of a million snapshots nor one that a hostile writer made refer
 //! to itself through many paths is walked twice. Nothing recurses.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Condvar, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use crossbeam_channel::{Sender, bounded};
 
@@ -23,7 +26,7 @@ use crate::{
     },
     id::{BlobId, PackId},
     index::Location,
-    repository::{BlobReader, IndexedRepository},
+    repository::{BlobReader, IndexedRepository, ReadError},
     run::{Progress, Run},
 };
 
@@ -44,6 +47,7 @@ enum Event {
     BadCopy(Location, Problem),
     Archived(PackId),
     NotLookedInto,
+    NotBroughtBack(ReadError),
     Missing(BlobKind, BlobId),
     NotIndexed(BlobKind, BlobId, PackId),
     Fault(BlobId, Option<Vec<u8>>, Problem),
@@ -100,9 +104,11 @@ pub(super) fn walk(
         events.iter().for_each(|event| collector.take(event));
         Ok(())
     })?;
-    collector.finish();
     run.cancel.check()?;
-    Ok(())
+    match collector.finish() {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
 }
 
 /// Trees that wait to be walked.
@@ -110,6 +116,7 @@ pub(super) fn walk(
 struct Queue {
     state: Mutex<QueueState>,
     changed: Condvar,
+    gave_up: AtomicBool,
 }
 
 #[derive(Default)]
@@ -160,6 +167,11 @@ impl Queue {
         self.lock().walking -= 1;
         self.changed.notify_all();
     }
+
+    /// Whatever waits is only taken off from now on.
+    fn give_up(&self) {
+        self.gave_up.store(true, Ordering::SeqCst);
+    }
 }
 
 /// One of the threads that walk.
@@ -177,7 +189,8 @@ impl Walker<'_> {
         let mut plaintext = Vec::new();
         while let Some(id) = self.queue.next() {
             // After a stop the queue is only emptied, so that every thread comes to its end.
-            if !run.cancel.is_requested() && self.read(&mut reader, id, &mut plaintext) {
+            let goes_on = !run.cancel.is_requested() && !self.queue.gave_up.load(Ordering::SeqCst);
+            if goes_on && self.read(&mut reader, id, &mut plaintext) {
                 self.walk(id, &plaintext);
             }
             self.queue.push(&mut self.found);
@@ -194,7 +207,7 @@ impl Walker<'_> {
     fn read(&self, reader: &mut BlobReader<'_>, id: BlobId, plaintext: &mut Vec<u8>) -> bool {
         let mut copies: Vec<_> = self.repository.index().find_all(BlobKind::Tree, id).collect();
         copies.sort_by_key(|copy| self.unindexed.contains_key(&copy.pack));
-        let mut is_archived = false;
+        let (mut is_archived, mut failed) = (false, None);
         for copy in copies {
             match reader.read_at(&copy, plaintext) {
                 Ok(()) => return true,
@@ -202,10 +215,17 @@ impl Walker<'_> {
                     is_archived = true;
                     self.tell(Event::Archived(copy.pack));
                 }
+                // That it did not come back says nothing of the tree: who asked for it is told why.
+                Err(error @ (ReadError::NotWarm(_) | ReadError::Cancelled(_))) => {
+                    failed.get_or_insert(error);
+                }
                 Err(error) => self.tell(Event::BadCopy(copy, Problem::of_blob(&error))),
             }
         }
-        if is_archived {
+        if let Some(error) = failed {
+            self.queue.give_up();
+            self.tell(Event::NotBroughtBack(error));
+        } else if is_archived {
             self.tell(Event::NotLookedInto);
         }
         false
@@ -287,11 +307,12 @@ struct Collector<'f> {
     progress: Option<&'f Progress>,
     not_indexed: Map<(BlobKind, BlobId), ()>,
     hints: usize,
+    failure: Option<ReadError>,
 }
 
 impl<'f> Collector<'f> {
     fn new(findings: &'f mut Findings, by_rustic: bool, progress: Option<&'f Progress>) -> Self {
-        Self { findings, by_rustic, progress, not_indexed: Map::default(), hints: 0 }
+        Self { findings, by_rustic, progress, not_indexed: Map::default(), hints: 0, failure: None }
     }
 
     fn take(&mut self, event: Event) {
@@ -307,6 +328,9 @@ impl<'f> Collector<'f> {
             }
             Event::Archived(pack) => self.findings.archive(pack),
             Event::NotLookedInto => self.findings.counts.trees_archived += 1,
+            Event::NotBroughtBack(error) => {
+                self.failure.get_or_insert(error);
+            }
             Event::Missing(kind, id) => self.findings.miss_blob(kind, id),
             Event::NotIndexed(kind, id, pack) => {
                 if self.not_indexed.insert((kind, id), ()).is_none() {
@@ -326,7 +350,9 @@ impl<'f> Collector<'f> {
         }
     }
 
-    fn finish(self) {
+    /// Ends the walk. Tells why it could not go on, if so.
+    fn finish(self) -> Option<ReadError> {
         self.findings.blame_unindexed();
+        self.failure
     }
 }

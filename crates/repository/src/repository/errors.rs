@@ -82,7 +82,7 @@ impl ReadError {
     pub(crate) fn is_archived(&self) -> bool {
         match self {
             Self::Storage(error) => error.problem() == StorageProblem::Archived,
-            Self::NotWarm(_) => true,
+            Self::NotWarm(error) => matches!(error, NotWarm::Archived { .. }),
             _ => false,
         }
     }

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -12,7 +12,7 @@ use muster_model::Fault as _;
 
 use super::*;
 use crate::{
-    check::{CheckOptions, ReadData, Rota, check, check_in_turn},
+    check::{CheckError, CheckOptions, ReadData, Rota, Verified, check, check_in_turn},
     copy::{Target, copy},
     dump::{ArchiveFormat, dump, find_target},
     environment::Environment,
@@ -44,6 +44,10 @@ struct Archive {
     archiving: Archiving,
     looks: AtomicU64,
     asked: AtomicU64,
+    /// How often something was to be read that is archived.
+    refused: AtomicU64,
+    /// It brings nothing back.
+    is_broken: AtomicBool,
 }
 
 /// A clock that stands still but for those who wait.
@@ -86,7 +90,10 @@ impl Archive {
     fn refuse_archived(&self, file: File) -> Result<(), StorageError> {
         match self.state(file) {
             State::Ready => Ok(()),
-            _ => Err(StorageError::new("read", file, StorageProblem::Archived)),
+            _ => {
+                self.refused.fetch_add(1, Ordering::SeqCst);
+                Err(StorageError::new("read", file, StorageProblem::Archived))
+            }
         }
     }
 }
@@ -157,6 +164,9 @@ impl Storage for Archive {
     }
 
     fn warm_up(&self, file: File) -> Result<(), StorageError> {
+        if self.is_broken.load(Ordering::SeqCst) {
+            return Err(StorageError::new("bring back", file, StorageProblem::Denied));
+        }
         self.asked.fetch_add(1, Ordering::SeqCst);
         let until = self.clock.now() + TAKES;
         self.states.lock().unwrap().insert(file, State::Warming(until));
@@ -190,7 +200,9 @@ impl Cold {
         let inner = builder.storage();
         let clock = Arc::new(Hand { stop_after, ..Hand::default() });
         let (looks, asked) = (AtomicU64::new(0), AtomicU64::new(0));
-        let archive = Arc::new(Archive { inner, states, clock, archiving, looks, asked });
+        let (refused, is_broken) = (AtomicU64::new(0), AtomicBool::new(false));
+        let archive = Archive { inner, states, clock, archiving, looks, asked, refused, is_broken };
+        let archive = Arc::new(archive);
         let storage: Arc<dyn Storage> = archive.clone();
         let hot = builder.finish();
         let index = hot.read_index(&Run::new()).unwrap();
@@ -379,6 +391,54 @@ fn reading_in_turn_does_without_what_is_archived_and_says_so() {
         assert_eq!((report.counts.packs_archived, cold.counts().1), (0, 3));
         assert_eq!(report.in_turn.unwrap().never_read, 0);
     }
+}
+
+#[test]
+fn what_is_archived_does_not_stand_before_what_can_be_read() {
+    let cold = Cold::new(Archiving::Possible, None);
+    let _ = (cold.snapshot(0), cold.snapshot(1));
+    let options = CheckOptions { read_data: ReadData::All };
+    let read = |rota: &Rota| {
+        let before = cold.archive.refused.load(Ordering::SeqCst);
+        let run = Run::new();
+        let report = check_in_turn(&cold.repository, &options, Some(rota), &run).unwrap();
+        (report, cold.archive.refused.load(Ordering::SeqCst) - before)
+    };
+    let (report, _) = read(&Rota { now: 100, ..Rota::default() });
+    let mut verified = Verified::default();
+    report.sound_packs.iter().for_each(|pack| verified.note(*pack, 100));
+    report.archived_packs.iter().for_each(|pack| verified.note_archived(*pack, 100));
+    assert_eq!(report.archived_packs.len(), 3);
+    // What was never found sound would come first, and the time is over at once.
+    let budget = Some(Duration::ZERO);
+    let rota = Rota { verified, now: 200, budget, ..Rota::default() };
+    let (report, refused) = read(&rota);
+    let counts = report.counts;
+    assert_eq!((counts.packs_read, refused), (1, 0), "{counts:?}");
+    assert_eq!(counts.packs_archived, 3, "they are told all the same");
+    assert!(counts.bytes_archived > 0 && report.archived_packs.is_empty(), "{report:?}");
+    assert_eq!(report.in_turn.unwrap().never_read, 3, "and stay due");
+    assert_eq!(counts.packs_due, counts.packs - 1 - 3);
+    // When there is time they have their turn, in case that somebody brought them back.
+    let (report, refused) = read(&Rota { budget: None, ..rota });
+    assert_eq!((report.archived_packs.len(), refused, report.counts.packs_due), (3, 3, 0));
+}
+
+#[test]
+fn folders_that_do_not_come_back_are_no_damage() {
+    let check = |cold: &Cold, run: &Run| check(&cold.repository, &CheckOptions::default(), run);
+    let cold = Cold::new(Archiving::Possible, None);
+    let _ = (cold.archive_folders(), cold.snapshot(0), cold.snapshot(1));
+    cold.archive.is_broken.store(true, Ordering::SeqCst);
+    let error = check(&cold, &cold.run(DAY)).err().unwrap();
+    assert_eq!((error.class(), error.code()), (Class::Denied, "storage-denied"));
+    let CheckError::Read(ReadError::NotWarm(why)) = &error else { panic!("{error:?}") };
+    assert_eq!(why.to_string(), "bring back archived packs");
+    assert!(error.help().unwrap().contains("credentials"), "{:?}", error.help());
+    cold.archive.is_broken.store(false, Ordering::SeqCst);
+    let error = check(&cold, &cold.run(Duration::from_secs(3600))).err().unwrap();
+    assert_eq!((error.class(), error.code()), (Class::Transient, "warm-up-timed-out"));
+    assert!(check(&cold, &cold.run(DAY)).unwrap().is_clean());
 }
 
 #[test]
