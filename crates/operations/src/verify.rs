@@ -172,7 +172,7 @@ fn read(
     now: Timestamp,
     run: &Run,
 ) -> Result<Read, OperationError> {
-    let repository = stores::open(workspace, name)?;
+    let repository = stores::open_allowing(workspace, name, run)?;
     let environment = &workspace.state.environment;
     let lock = Lock::acquire(&repository, LockKind::Shared, LOCK_PATIENCE, environment, run)
         .map_err(OperationError::below)?;

@@ -58,7 +58,7 @@ pub(crate) struct Args {
     #[arg(long, hide_short_help = true)]
     with_cache: bool,
     #[command(flatten)]
-    warm_up: WarmUpArgs,
+    pub(super) warm_up: WarmUpArgs,
 }
 
 const EXAMPLES: &str = "The exit code is 3 when anything is damaged. Backups may run meanwhile.

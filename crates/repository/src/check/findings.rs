@@ -297,6 +297,16 @@ impl Problem {
         }
     }
 
+    /// The same of a file that every command needs; an error that tells of the store, or that the file
+    /// is archived, ends the check.
+    pub(super) fn of_small_file(error: StorageError) -> Result<Self, StorageError> {
+        match error.problem() {
+            StorageProblem::Archived => Err(error),
+            problem if problem.is_of_store() => Err(error),
+            _ => Ok(Self::of_storage(&error)),
+        }
+    }
+
     /// What an error in reading a blob says about the pack it lies in.
     pub(super) fn of_blob(error: &ReadError) -> Self {
         match error {

@@ -47,7 +47,7 @@ enum Event {
     BadCopy(Location, Problem),
     Archived(PackId),
     NotLookedInto,
-    NotBroughtBack(ReadError),
+    StoreFailed(ReadError),
     Missing(BlobKind, BlobId),
     NotIndexed(BlobKind, BlobId, PackId),
     Fault(BlobId, Option<Vec<u8>>, Problem),
@@ -215,8 +215,7 @@ impl Walker<'_> {
                     is_archived = true;
                     self.tell(Event::Archived(copy.pack));
                 }
-                // That it did not come back says nothing of the tree: who asked for it is told why.
-                Err(error @ (ReadError::NotWarm(_) | ReadError::Cancelled(_))) => {
+                Err(error) if error.is_of_store() => {
                     failed.get_or_insert(error);
                 }
                 Err(error) => self.tell(Event::BadCopy(copy, Problem::of_blob(&error))),
@@ -224,7 +223,7 @@ impl Walker<'_> {
         }
         if let Some(error) = failed {
             self.queue.give_up();
-            self.tell(Event::NotBroughtBack(error));
+            self.tell(Event::StoreFailed(error));
         } else if is_archived {
             self.tell(Event::NotLookedInto);
         }
@@ -328,7 +327,7 @@ impl<'f> Collector<'f> {
             }
             Event::Archived(pack) => self.findings.archive(pack),
             Event::NotLookedInto => self.findings.counts.trees_archived += 1,
-            Event::NotBroughtBack(error) => {
+            Event::StoreFailed(error) => {
                 self.failure.get_or_insert(error);
             }
             Event::Missing(kind, id) => self.findings.miss_blob(kind, id),

@@ -20,6 +20,7 @@ use crate::{
     id::{BlobId, SnapshotId},
     packer::PackOptions,
     prune::{Limit, PruneOptions, prune},
+    repository::Repository,
     restore::{RestoreOptions, restore},
     storage::{FileKind, Listed, Storing, memory::MemoryStorage},
     testing::RepositoryBuilder,
@@ -282,7 +283,9 @@ fn all_that_is_archived_comes_back_in_one_wait() {
     let pauses = cold.archive.clock.pauses.lock().unwrap().clone();
     assert_eq!(pauses[..7], [10, 20, 40, 80, 160, 300, 300]);
     let events = events.lock().unwrap();
-    let [Event::Asked { waits, on_their_way }, Event::Ready { packs, waited }] = events[..] else {
+    let [Event::Asked { waits, on_their_way, .. }, Event::Ready { came: packs, waited, .. }] =
+        events[..]
+    else {
         panic!("{events:?}")
     };
     assert_eq!((waits.packs, on_their_way.packs, packs), (2, 0, waits));
@@ -439,6 +442,80 @@ fn folders_that_do_not_come_back_are_no_damage() {
     let error = check(&cold, &cold.run(Duration::from_secs(3600))).err().unwrap();
     assert_eq!((error.class(), error.code()), (Class::Transient, "warm-up-timed-out"));
     assert!(check(&cold, &cold.run(DAY)).unwrap().is_clean());
+}
+
+/// A repository whose small files a rule of the bucket archived, as it is opened by a run.
+fn small(cold: &Cold, run: &Run) -> Result<Repository, crate::repository::OpenError> {
+    let archive: Arc<dyn Storage> = cold.archive.clone();
+    Repository::open(small_files(archive, run), crate::testing::PASSWORD, None)
+}
+
+impl Cold {
+    /// Archives all files of some kinds.
+    fn archive_small(&self, kinds: &[FileKind]) -> usize {
+        let list = |&kind: &FileKind| self.archive.inner.list(kind).unwrap();
+        let files: Vec<_> = kinds.iter().flat_map(list).map(|it| it.file).collect();
+        let mut states = self.archive.states.lock().unwrap();
+        states.extend(files.iter().map(|file| (*file, State::Archived)));
+        files.len()
+    }
+}
+
+#[test]
+fn small_files_that_a_rule_archived_come_back_in_one_wait() {
+    let cold = Cold::new(Archiving::Possible, None);
+    let _ = (cold.snapshot(0), cold.snapshot(1));
+    let kinds = [FileKind::Key, FileKind::Snapshot, FileKind::Index];
+    let archived = cold.archive_small(&kinds) as u64;
+    cold.archive.states.lock().unwrap().insert(File::Config, State::Archived);
+    let error = small(&cold, &Run::new()).err().unwrap();
+    assert_eq!((error.class(), error.code()), (Class::Denied, "store-archived"));
+    let told = std::error::Error::source(&error).unwrap().to_string();
+    let key = cold.archive.inner.list(FileKind::Key).unwrap()[0].file.to_string();
+    assert!(told.starts_with("archived: config, keys/") && told.contains(&key), "{told}");
+    assert_eq!((told.matches("snapshots/").count(), told.matches("index/").count()), (2, 1));
+    assert!(error.help().unwrap().contains("--warm-up"));
+    assert_eq!(cold.counts().1, 0);
+
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let heard = events.clone();
+    let mut run = cold.run(DAY);
+    run.warm_up = run.warm_up.telling(move |event| heard.lock().unwrap().push(event));
+    let opened = small(&cold, &run).unwrap();
+    assert_eq!(opened.snapshots().unwrap().len(), 2);
+    let _ = opened.read_index(&run).unwrap();
+    assert_eq!(cold.counts().1, archived + 1, "config too");
+    let events = events.lock().unwrap();
+    assert!(matches!(events[..], [Event::Asked { .. }, Event::Ready { .. }]), "{events:?}");
+}
+
+#[test]
+fn archived_small_files_are_named_and_no_damage() {
+    for kind in [FileKind::Snapshot, FileKind::Index] {
+        let cold = Cold::new(Archiving::Possible, None);
+        let _: Vec<_> = (0..10).map(|_| cold.snapshot(0)).collect();
+        cold.archive_small(&[kind]);
+        let opened = small(&cold, &Run::new()).unwrap();
+        let error = check(&opened, &CheckOptions::default(), &Run::new()).err().unwrap();
+        assert_eq!((error.class(), error.code()), (Class::Denied, "store-archived"));
+        let told = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(told.contains("2 more snapshots"), kind == FileKind::Snapshot, "{told}");
+        let looks = cold.counts().0;
+        assert!(opened.read_index(&Run::new()).is_err() || kind == FileKind::Snapshot);
+        assert_eq!(cold.counts().0, looks, "they are looked at once");
+    }
+}
+
+#[test]
+fn small_files_that_do_not_come_in_time_come_later() {
+    let cold = Cold::new(Archiving::Possible, None);
+    cold.archive_small(&[FileKind::Key]);
+    let error = small(&cold, &cold.run(Duration::from_secs(3600))).err().unwrap();
+    assert_eq!(error.class(), Class::Transient);
+    let told = std::error::Error::source(&error).unwrap().to_string();
+    assert!(told.contains("1 small file (") && told.contains("not there after 1h"), "{told}");
+    assert!(small(&cold, &cold.run(DAY)).is_ok());
+    assert_eq!(cold.counts().1, 1, "nothing is asked for twice");
 }
 
 #[test]
