@@ -89,8 +89,8 @@ impl SmallFiles {
             pieces.extend(listed.into_iter().map(|Listed { file, bytes }| Piece { file, bytes }));
         }
         // Not every store lists `config`.
-        if !pieces.iter().any(|piece| piece.file == wanted) {
-            pieces.push(Piece { file: wanted, bytes: 0 });
+        if !pieces.iter().any(|piece| piece.file == File::Config) {
+            pieces.push(Piece { file: File::Config, bytes: 0 });
         }
         look_at(self.inner.as_ref(), pieces, &self.run).map_err(|error| as_storage(error, wanted))
     }
