@@ -176,3 +176,29 @@ fn print(
     }
     output.line(table)
 }
+
+#[cfg(test)]
+mod tests {
+    use muster_model::{Place, PointCopy};
+
+    use super::*;
+
+    #[test]
+    fn a_copy_is_shown_with_its_protection() {
+        let copy = PointCopy {
+            repository: "far".to_owned(),
+            place: Place::default(),
+            immutable: true,
+            immutable_until: "2027-01-31T12:00:00Z".parse().ok(),
+            snapshot: String::new(),
+            damaged: false,
+        };
+        assert_eq!(copy_cell(&copy, &["near"]), "far (immutable until 2027-01-31)");
+        let free = PointCopy { immutable: false, immutable_until: None, ..copy.clone() };
+        assert_eq!(copy_cell(&free, &[]), "far");
+        assert_eq!(copy_cell(&free, &["far"]), "far (not read back in time)");
+        let damaged = PointCopy { damaged: true, ..copy };
+        let told = copy_cell(&damaged, &["far"]);
+        assert_eq!(told, "far (DAMAGED) (immutable until 2027-01-31) (not read back in time)");
+    }
+}

@@ -1,6 +1,10 @@
 //! The life of a plan's repositories: what is kept, what is read back, and what damage does.
 
-use std::{fs, process::Stdio, time::Duration};
+use std::{
+    fs,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use muster_ledger::Filter;
 use muster_operations::state::State;
@@ -9,6 +13,7 @@ use muster_testkit::wait_for;
 use serde_json::Value;
 
 use crate::{
+    interrupt::noise,
     planned::{Office, flip},
     sandbox::{PASSWORD, PATIENCE},
 };
@@ -190,6 +195,26 @@ fn what_was_not_read_back_in_time_is_told_with_the_points() {
     wait_for("the second to pass", PATIENCE, || overdue().then_some(())).unwrap();
     let ran = office.run(&["points"]).expect(0).shows("near (not read back in time), far");
     ran.tells("near was not read back whole within 1 s: `muster verify near`");
+}
+
+/// A limit keeps back; how late a busy machine is changes nothing in that.
+#[test]
+fn limits_of_a_repository_hold_for_what_is_written_and_for_what_is_read() {
+    let office = Office::open("life-limits");
+    let limits = "file:./secret-near, limits: {upload: 1MiB/s, download: 1MiB/s}}";
+    office.change_plan("file:./secret-near}", limits);
+    fs::write(office.path("docs/noise"), noise(9, 3 << 20)).unwrap();
+    let took = |arguments: &[&str]| {
+        let began = Instant::now();
+        office.run(arguments).expect(0);
+        began.elapsed()
+    };
+    // All but a burst of 30 ms waits for its turn.
+    let least = Duration::from_millis(2900);
+    let written = took(&["backup", "files/docs"]);
+    assert!(written >= least, "{written:?}");
+    let read = took(&["restore", "files/docs", "--to", "back"]);
+    assert!(read >= least, "{read:?}");
 }
 
 #[test]
