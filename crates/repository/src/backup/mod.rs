@@ -19,6 +19,7 @@ mod names;
 mod parent;
 mod pipeline;
 mod record;
+mod recorded;
 mod signals;
 mod targets;
 mod walk;
@@ -431,6 +432,9 @@ impl<'a> Job<'a> {
             notices: &mut self.notices,
             run,
             attributes: Vec::new(),
+            same: None,
+            node: Node::new(Vec::new(), NodeKind::File),
+            opening: Vec::new(),
             stand_in: options.stand_in.as_ref(),
             pieces: Vec::new(),
         };
