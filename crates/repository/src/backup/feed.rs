@@ -3,8 +3,9 @@
 use std::{
     io,
     ops::Range,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
+    sync::Arc,
 };
 
 use crossbeam_channel::{Sender, bounded};
@@ -22,6 +23,7 @@ use super::{
 use crate::{
     chunker::pages::Fineness,
     format::{
+        file_opening,
         pack::BlobKind,
         tree::{Node, NodeKind},
     },
@@ -132,7 +134,7 @@ impl Feed<'_> {
             return None;
         }
         self.opening.clear();
-        node.write_opening(&mut self.opening).ok()?;
+        file_opening::write(node, &mut self.opening).ok()?;
         let index = self.index;
         let is_stored = |id| index.contains(BlobKind::Data, id);
         let entry = self.parent.take_same(&self.opening, is_stored)?;
@@ -235,7 +237,7 @@ impl Visitor for Feed<'_> {
         stored_name: &[u8],
         path: &[u8],
         stat: &Stat,
-        open: Option<BorrowedFd<'_>>,
+        open: Option<&Arc<OwnedFd>>,
     ) -> Result<(), BackupError> {
         let mut node = self.maker.node(stored_name, stat);
         if let Some(open) = open {
@@ -282,7 +284,7 @@ impl Visitor for Count<'_> {
         _: &[u8],
         _: &[u8],
         _: &Stat,
-        _: Option<BorrowedFd<'_>>,
+        _: Option<&Arc<OwnedFd>>,
     ) -> Result<(), BackupError> {
         Ok(())
     }

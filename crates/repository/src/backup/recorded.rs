@@ -177,7 +177,10 @@ impl Beginning {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::tree::{ExtendedAttribute, NodeKind, TreeWriter};
+    use crate::format::{
+        file_opening,
+        tree::{ExtendedAttribute, NodeKind, TreeWriter},
+    };
 
     fn file(name: &str, pieces: usize, attributes: usize) -> Node {
         let mut node = Node::new(name.as_bytes().to_vec(), NodeKind::File);
@@ -200,7 +203,7 @@ mod tests {
     fn opening(node: &Node) -> Vec<u8> {
         let node = Node { content: None, extended_attributes: Vec::new(), ..node.clone() };
         let mut json = Vec::new();
-        node.write_opening(&mut json).unwrap();
+        file_opening::write(&node, &mut json).unwrap();
         json
     }
 

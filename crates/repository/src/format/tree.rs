@@ -183,15 +183,6 @@ impl Node {
         Ok(go_json::to_writer(json, &NodeJson::from_node(self))?)
     }
 
-    /// Appends how the JSON of a file begins, of which this node says all but attributes and content.
-    pub(crate) fn write_opening(&self, json: &mut Vec<u8>) -> Result<(), FormatError> {
-        const WITHOUT_CONTENT: &[u8] = br#""content":null}"#;
-        self.write(json)?;
-        debug_assert!(json.ends_with(WITHOUT_CONTENT), "it has no content");
-        json.truncate(json.len() - WITHOUT_CONTENT.len());
-        Ok(())
-    }
-
     /// Checks what serde cannot: the name, and that kind and references agree.
     fn validate(&self) -> Result<(), FormatError> {
         let shown = String::from_utf8_lossy(&self.name);
