@@ -493,7 +493,9 @@ fn small_files_that_a_rule_archived_come_back_in_one_wait() {
 fn archived_small_files_are_named_and_no_damage() {
     for kind in [FileKind::Snapshot, FileKind::Index] {
         let cold = Cold::new(Archiving::Possible, None);
-        let _: Vec<_> = (0..10).map(|_| cold.snapshot(0)).collect();
+        for _ in 0..10 {
+            let _ = cold.snapshot(0);
+        }
         cold.archive_small(&[kind]);
         let opened = small(&cold, &Run::new()).unwrap();
         let error = check(&opened, &CheckOptions::default(), &Run::new()).err().unwrap();
