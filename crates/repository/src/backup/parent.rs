@@ -20,7 +20,7 @@ use crate::{
     },
     id::{BlobId, SnapshotId},
     index::Index,
-    large_tree::TreeNodes,
+    large_tree::LargeTree,
     repository::BlobReader,
 };
 
@@ -102,7 +102,7 @@ enum Level {
         next: Cell<usize>,
     },
     /// In a large tree, which is read as the walk goes.
-    Nodes(Box<TreeNodes>),
+    Nodes(Box<LargeTree>),
 }
 
 impl Level {
