@@ -148,14 +148,19 @@ impl Index {
 
     /// Every place where the blob lies; usually one. Two packs may hold the same blob.
     pub fn find_all(&self, kind: BlobKind, id: BlobId) -> impl Iterator<Item = Location> + '_ {
-        let is_same =
-            |&number: &u32| is_blob(&self.packs, entry_at(&self.segments, number), kind, id);
-        let first = self.table.find(self.hasher.hash_one(id.as_bytes()), is_same);
+        let first = self.first(kind, id);
         let copies = first.and_then(|_| self.copies.get(&(kind, id))).into_iter().flatten();
         first
             .into_iter()
             .chain(copies)
             .map(|&number| self.location(entry_at(&self.segments, number)))
+    }
+
+    /// The number of the first entry for a blob.
+    fn first(&self, kind: BlobKind, id: BlobId) -> Option<&u32> {
+        let is_same =
+            |&number: &u32| is_blob(&self.packs, entry_at(&self.segments, number), kind, id);
+        self.table.find(self.hasher.hash_one(id.as_bytes()), is_same)
     }
 
     /// One place where the blob lies.
@@ -167,7 +172,7 @@ impl Index {
     /// Whether the blob is there.
     #[must_use]
     pub fn contains(&self, kind: BlobKind, id: BlobId) -> bool {
-        self.find(kind, id).is_some()
+        self.first(kind, id).is_some()
     }
 
     /// How many blobs there are, duplicates counted each.

@@ -78,9 +78,24 @@ impl GrowingTree {
         Self { writer: TreeWriter::new(), level, spool: None }
     }
 
+    /// Goes on from how another tree begins, up to the end of an entry.
+    pub(crate) fn after(beginning: &[u8], level: Option<CompressionLevel>) -> Self {
+        Self { writer: TreeWriter::after(beginning), level, spool: None }
+    }
+
     /// Adds the next entry.
     pub(crate) fn push(&mut self, node: &Node) -> Result<(), FormatError> {
         self.writer.push(node)?;
+        self.spill_if_large()
+    }
+
+    /// Adds the text of entries of another tree; their names come next.
+    pub(crate) fn push_text(&mut self, entries: &[u8]) -> Result<(), FormatError> {
+        self.writer.push_text(entries);
+        self.spill_if_large()
+    }
+
+    fn spill_if_large(&mut self) -> Result<(), FormatError> {
         match self.level {
             Some(level) if self.writer.json().len() >= LARGE_TREE_BYTES => self.spill(level),
             _ => Ok(()),

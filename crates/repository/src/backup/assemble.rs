@@ -3,7 +3,10 @@
 //! A folder in which everything is as the parent recorded it has the parent's tree. So long as that
 //! may be, entries are only counted, and nothing is encoded or hashed.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -11,12 +14,13 @@ use super::{
     BackupError, Problem,
     budget::Budget,
     pipeline::{BlobJob, FileOutcome, send_large_tree, send_tree},
+    recorded::Beginning,
 };
 use crate::{
     compression::CompressionLevel,
     format::{
         snapshot::Summary,
-        tree::{Node, NodeKind, Tree},
+        tree::{Node, NodeKind},
     },
     id::BlobId,
     large_tree::{GrowingTree, WrittenTree},
@@ -33,11 +37,8 @@ pub(super) enum Event {
         /// The parent's tree, if it has the folder.
         before: Option<Before>,
     },
-    /// An entry that is in every respect what the parent recorded.
-    Same {
-        /// Its place in the parent's tree.
-        place: usize,
-    },
+    /// Files that are in every respect what the parent recorded.
+    Same(SameFiles),
     /// An entry that needs nothing more.
     Ready {
         /// The entry.
@@ -61,8 +62,17 @@ pub(super) enum Event {
 /// What the parent recorded of a folder's entries.
 pub(super) struct Before {
     pub(super) id: BlobId,
-    /// Missing when it could not be read, or is a large one.
-    pub(super) tree: Option<Arc<Tree>>,
+    /// The plaintext of the tree; missing when it could not be read, or is a large one.
+    pub(super) text: Option<Arc<Vec<u8>>>,
+}
+
+/// Files one after another that are in every respect what the parent recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SameFiles {
+    /// Where they stand in the plaintext of the parent's tree.
+    pub(super) place: Range<usize>,
+    pub(super) files: u64,
+    pub(super) bytes: u64,
 }
 
 /// How an entry compares with the parent.
@@ -96,11 +106,17 @@ struct Folder {
 
 /// The entries of a folder so far.
 struct Entries {
-    /// What the parent recorded; empty when there is none.
-    before: Arc<Tree>,
-    /// The tree, or how many entries are the first ones of `before` and nothing else.
-    now: Result<GrowingTree, usize>,
+    now: Now,
     level: Option<CompressionLevel>,
+    /// A record, for the moment.
+    record: Vec<u8>,
+}
+
+enum Now {
+    /// What the parent's tree begins with.
+    Same(Beginning),
+    /// A tree of its own, with that of the parent as long as there is one.
+    New(Box<GrowingTree>, Option<Beginning>),
 }
 
 /// A folder's tree.
@@ -112,58 +128,59 @@ enum Finished {
 }
 
 impl Entries {
-    fn new(before: Option<Arc<Tree>>, level: Option<CompressionLevel>) -> Self {
-        match before {
-            Some(before) => Self { before, now: Err(0), level },
-            None => Self { before: Arc::default(), now: Ok(GrowingTree::new(level)), level },
-        }
+    fn new(before: Option<Arc<Vec<u8>>>, level: Option<CompressionLevel>) -> Self {
+        let now = match before {
+            Some(text) => Now::Same(Beginning::new(text)),
+            None => Now::New(Box::new(GrowingTree::new(level)), None),
+        };
+        Self { now, level, record: Vec::new() }
     }
 
     fn push(&mut self, node: &Node) -> Result<(), WriteError> {
-        match &mut self.now {
-            Err(same) if self.before.nodes.get(*same) == Some(node) => {
-                *same += 1;
-                Ok(())
+        if let Now::Same(beginning) = &mut self.now {
+            self.record.clear();
+            node.write(&mut self.record)?;
+            if beginning.take_record(&self.record) {
+                return Ok(());
             }
-            _ => Ok(self.writer()?.push(node)?),
         }
+        Ok(self.tree().0.push(node)?)
     }
 
-    /// Pushes the entry at this place of the parent's tree.
-    fn push_same(&mut self, place: usize) -> Result<(), WriteError> {
-        match &mut self.now {
-            Err(same) if *same == place => {
-                *same += 1;
-                Ok(())
-            }
-            _ => {
-                let before = Arc::clone(&self.before);
-                Ok(self.writer()?.push(&before.nodes[place])?)
-            }
+    /// Pushes the entries at this place of the parent's tree.
+    fn push_same(&mut self, place: Range<usize>) -> Result<(), WriteError> {
+        if let Now::Same(beginning) = &mut self.now
+            && beginning.take(&place)
+        {
+            return Ok(());
         }
+        let (tree, before) = self.tree();
+        let entries = before.map_or(&[][..], |before| before.entries(place));
+        Ok(tree.push_text(entries)?)
     }
 
-    /// The tree as it is written; what was only counted so far is made up for.
-    fn writer(&mut self) -> Result<&mut GrowingTree, WriteError> {
-        if let Err(same) = self.now {
-            let mut writer = GrowingTree::new(self.level);
-            self.before.nodes[..same].iter().try_for_each(|node| writer.push(node))?;
-            self.now = Ok(writer);
+    /// The tree as it is written; what was the same so far is made up for.
+    fn tree(&mut self) -> (&mut GrowingTree, Option<&Beginning>) {
+        if let Now::Same(beginning) = &self.now {
+            let tree = GrowingTree::after(beginning.as_bytes(), self.level);
+            self.now = Now::New(Box::new(tree), Some(beginning.clone()));
         }
         match &mut self.now {
-            Ok(writer) => Ok(writer),
-            Err(_) => unreachable!("it was made just now"),
+            Now::New(tree, before) => (tree, before.as_ref()),
+            Now::Same(_) => unreachable!("it was made just now"),
         }
     }
 
     fn finish(mut self) -> Result<Finished, WriteError> {
-        if self.now.as_ref().is_err_and(|&same| same == self.before.nodes.len()) {
+        if let Now::Same(beginning) = &self.now
+            && beginning.is_whole()
+        {
             return Ok(Finished::Unchanged);
         }
-        self.writer()?;
+        self.tree();
         match self.now {
-            Ok(writer) => Ok(Finished::New(writer.finish()?)),
-            Err(_) => unreachable!("it was made just now"),
+            Now::New(tree, _) => Ok(Finished::New(tree.finish()?)),
+            Now::Same(_) => unreachable!("it was made just now"),
         }
     }
 }
@@ -193,16 +210,15 @@ impl Assembler<'_> {
         for event in events {
             let node = match event {
                 Event::Enter { node, before } => {
-                    let (before, tree) =
-                        before.map_or((None, None), |before| (Some(before.id), before.tree));
-                    stack.push(Folder { node, before, entries: Entries::new(tree, self.level) });
+                    let (before, text) =
+                        before.map_or((None, None), |before| (Some(before.id), before.text));
+                    stack.push(Folder { node, before, entries: Entries::new(text, self.level) });
                     continue;
                 }
-                Event::Same { place } => {
+                Event::Same(same) => {
                     let entries = stack.last_mut().map_or(&mut root, |folder| &mut folder.entries);
-                    entries.push_same(place)?;
-                    let before = Arc::clone(&entries.before);
-                    self.count_file(&before.nodes[place], Change::Unmodified);
+                    entries.push_same(same.place)?;
+                    self.count_unmodified(same.files, same.bytes);
                     continue;
                 }
                 Event::Ready { node, change } => {
@@ -265,11 +281,18 @@ impl Assembler<'_> {
         match change {
             Change::New => self.summary.files_new += 1,
             Change::Changed => self.summary.files_changed += 1,
-            Change::Unmodified => self.summary.files_unmodified += 1,
+            Change::Unmodified => return self.count_unmodified(1, node.size),
         }
         self.summary.total_files_processed += 1;
         self.summary.total_bytes_processed += node.size;
         self.run.progress.add_done(1, 0);
+    }
+
+    fn count_unmodified(&mut self, files: u64, bytes: u64) {
+        self.summary.files_unmodified += files;
+        self.summary.total_files_processed += files;
+        self.summary.total_bytes_processed += bytes;
+        self.run.progress.add_done(files, 0);
     }
 
     fn finish_folder(&mut self, folder: Folder) -> Result<Box<Node>, BackupError> {

@@ -2,8 +2,10 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd},
+    ops::Range,
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
+    sync::Arc,
 };
 
 use crossbeam_channel::{Sender, bounded};
@@ -11,19 +13,35 @@ use rustix::fs::{FileType, Stat, readlinkat};
 
 use super::{
     BackupError, Problem, StandIn,
-    assemble::{Change, Event, Problems},
+    assemble::{Change, Event, Problems, SameFiles},
     metadata::{self, NodeMaker},
     parent::{self, ParentWalk, Trust},
     pipeline::FileJob,
+    recorded::SameEntry,
     walk::{self, Found, Visitor},
 };
 use crate::{
     chunker::pages::Fineness,
-    format::tree::{Node, NodeKind},
+    format::{
+        file_opening,
+        pack::BlobKind,
+        tree::{Node, NodeKind},
+    },
     index::Index,
     packer::WriteError,
     run::Run,
 };
+
+/// How many files that are what they were are told of at once; a count that people see waits for it.
+const SAME_FILES_MAX: u64 = 1024;
+
+fn change(before: Option<&Node>, now: &Node) -> Change {
+    match before {
+        None => Change::New,
+        Some(before) if before == now => Change::Unmodified,
+        Some(_) => Change::Changed,
+    }
+}
 
 /// Decides for each entry what has to be done with it.
 pub(super) struct Feed<'a> {
@@ -38,6 +56,11 @@ pub(super) struct Feed<'a> {
     pub(super) notices: &'a mut Vec<String>,
     pub(super) run: &'a Run,
     pub(super) attributes: Vec<u8>,
+    /// Files that are what they were and were not told of yet.
+    pub(super) same: Option<SameFiles>,
+    /// A file's node and the text that it begins with, for the moment.
+    pub(super) node: Node,
+    pub(super) opening: Vec<u8>,
     /// A source whose content is read from elsewhere.
     pub(super) stand_in: Option<&'a StandIn>,
     /// The pieces of the files so far, for each folder that the walk is in.
@@ -45,16 +68,21 @@ pub(super) struct Feed<'a> {
 }
 
 impl Feed<'_> {
-    fn send(&self, event: Event) -> Result<(), BackupError> {
+    fn send(&mut self, event: Event) -> Result<(), BackupError> {
+        self.send_same()?;
         self.events.send(event).map_err(|_| WriteError::Aborted.into())
     }
 
-    fn ready(&self, node: Node, before: Option<&Node>) -> Result<(), BackupError> {
-        let change = match before {
-            None => Change::New,
-            Some(before) if *before == node => Change::Unmodified,
-            Some(_) => Change::Changed,
-        };
+    fn send_same(&mut self) -> Result<(), BackupError> {
+        match self.same.take() {
+            Some(same) => {
+                self.events.send(Event::Same(same)).map_err(|_| WriteError::Aborted.into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn ready(&mut self, node: Node, change: Change) -> Result<(), BackupError> {
         self.send(Event::Ready { node: Box::new(node), change })
     }
 
@@ -64,11 +92,12 @@ impl Feed<'_> {
         if let Some(stand_in) = stand_in {
             return self.stand_in(found, stand_in);
         }
-        if let Some((place, size, pieces)) = self.same(&found) {
-            self.count_pieces(pieces);
-            self.run.progress.add_done(0, size);
-            return self.send(Event::Same { place });
+        if let Some((entry, bytes)) = self.take_same(&found) {
+            self.count_pieces(entry.pieces);
+            self.run.progress.add_done(0, bytes);
+            return self.same(entry.place, bytes);
         }
+        self.parent.go_to(found.stored_name);
         let mut node = self.maker.node(found.stored_name, found.stat);
         let before = self.parent.node(found.stored_name);
         let trusted =
@@ -80,7 +109,8 @@ impl Feed<'_> {
             }
             self.run.progress.add_done(0, node.size);
             let pieces = node.content.as_ref().map_or(0, Vec::len) as u64;
-            self.ready(node, Some(before))?;
+            let change = change(Some(before), &node);
+            self.ready(node, change)?;
             self.count_pieces(pieces);
             return Ok(());
         }
@@ -88,20 +118,48 @@ impl Feed<'_> {
         self.read(found, node, before, None)
     }
 
-    /// The place in the parent's tree of a file that is what was recorded there in every respect,
-    /// its size and the number of its pieces: most files of most backups, so this takes no memory and
-    /// no second look.
-    fn same(&self, found: &Found<'_>) -> Option<(usize, u64, u64)> {
+    /// A file that is what the parent recorded in every respect, and its size: most files of most
+    /// backups, so this makes nothing and looks at nothing a second time.
+    fn take_same(&mut self, found: &Found<'_>) -> Option<(SameEntry, u64)> {
         // Entries that lie in no folder are not compared with the parent's.
         if self.pieces.is_empty() {
             return None;
         }
         let trust = self.trust.as_ref()?;
-        let (place, before) = self.parent.find(found.stored_name)?;
-        let same = self.maker.is_node_of_file(before, found.stat)
-            && trust.is_vouched_for(before, before.mtime, before.ctime, self.index);
-        let pieces = before.content.as_ref().map_or(0, Vec::len) as u64;
-        same.then_some((place, before.size, pieces))
+        let node = &mut self.node;
+        node.name.clear();
+        node.name.extend_from_slice(found.stored_name);
+        self.maker.fill(node, found.stat);
+        if trust.is_racy(node) {
+            return None;
+        }
+        self.opening.clear();
+        file_opening::write(node, &mut self.opening).ok()?;
+        let index = self.index;
+        let is_stored = |id| index.contains(BlobKind::Data, id);
+        let entry = self.parent.take_same(&self.opening, is_stored)?;
+        Some((entry, self.node.size))
+    }
+
+    /// Counts a file that needs no more, to be told with others.
+    fn same(&mut self, place: Range<usize>, bytes: u64) -> Result<(), BackupError> {
+        if self.same.as_ref().is_some_and(|same| same.files >= SAME_FILES_MAX) {
+            self.send_same()?;
+        }
+        match &mut self.same {
+            // Between two records stands a comma.
+            Some(same) if same.place.end + 1 == place.start => {
+                same.place.end = place.end;
+                same.files += 1;
+                same.bytes += bytes;
+                Ok(())
+            }
+            _ => {
+                self.send_same()?;
+                self.same = Some(SameFiles { place, files: 1, bytes });
+                Ok(())
+            }
+        }
     }
 
     fn count_pieces(&mut self, pieces: u64) {
@@ -121,6 +179,7 @@ impl Feed<'_> {
             Ok(attributes) => node.extended_attributes = attributes,
             Err(error) => self.problem(found.path, "read the attributes of", error),
         }
+        self.parent.go_to(found.stored_name);
         let before = self.parent.node(found.stored_name).cloned();
         self.read(found, node, before, Some(stand_in.copy.clone()))
     }
@@ -144,8 +203,12 @@ impl Feed<'_> {
     }
 
     fn other(&mut self, found: Found<'_>) -> Result<(), BackupError> {
+        self.parent.go_to(found.stored_name);
         match self.other_node(found) {
-            Ok(node) => self.ready(node, self.parent.node(found.stored_name)),
+            Ok(node) => {
+                let change = change(self.parent.node(found.stored_name), &node);
+                self.ready(node, change)
+            }
             Err((operation, error)) => {
                 self.problem(found.path, operation, error);
                 Ok(())
@@ -174,7 +237,7 @@ impl Visitor for Feed<'_> {
         stored_name: &[u8],
         path: &[u8],
         stat: &Stat,
-        open: Option<BorrowedFd<'_>>,
+        open: Option<&Arc<OwnedFd>>,
     ) -> Result<(), BackupError> {
         let mut node = self.maker.node(stored_name, stat);
         if let Some(open) = open {
@@ -189,7 +252,6 @@ impl Visitor for Feed<'_> {
     }
 
     fn entry(&mut self, found: Found<'_>) -> Result<(), BackupError> {
-        self.parent.go_to(found.stored_name);
         match FileType::from_raw_mode(found.stat.st_mode) {
             FileType::RegularFile => self.file(found),
             _ => self.other(found),
@@ -222,7 +284,7 @@ impl Visitor for Count<'_> {
         _: &[u8],
         _: &[u8],
         _: &Stat,
-        _: Option<BorrowedFd<'_>>,
+        _: Option<&Arc<OwnedFd>>,
     ) -> Result<(), BackupError> {
         Ok(())
     }

@@ -67,10 +67,15 @@ impl NodeMaker {
         node.mtime = mtime;
         node.atime = atime;
         node.ctime = ctime;
+        // A name that is there already is that of the number.
+        if node.user.is_empty() || node.uid != stat.st_uid {
+            node.user = self.user(stat.st_uid);
+        }
+        if node.group.is_empty() || node.gid != stat.st_gid {
+            node.group = self.group(stat.st_gid);
+        }
         node.uid = stat.st_uid;
         node.gid = stat.st_gid;
-        node.user = self.user(stat.st_uid);
-        node.group = self.group(stat.st_gid);
         node.inode = stat.st_ino;
         node.device_id = stat.st_dev;
         // As restic counts them; of pipes and sockets it keeps no count, so only one that
@@ -87,30 +92,6 @@ impl NodeMaker {
         if matches!(node.kind, NodeKind::BlockDevice | NodeKind::CharDevice) {
             node.device = stat.st_rdev;
         }
-    }
-
-    /// Whether `node` is what [`NodeMaker::node`] would make for this inode, its content and
-    /// attributes apart. Makes nothing.
-    pub(super) fn is_node_of_file(&self, node: &Node, stat: &Stat) -> bool {
-        let named = |names: &Mutex<HashMap<u32, String>>, id, name: &str| {
-            let names = names.lock().unwrap_or_else(PoisonError::into_inner);
-            names.get(&id).is_some_and(|known| known == name)
-        };
-        node.kind == NodeKind::File
-            && kind(stat) == NodeKind::File
-            && node.inode == stat.st_ino
-            && u64::try_from(stat.st_size).is_ok_and(|size| size == node.size)
-            && [node.mtime, node.atime, node.ctime] == self.times(stat)
-            && node.mode == go_mode(node.kind, stat.st_mode & 0o7777)
-            && (node.uid, node.gid) == (stat.st_uid, stat.st_gid)
-            && node.device_id == stat.st_dev
-            && node.links == u64::from(u32::try_from(stat.st_nlink).unwrap_or(u32::MAX))
-            && node.device == 0
-            && node.link_target.is_empty()
-            && node.error.is_empty()
-            && node.generic_attributes.is_empty()
-            && named(&self.users, stat.st_uid, &node.user)
-            && named(&self.groups, stat.st_gid, &node.group)
     }
 
     /// The node for something that no inode stands for, or none that matters.

@@ -19,6 +19,8 @@ mod names;
 mod parent;
 mod pipeline;
 mod record;
+mod recorded;
+mod relay;
 mod signals;
 mod targets;
 mod walk;
@@ -50,6 +52,8 @@ use self::{
     metadata::NodeMaker,
     parent::{ParentWalk, Trust},
     pipeline::{Reader, work_on_blobs},
+    relay::relay,
+    walk::Visitor,
 };
 use crate::{
     chunker::Tables,
@@ -431,10 +435,15 @@ impl<'a> Job<'a> {
             notices: &mut self.notices,
             run,
             attributes: Vec::new(),
+            same: None,
+            node: Node::new(Vec::new(), NodeKind::File),
+            opening: Vec::new(),
             stand_in: options.stand_in.as_ref(),
             pieces: Vec::new(),
         };
-        let feeding = move || walk::walk(targets, &options.filter, run, &mut feed);
+        let walking =
+            move |visitor: &mut dyn Visitor| walk::walk(targets, &options.filter, run, visitor);
+        let feeding = move || relay(walking, &mut feed);
         let reading = (0..options.readers.get()).map(|_| {
             let jobs = to_read.clone();
             Box::new(move |reader: Reader<'_>| Ok(reader.work(&jobs)?)) as Reading<'_>

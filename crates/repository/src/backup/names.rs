@@ -54,11 +54,13 @@ impl Names {
         self.spans.binary_search_by_key(&name, |&span| slice(&self.bytes, span)).is_ok()
     }
 
-    /// Takes the next name.
-    pub(super) fn next(&mut self) -> Option<Vec<u8>> {
-        let &span = self.spans.get(self.taken)?;
+    /// Takes the next name into `name`. Whether there was one.
+    pub(super) fn next(&mut self, name: &mut Vec<u8>) -> bool {
+        name.clear();
+        let Some(&span) = self.spans.get(self.taken) else { return false };
         self.taken += 1;
-        Some(slice(&self.bytes, span).to_vec())
+        name.extend_from_slice(slice(&self.bytes, span));
+        true
     }
 }
 

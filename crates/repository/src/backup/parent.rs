@@ -9,14 +9,18 @@
 //! vouch for the wrong content for ever. So a file whose change time is not clearly older than
 //! the parent backup's start is read again; git calls such entries "racily clean".
 
-use std::{cell::Cell, sync::Arc};
+use std::sync::Arc;
 
-use super::{assemble::Before, metadata};
+use super::{
+    assemble::Before,
+    metadata,
+    recorded::{Recorded, SameEntry},
+};
 use crate::{
     format::{
         pack::BlobKind,
         time::Timestamp,
-        tree::{Node, NodeKind, Tree},
+        tree::{Node, NodeKind},
     },
     id::{BlobId, SnapshotId},
     index::Index,
@@ -62,25 +66,15 @@ impl Trust {
             && before.mtime == now.mtime
             && (self.ignore_ctime || before.ctime == now.ctime)
             && (self.ignore_inode || before.inode == now.inode);
-        (same && self.is_vouched_for(before, now.mtime, now.ctime, index)).then_some(before)
-    }
-
-    /// Whether a record that agrees with the file speaks for its content: its times are old enough
-    /// to be believed, and what it refers to is stored.
-    pub(super) fn is_vouched_for(
-        &self,
-        before: &Node,
-        mtime: Timestamp,
-        ctime: Timestamp,
-        index: &Index,
-    ) -> bool {
         let stored =
             |content: &Vec<BlobId>| content.iter().all(|&id| index.contains(BlobKind::Data, id));
-        !self.is_racy(if self.ignore_ctime { mtime } else { ctime })
-            && before.content.as_ref().is_some_and(stored)
+        (same && !self.is_racy(now) && before.content.as_ref().is_some_and(stored))
+            .then_some(before)
     }
 
-    fn is_racy(&self, changed: Timestamp) -> bool {
+    /// Whether the file's times are too young to be believed.
+    pub(super) fn is_racy(&self, now: &Node) -> bool {
+        let changed = if self.ignore_ctime { now.mtime } else { now.ctime };
         changed.seconds() >= self.parent_start.seconds() - RACY_SECONDS
     }
 }
@@ -96,36 +90,24 @@ enum Level {
     /// Not at all.
     Nothing,
     /// In a tree.
-    Tree {
-        tree: Arc<Tree>,
-        /// The walk goes by name, as a tree does: the next name is most likely here.
-        next: Cell<usize>,
-    },
+    Tree(Recorded),
     /// In a large tree, which is read as the walk goes.
     Nodes(Box<LargeTree>),
 }
 
 impl Level {
+    /// A damaged tree, and one written in an odd way, is none: everything is read again.
     fn read(reader: &mut BlobReader<'_>, id: BlobId) -> Self {
         match reader.large_tree(id) {
-            Ok(None) => match reader.tree(id) {
-                Ok(tree) => Self::Tree { tree: Arc::new(tree), next: Cell::new(0) },
-                Err(_) => Self::Nothing,
-            },
-            Ok(Some(nodes)) => Self::Nodes(Box::new(nodes)),
+            Ok(Some(nodes)) => return Self::Nodes(Box::new(nodes)),
+            Ok(None) => {}
+            Err(_) => return Self::Nothing,
+        }
+        let mut text = Vec::new();
+        match reader.read(BlobKind::Tree, id, &mut text) {
+            Ok(()) => Recorded::new(text).map_or(Self::Nothing, Self::Tree),
             Err(_) => Self::Nothing,
         }
-    }
-
-    fn find(&self, name: &[u8]) -> Option<(usize, &Node)> {
-        let Self::Tree { tree, next } = self else { return None };
-        let nodes = &tree.nodes;
-        let place = match nodes.get(next.get()) {
-            Some(node) if node.name == name => next.get(),
-            _ => nodes.binary_search_by(|node| node.name.as_slice().cmp(name)).ok()?,
-        };
-        next.set(place + 1);
-        Some((place, &nodes[place]))
     }
 }
 
@@ -136,27 +118,38 @@ impl<'r> ParentWalk<'r> {
         Self { reader, stack: vec![root] }
     }
 
-    /// Goes on to this name, the next one of the current folder.
-    pub(super) fn go_to(&mut self, name: &[u8]) {
-        if let Some(level) = self.stack.last_mut()
-            && let Level::Nodes(nodes) = level
-            && nodes.find(name).is_err()
-        {
-            *level = Level::Nothing;
+    /// Goes past the next entry of the current folder, if its record begins with `opening` and
+    /// speaks for content that is stored; see [`Recorded::take_same`].
+    pub(super) fn take_same(
+        &mut self,
+        opening: &[u8],
+        is_stored: impl FnMut(BlobId) -> bool,
+    ) -> Option<SameEntry> {
+        match self.stack.last_mut()? {
+            Level::Tree(recorded) => recorded.take_same(opening, is_stored),
+            Level::Nothing | Level::Nodes(_) => None,
         }
     }
 
-    /// What the parent has under this name in the current folder, and its place in the tree, unless
-    /// that is a large one.
-    pub(super) fn find(&self, name: &[u8]) -> Option<(usize, &Node)> {
-        self.stack.last()?.find(name)
+    /// Goes on to this name, the next one of the current folder.
+    pub(super) fn go_to(&mut self, name: &[u8]) {
+        let Some(level) = self.stack.last_mut() else { return };
+        let sound = match level {
+            Level::Nothing => true,
+            Level::Tree(recorded) => recorded.find(name).is_ok(),
+            Level::Nodes(nodes) => nodes.find(name).is_ok(),
+        };
+        if !sound {
+            *level = Level::Nothing;
+        }
     }
 
     /// What the parent has under the name that was gone to.
     pub(super) fn node(&self, name: &[u8]) -> Option<&Node> {
         match self.stack.last()? {
+            Level::Nothing => None,
+            Level::Tree(recorded) => recorded.found(name),
             Level::Nodes(nodes) => nodes.found(name),
-            level => level.find(name).map(|(_, node)| node),
         }
     }
 
@@ -165,12 +158,12 @@ impl<'r> ParentWalk<'r> {
         self.go_to(name);
         let id = self.node(name).and_then(|node| node.subtree);
         let level = id.map_or(Level::Nothing, |id| Level::read(&mut self.reader, id));
-        let tree = match &level {
-            Level::Tree { tree, .. } => Some(Arc::clone(tree)),
+        let text = match &level {
+            Level::Tree(recorded) => Some(Arc::clone(recorded.text())),
             Level::Nothing | Level::Nodes(_) => None,
         };
         self.stack.push(level);
-        id.map(|id| Before { id, tree })
+        id.map(|id| Before { id, text })
     }
 
     pub(super) fn leave(&mut self) {

@@ -8,9 +8,9 @@
 
 use std::{
     collections::{BTreeMap, HashSet, btree_map},
-    io,
+    io, mem,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
@@ -62,7 +62,7 @@ pub(super) trait Visitor {
         stored_name: &[u8],
         path: &[u8],
         stat: &Stat,
-        open: Option<BorrowedFd<'_>>,
+        open: Option<&Arc<OwnedFd>>,
     ) -> Result<(), BackupError>;
 
     /// Anything but a folder.
@@ -106,14 +106,15 @@ pub(super) fn walk(
     run: &Run,
     visitor: &mut dyn Visitor,
 ) -> Result<(), BackupError> {
-    let mut walk = Walk { filter, visitor, stack: Vec::new(), told: HashSet::new() };
+    let (stack, told) = (Vec::new(), HashSet::new());
+    let mut walk = Walk { filter, visitor, stack, told, name: Vec::new(), path: Vec::new() };
     walk.push_targets(b"/".to_vec(), targets);
     while let Some(frame) = walk.stack.last_mut() {
         run.cancel.check().map_err(crate::packer::WriteError::from)?;
         match &mut frame.next {
-            Next::Names(names) => match names.next() {
-                Some(name) => walk.step(&name)?,
-                None => walk.leave()?,
+            Next::Names(names) => match names.next(&mut walk.name) {
+                true => walk.step()?,
+                false => walk.leave()?,
             },
             Next::Targets(targets) => match targets.next() {
                 Some((name, target)) => walk.step_to_target(&name, target)?,
@@ -129,6 +130,9 @@ struct Walk<'a> {
     visitor: &'a mut dyn Visitor,
     stack: Vec<Frame>,
     told: HashSet<Vec<u8>>,
+    /// The entry that is looked at: its name and its path, in memory that is used again.
+    name: Vec<u8>,
+    path: Vec<u8>,
 }
 
 impl Walk<'_> {
@@ -138,10 +142,17 @@ impl Walk<'_> {
     }
 
     /// The next name of the folder on top of the stack.
-    fn step(&mut self, name: &[u8]) -> Result<(), BackupError> {
+    fn step(&mut self) -> Result<(), BackupError> {
+        let (name, mut path) = (mem::take(&mut self.name), mem::take(&mut self.path));
+        let result = self.step_to(&name, &mut path);
+        (self.name, self.path) = (name, path);
+        result
+    }
+
+    fn step_to(&mut self, name: &[u8], path: &mut Vec<u8>) -> Result<(), BackupError> {
         let Some(frame) = self.stack.last() else { return Ok(()) };
-        let path = joined(&frame.path, name);
-        if self.filter.excludes_path(&path) {
+        join(path, &frame.path, name);
+        if self.filter.excludes_path(path) {
             return Ok(());
         }
         let Some(folder) = frame.folder.clone() else { return Ok(()) };
@@ -151,7 +162,7 @@ impl Walk<'_> {
             // Gone since the folder was listed: as if it had never been there.
             Err(Errno::NOENT) => Ok(()),
             Err(error) => {
-                self.visitor.problem(&path, "look at", error.into());
+                self.visitor.problem(path, "look at", error.into());
                 Ok(())
             }
         }
@@ -168,9 +179,8 @@ impl Walk<'_> {
                         return Ok(());
                     }
                 };
-                let open = openat(CWD, &path, FOLDER, Mode::empty()).ok();
-                let open = open.as_ref().map(AsFd::as_fd);
-                self.visitor.enter(stored_name, &shown, &stat, open)?;
+                let open = openat(CWD, &path, FOLDER, Mode::empty()).ok().map(Arc::new);
+                self.visitor.enter(stored_name, &shown, &stat, open.as_ref())?;
                 self.push_targets(shown, entries);
                 Ok(())
             }
@@ -190,7 +200,7 @@ impl Walk<'_> {
         }
         match open_parent(path) {
             Ok((folder, name, stat)) => {
-                self.visit(&Arc::new(folder), &name, stored_name, shown, &stat, None)
+                self.visit(&Arc::new(folder), &name, stored_name, &shown, &stat, None)
             }
             Err(error) => {
                 self.visitor.problem(&shown, "look at", error);
@@ -204,20 +214,20 @@ impl Walk<'_> {
         folder: &Arc<OwnedFd>,
         name: &[u8],
         stored_name: &[u8],
-        path: Vec<u8>,
+        path: &[u8],
         stat: &Stat,
         device: Option<u64>,
     ) -> Result<(), BackupError> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            let found = Found { folder, name, stored_name, path: &path, stat };
+            let found = Found { folder, name, stored_name, path, stat };
             if self.filter.excludes_entry(stat, device) {
                 return Ok(());
             }
             return self.visitor.entry(found);
         }
         if self.filter.is_destination(stat) {
-            if self.told.insert(path.clone()) {
-                let shown = String::from_utf8_lossy(&path).into_owned();
+            if self.told.insert(path.to_vec()) {
+                let shown = String::from_utf8_lossy(path).into_owned();
                 let text = format!("{shown} is the repository itself: it is not backed up");
                 self.visitor.notice(text);
             }
@@ -231,22 +241,22 @@ impl Walk<'_> {
         folder: &Arc<OwnedFd>,
         name: &[u8],
         stored_name: &[u8],
-        path: Vec<u8>,
+        path: &[u8],
         stat: &Stat,
         device: Option<u64>,
     ) -> Result<(), BackupError> {
         if self.stack.len() >= DEPTH_MAX {
             let error = io::Error::other("too deep: is a folder mounted within itself?");
-            self.visitor.problem(&path, "enter", error);
+            self.visitor.problem(path, "enter", error);
             return Ok(());
         }
         let opened = openat(folder, name, FOLDER, Mode::empty())
             .map_err(io::Error::from)
             .and_then(|open| Ok((fstat(&open)?, open)));
         let (stat_open, open) = match opened {
-            Ok(opened) => opened,
+            Ok((stat, open)) => (stat, Arc::new(open)),
             Err(error) => {
-                self.visitor.problem(&path, "open", error);
+                self.visitor.problem(path, "open", error);
                 return Ok(());
             }
         };
@@ -259,15 +269,15 @@ impl Walk<'_> {
         let names = match names {
             Ok(names) => names,
             Err(error) => {
-                self.visitor.problem(&path, "list", error);
+                self.visitor.problem(path, "list", error);
                 return Ok(());
             }
         };
-        self.visitor.enter(stored_name, &path, &stat_open, Some(open.as_fd()))?;
+        self.visitor.enter(stored_name, path, &stat_open, Some(&open))?;
         self.stack.push(Frame {
-            path,
+            path: path.to_vec(),
             next: Next::Names(names),
-            folder: Some(Arc::new(open)),
+            folder: Some(open),
             identity: (stat_open.st_dev, stat_open.st_ino),
             device: device.unwrap_or(stat_open.st_dev),
         });
@@ -325,14 +335,13 @@ fn open_parent(path: &Path) -> io::Result<(OwnedFd, Vec<u8>, Stat)> {
     Ok((folder, name.as_bytes().to_vec(), stat))
 }
 
-fn joined(folder: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut path = Vec::with_capacity(folder.len() + 1 + name.len());
+fn join(path: &mut Vec<u8>, folder: &[u8], name: &[u8]) {
+    path.clear();
     path.extend_from_slice(folder);
     if !folder.ends_with(b"/") {
         path.push(b'/');
     }
     path.extend_from_slice(name);
-    path
 }
 
 /// The absolute form of a path, by its text; relative when the working folder is unknown.

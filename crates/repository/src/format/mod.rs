@@ -10,6 +10,7 @@
 //! restic, `doc/design.rst`.
 
 pub mod config;
+pub(crate) mod file_opening;
 pub mod go_json;
 pub mod go_quote;
 pub mod index_file;

@@ -124,6 +124,12 @@ impl Timestamp {
         parse(text.as_bytes()).ok_or_else(|| ParseTimestampError { text: text.to_owned() })
     }
 
+    /// Appends the text form, [clamped](Self::clamped).
+    pub(crate) fn write(self, text: &mut Vec<u8>) {
+        let form = self.to_text();
+        text.extend_from_slice(&form.bytes[..form.len]);
+    }
+
     fn offset_seconds(self) -> i64 {
         i64::from(self.offset_minutes) * 60
     }

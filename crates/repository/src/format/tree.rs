@@ -170,6 +170,19 @@ impl Node {
         serde_json::from_slice::<NodeJson<'_>>(json)?.into_node()
     }
 
+    /// Reads the node with which `json` begins; also returns how long it is.
+    pub(crate) fn parse_first(json: &[u8]) -> Result<(Self, usize), FormatError> {
+        let mut nodes = serde_json::Deserializer::from_slice(json).into_iter::<NodeJson<'_>>();
+        let missing = || FormatError::invalid("a tree ends too early");
+        let node = nodes.next().ok_or_else(missing)??.into_node()?;
+        Ok((node, nodes.byte_offset()))
+    }
+
+    /// Appends the JSON of this node.
+    pub(crate) fn write(&self, json: &mut Vec<u8>) -> Result<(), FormatError> {
+        Ok(go_json::to_writer(json, &NodeJson::from_node(self))?)
+    }
+
     /// Checks what serde cannot: the name, and that kind and references agree.
     fn validate(&self) -> Result<(), FormatError> {
         let shown = String::from_utf8_lossy(&self.name);
@@ -233,6 +246,12 @@ impl Tree {
     }
 }
 
+/// How the plaintext of a tree begins.
+pub(crate) const TREE_OPENING: &[u8] = br#"{"nodes":["#;
+
+/// How the plaintext of a tree ends.
+pub(crate) const TREE_CLOSING: &[u8] = b"]}\n";
+
 /// Writes a tree node by node, so that a folder of a million entries exists only once.
 #[derive(Debug)]
 pub struct TreeWriter {
@@ -242,7 +261,7 @@ pub struct TreeWriter {
 
 impl Default for TreeWriter {
     fn default() -> Self {
-        Self { json: br#"{"nodes":["#.to_vec(), last_name: None }
+        Self { json: TREE_OPENING.to_vec(), last_name: None }
     }
 }
 
@@ -266,9 +285,25 @@ impl TreeWriter {
         if self.last_name.is_some() {
             self.json.push(b',');
         }
-        go_json::to_writer(&mut self.json, &NodeJson::from_node(node))?;
+        node.write(&mut self.json)?;
         self.last_name = Some(node.name.clone());
         Ok(())
+    }
+
+    /// Goes on from how another tree begins, up to the end of an entry.
+    pub(crate) fn after(beginning: &[u8]) -> Self {
+        let last_name = (beginning.len() > TREE_OPENING.len()).then(Vec::new);
+        Self { json: beginning.to_vec(), last_name }
+    }
+
+    /// Adds the text of entries of another tree. That their names come next is for the caller to
+    /// know.
+    pub(crate) fn push_text(&mut self, entries: &[u8]) {
+        if self.last_name.is_some() {
+            self.json.push(b',');
+        }
+        self.json.extend_from_slice(entries);
+        self.last_name = Some(Vec::new());
     }
 
     /// What was written and not forgotten.
@@ -284,7 +319,7 @@ impl TreeWriter {
     /// The plaintext of the tree's blob, but for what was forgotten.
     #[must_use]
     pub fn finish(mut self) -> Vec<u8> {
-        self.json.extend_from_slice(b"]}\n");
+        self.json.extend_from_slice(TREE_CLOSING);
         self.json
     }
 }
