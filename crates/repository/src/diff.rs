@@ -197,18 +197,20 @@ const BOTH: u8 = 3;
 /// Entries of a folder that are still to be compared.
 struct Nodes {
     entries: Entries,
-    next: Option<Node>,
+    next: Option<Box<Node>>,
 }
 
 impl Nodes {
-    fn new(mut entries: Entries) -> Result<Self, ReadError> {
-        let next = entries.next().transpose()?;
-        Ok(Self { entries, next })
+    fn new(entries: Entries) -> Result<Self, ReadError> {
+        let mut nodes = Self { entries, next: None };
+        nodes.pop()?;
+        Ok(nodes)
     }
 
+    /// Takes the next entry.
     fn pop(&mut self) -> Result<Option<Node>, ReadError> {
-        let next = self.entries.next().transpose()?;
-        Ok(std::mem::replace(&mut self.next, next))
+        let next = self.entries.next().transpose()?.map(Box::new);
+        Ok(std::mem::replace(&mut self.next, next).map(|node| *node))
     }
 }
 

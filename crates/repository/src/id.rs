@@ -17,6 +17,8 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 
+use crate::sha256;
+
 /// Length of an id in bytes.
 pub const ID_BYTES: usize = 32;
 
@@ -75,6 +77,13 @@ impl<K> Id<K> {
     #[must_use]
     pub fn of(data: &[u8]) -> Self {
         Self::from_bytes(Sha256::digest(data).into())
+    }
+
+    /// The SHA-256 of each; quicker than one after the other.
+    pub(crate) fn of_all(data: &[&[u8]]) -> Vec<Self> {
+        let mut digests = vec![[0; ID_BYTES]; data.len()];
+        sha256::digests(data, &mut digests);
+        digests.into_iter().map(Self::from_bytes).collect()
     }
 
     /// The digest's bytes.

@@ -125,6 +125,7 @@ pub mod rewrite;
 pub mod rotate;
 pub mod run;
 pub mod select;
+mod sha256;
 pub mod stats;
 pub mod storage;
 pub mod supersede;

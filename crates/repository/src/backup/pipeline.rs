@@ -105,6 +105,16 @@ pub(super) struct BlobJob {
     file: Option<(Arc<InFlight>, usize)>,
 }
 
+impl BlobJob {
+    /// The content of the one blob, if that is to be named.
+    fn plain(&self) -> Option<&[u8]> {
+        match &self.content {
+            Content::Plain(plaintext) => Some(&plaintext.bytes),
+            Content::Tree(..) | Content::Pages(..) | Content::Zeros => None,
+        }
+    }
+}
+
 /// A file that is being read. Reports its outcome when dropped.
 struct InFlight {
     state: Mutex<InFlightState>,
@@ -604,30 +614,12 @@ fn write_blobs(
     };
     for job in jobs {
         run.cancel.check()?;
-        let BlobJob { kind, content, file } = job;
-        let done = |place: usize, id, bytes: usize| {
-            if let Some((file, first)) = &file {
-                run.progress.add_done(0, bytes as u64);
-                file.set_chunk(first + place, id);
-            }
-        };
-        match content {
-            Content::Tree(mut compressed, id, plaintext_bytes) => {
-                let behind_room = std::mem::take(&mut compressed.bytes);
-                blobs.write_tree(CompressedTree { id, behind_room, plaintext_bytes })?;
-            }
-            Content::Plain(plaintext) => {
-                let bytes = &plaintext.bytes;
-                done(0, blobs.write(kind, BlobId::of(bytes), bytes)?, bytes.len());
-            }
-            Content::Zeros => done(0, blobs.write(kind, *ZEROS_ID, &ZEROS)?, ZEROS.len()),
-            Content::Pages(plaintext, layout) => {
-                for (place, piece) in layout.pieces(plaintext.bytes.len()).enumerate() {
-                    let bytes = &plaintext.bytes[piece];
-                    let id = blobs.write(kind, BlobId::of(bytes), bytes)?;
-                    done(place, id, bytes.len());
-                }
-            }
+        // Another one, if it is there, is named with this one: see `crate::sha256`.
+        let jobs: Vec<BlobJob> = [Some(job), jobs.try_recv().ok()].into_iter().flatten().collect();
+        let plain: Option<Vec<&[u8]>> = jobs.iter().map(BlobJob::plain).collect();
+        let ids = plain.map(|plain| BlobId::of_all(&plain)).unwrap_or_default();
+        for (number, job) in jobs.into_iter().enumerate() {
+            blobs.work(job, ids.get(number).copied(), run)?;
         }
     }
     Ok(())
@@ -641,6 +633,38 @@ struct BlobWriter<'w, 'a> {
 }
 
 impl BlobWriter<'_, '_> {
+    /// Writes the blobs of a job; `id` is that of a plain one, where it is known.
+    fn work(&mut self, job: BlobJob, id: Option<BlobId>, run: &Run) -> Result<(), WriteError> {
+        let BlobJob { kind, content, file } = job;
+        let done = |place: usize, id, bytes: usize| {
+            if let Some((file, first)) = &file {
+                run.progress.add_done(0, bytes as u64);
+                file.set_chunk(first + place, id);
+            }
+        };
+        match content {
+            Content::Tree(mut compressed, id, plaintext_bytes) => {
+                let behind_room = std::mem::take(&mut compressed.bytes);
+                self.write_tree(CompressedTree { id, behind_room, plaintext_bytes })?;
+            }
+            Content::Plain(plaintext) => {
+                let bytes = &plaintext.bytes;
+                let id = id.unwrap_or_else(|| BlobId::of(bytes));
+                done(0, self.write(kind, id, bytes)?, bytes.len());
+            }
+            Content::Zeros => done(0, self.write(kind, *ZEROS_ID, &ZEROS)?, ZEROS.len()),
+            Content::Pages(plaintext, layout) => {
+                let pieces = layout.pieces(plaintext.bytes.len());
+                let pieces: Vec<&[u8]> = pieces.map(|piece| &plaintext.bytes[piece]).collect();
+                let ids = BlobId::of_all(&pieces);
+                for (place, (id, piece)) in ids.into_iter().zip(pieces).enumerate() {
+                    done(place, self.write(kind, id, piece)?, piece.len());
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn write(
         &mut self,
         kind: BlobKind,
@@ -656,6 +680,7 @@ impl BlobWriter<'_, '_> {
         }
         Ok(id)
     }
+
     fn write_tree(&mut self, tree: CompressedTree) -> Result<(), WriteError> {
         match self.writer.claim(BlobKind::Tree, tree.id) {
             true => self.trees.write_tree(self.writer, tree),

@@ -56,21 +56,35 @@ impl<'k> BlobOpener<'k> {
         sealed: &mut [u8],
         plaintext: &mut Vec<u8>,
     ) -> Result<(), FormatError> {
+        self.open_unnamed(location, sealed, plaintext)?;
+        let actual = BlobId::of(plaintext);
+        match actual == location.blob.id {
+            true => Ok(()),
+            false => Err(FormatError::WrongHash { actual: actual.to_hex() }),
+        }
+    }
+
+    /// Opens the `sealed` bytes of the blob at `location` into `plaintext`, which is still to be
+    /// compared with the id: see [`BlobId::of_all`]. The sealed bytes are overwritten.
+    ///
+    /// # Errors
+    /// Fails when the blob was not sealed with this key, or is not compressed as it should be.
+    pub(crate) fn open_unnamed(
+        &mut self,
+        location: &Location,
+        sealed: &mut [u8],
+        plaintext: &mut Vec<u8>,
+    ) -> Result<(), FormatError> {
         let opened = self.key.open_in_place(sealed)?;
         match location.blob.uncompressed_length {
             None => {
                 plaintext.clear();
                 plaintext.extend_from_slice(opened);
+                Ok(())
             }
             Some(length) => {
-                let length = length.get() as usize;
-                self.decompressor.decompress_exact(opened, length, plaintext)?;
+                self.decompressor.decompress_exact(opened, length.get() as usize, plaintext)
             }
         }
-        let actual = BlobId::of(plaintext);
-        if actual != location.blob.id {
-            return Err(FormatError::WrongHash { actual: actual.to_hex() });
-        }
-        Ok(())
     }
 }

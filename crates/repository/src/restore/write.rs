@@ -50,6 +50,9 @@ const OPEN_FILES_MAX: usize = 128;
 /// Buffers that a chunk of unusual length made larger than this many bytes are given back.
 const BUFFER_KEPT_BYTES_MAX: usize = 16 << 20;
 
+/// Chunks are opened together up to so many bytes, at least one.
+const TOGETHER_BYTES_MAX: usize = 4 << 20;
+
 /// How much is read back at once to compare it, in bytes.
 const COMPARE_BYTES: usize = 128 << 10;
 
@@ -61,7 +64,23 @@ pub(super) struct Worker<'a> {
     context: &'a Context<'a>,
     opener: BlobOpener<'a>,
     reader: BlobReader<'a>,
-    plaintext: Vec<u8>,
+    /// The chunks at hand.
+    plaintexts: Vec<Vec<u8>>,
+}
+
+/// A chunk that is about to be written.
+struct Chunk<'w> {
+    /// Where it is wanted.
+    group: &'w [Want],
+    /// Where it was planned to be read.
+    place: Location,
+    is_open: bool,
+}
+
+impl Chunk<'_> {
+    fn plaintext_bytes(&self) -> usize {
+        self.place.blob.plaintext_length() as usize
+    }
 }
 
 /// What was read of a pack for a job.
@@ -99,7 +118,7 @@ impl<'a> Worker<'a> {
             context,
             opener: BlobOpener::new(context.repository.key())?,
             reader: context.repository.blob_reader()?,
-            plaintext: Vec::new(),
+            plaintexts: Vec::new(),
         })
     }
 
@@ -131,60 +150,96 @@ impl<'a> Worker<'a> {
     ) {
         let wants = &batch.wants[wants];
         self.show_current(batch, wants[0].file);
-        let id_of = |want: &Want| batch.files[want.file as usize].content[want.chunk as usize];
-        let same = |a: &Want, b: &Want| a.offset == b.offset && id_of(a) == id_of(b);
-        for group in wants.chunk_by(same) {
+        let same = |a: &Want, b: &Want| a.offset == b.offset && id_of(batch, a) == id_of(batch, b);
+        let mut groups = wants.chunk_by(same).peekable();
+        while let Some(group) = groups.next() {
             if self.context.is_stopped() {
                 break;
             }
-            let first = &group[0];
-            let start = (first.offset - offset) as usize;
-            let sealed = range.bytes.get_mut(start..start + first.length as usize);
-            // When the range cannot be read, each chunk is tried alone, and its other copies.
-            let sealed = sealed.filter(|_| range.is_read);
-            let opened = self.open(pack, first, id_of(first), sealed);
-            self.deliver(batch, group, opened);
+            let mut chunks = vec![self.chunk(batch, pack, group)];
+            let mut bytes = chunks[0].plaintext_bytes();
+            while let Some(next) = groups.peek().map(|group| self.chunk(batch, pack, group))
+                && bytes + next.plaintext_bytes() <= TOGETHER_BYTES_MAX
+            {
+                bytes += next.plaintext_bytes();
+                chunks.push(next);
+                groups.next();
+            }
+            self.open(&mut chunks, offset, range);
+            for number in 0..chunks.len() {
+                let opened = self.make_sure(&chunks[number], number);
+                self.deliver(batch, chunks[number].group, &self.plaintexts[number], opened);
+            }
         }
-        if self.plaintext.capacity() > BUFFER_KEPT_BYTES_MAX {
-            self.plaintext = Vec::new();
+        for plaintext in &mut self.plaintexts {
+            if plaintext.capacity() > BUFFER_KEPT_BYTES_MAX {
+                *plaintext = Vec::new();
+            }
         }
     }
 
-    /// Opens a chunk into `self.plaintext`, from the range or from wherever a copy of it lies.
-    fn open(
-        &mut self,
-        pack: PackId,
-        want: &Want,
-        id: BlobId,
-        sealed: Option<&mut [u8]>,
-    ) -> Result<(), ProblemCause> {
-        let index = self.context.repository.index();
+    /// The chunk that is wanted at several places.
+    fn chunk<'w>(&self, batch: &Batch, pack: PackId, group: &'w [Want]) -> Chunk<'w> {
+        let want = &group[0];
         let planned = |place: &Location| {
             let part = (place.pack, place.blob.offset, place.blob.length);
             part == (pack, want.offset, want.length)
         };
-        let place = index.find_all(BlobKind::Data, id).find(planned);
+        let id = id_of(batch, want);
+        let place = self.context.repository.index().find_all(BlobKind::Data, id).find(planned);
         let place = place.expect("a chunk is planned at a place that the index gave");
-        let opened = match sealed {
-            Some(sealed) => self.opener.open(&place, sealed, &mut self.plaintext).is_ok(),
-            None => false,
-        };
-        if !opened {
-            self.reader.read(BlobKind::Data, id, &mut self.plaintext).map_err(Arc::new)?;
+        Chunk { group, place, is_open: false }
+    }
+
+    /// Opens chunks from the range that begins at `offset` of the pack, each into one of
+    /// `self.plaintexts`. They are verified at once, see `crate::sha256`.
+    fn open(&mut self, chunks: &mut [Chunk<'_>], offset: u32, range: &mut Range) {
+        if self.plaintexts.len() < chunks.len() {
+            self.plaintexts.resize_with(chunks.len(), Vec::new);
         }
-        match self.plaintext.len() == place.blob.plaintext_length() as usize {
+        for (chunk, plaintext) in chunks.iter().zip(&mut self.plaintexts) {
+            let start = (chunk.place.blob.offset - offset) as usize;
+            let sealed = range.bytes.get_mut(start..start + chunk.place.blob.length as usize);
+            // When the range cannot be read, each chunk is tried alone, and its other copies.
+            let opened = sealed.filter(|_| range.is_read).is_some_and(|sealed| {
+                self.opener.open_unnamed(&chunk.place, sealed, plaintext).is_ok()
+            });
+            if !opened {
+                plaintext.clear();
+            }
+        }
+        let plaintexts: Vec<&[u8]> =
+            self.plaintexts[..chunks.len()].iter().map(Vec::as_slice).collect();
+        for (chunk, id) in chunks.iter_mut().zip(BlobId::of_all(&plaintexts)) {
+            chunk.is_open = id == chunk.place.blob.id;
+        }
+    }
+
+    /// Makes sure that a chunk is in its buffer, from wherever a copy of it lies.
+    fn make_sure(&mut self, chunk: &Chunk<'_>, number: usize) -> Result<(), ProblemCause> {
+        let (id, plaintext) = (chunk.place.blob.id, &mut self.plaintexts[number]);
+        if !chunk.is_open {
+            self.reader.read(BlobKind::Data, id, plaintext).map_err(Arc::new)?;
+        }
+        match plaintext.len() == chunk.plaintext_bytes() {
             true => Ok(()),
             false => Err(ProblemCause::Damaged(format!(
                 "chunk {id} is {} bytes long, where the index says {}",
-                self.plaintext.len(),
-                place.blob.plaintext_length()
+                plaintext.len(),
+                chunk.plaintext_bytes()
             ))),
         }
     }
 
     /// Writes an opened chunk everywhere it is wanted.
-    fn deliver(&self, batch: &Batch, group: &[Want], opened: Result<(), ProblemCause>) {
-        let is_zero = is_zero(&self.plaintext);
+    fn deliver(
+        &self,
+        batch: &Batch,
+        group: &[Want],
+        plaintext: &[u8],
+        opened: Result<(), ProblemCause>,
+    ) {
+        let is_zero = is_zero(plaintext);
         let read_error = match &opened {
             Err(ProblemCause::Read(error)) => Some(error.clone()),
             Err(ProblemCause::Damaged(_)) | Ok(()) | Err(_) => None,
@@ -196,7 +251,7 @@ impl<'a> Worker<'a> {
             }
             let cause = match (&opened, &read_error) {
                 (Ok(()), _) => {
-                    self.write_chunk(batch, want, is_zero);
+                    self.write_chunk(batch, want, plaintext, is_zero);
                     continue;
                 }
                 (Err(_), Some(error)) => ProblemCause::Read(error.clone()),
@@ -207,7 +262,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn write_chunk(&self, batch: &Batch, want: &Want, is_zero: bool) {
+    fn write_chunk(&self, batch: &Batch, want: &Want, plaintext: &[u8], is_zero: bool) {
         let file = &batch.files[want.file as usize];
         let mut handle = None;
         if !file.progress.is_spoilt.load(Ordering::Acquire) {
@@ -217,28 +272,12 @@ impl<'a> Worker<'a> {
             }
         }
         if let Some(open) = handle.as_ref().filter(|_| !is_zero)
-            && let Err(error) = self.write_runs(batch, want, open)
+            && let Err(error) = write_runs(batch, want, plaintext, open)
         {
             self.spoil(batch, want.file, ("write", error.into()));
         }
-        self.context.run.progress.add_done(0, self.plaintext.len() as u64);
+        self.context.run.progress.add_done(0, plaintext.len() as u64);
         self.count_chunk(batch, want.file, handle);
-    }
-
-    fn write_runs(&self, batch: &Batch, want: &Want, open: &OpenFile) -> io::Result<()> {
-        let file = &batch.files[want.file as usize];
-        let mut written = 0;
-        let mut end = 0;
-        for run in runs(&self.plaintext, want.at) {
-            end = run.end;
-            written += run.len() as u64;
-            open.write_all_at(&self.plaintext[run.clone()], want.at + run.start as u64)?;
-        }
-        batch.bytes_written.fetch_add(written, Ordering::Relaxed);
-        if want.chunk as usize + 1 == file.content.len() && end == self.plaintext.len() {
-            file.progress.has_end.store(true, Ordering::Release);
-        }
-        Ok(())
     }
 
     /// One chunk less to come; with the last one the file is completed.
@@ -393,6 +432,28 @@ impl<'a> Worker<'a> {
             current.push_str(&String::from_utf8_lossy(&file.folder.path_of(&file.name)));
         });
     }
+}
+
+/// Writes what is not zeros of a chunk.
+fn write_runs(batch: &Batch, want: &Want, plaintext: &[u8], open: &OpenFile) -> io::Result<()> {
+    let file = &batch.files[want.file as usize];
+    let mut written = 0;
+    let mut end = 0;
+    for run in runs(plaintext, want.at) {
+        end = run.end;
+        written += run.len() as u64;
+        open.write_all_at(&plaintext[run.clone()], want.at + run.start as u64)?;
+    }
+    batch.bytes_written.fetch_add(written, Ordering::Relaxed);
+    if want.chunk as usize + 1 == file.content.len() && end == plaintext.len() {
+        file.progress.has_end.store(true, Ordering::Release);
+    }
+    Ok(())
+}
+
+/// The chunk that is wanted.
+fn id_of(batch: &Batch, want: &Want) -> BlobId {
+    batch.files[want.file as usize].content[want.chunk as usize]
 }
 
 /// What new files in a folder have before they get their metadata.
