@@ -16,7 +16,8 @@ use crate::packer::WriteError;
 
 /// Entries of a batch. A `stat` takes some microseconds, a hand-over to another thread too.
 const STEPS: usize = 256;
-/// Folders of a batch, each with an open descriptor.
+/// Folders of a batch, each with an open descriptor. Files that are named one by one may each have
+/// another.
 const FOLDERS: usize = 16;
 /// Batches that wait.
 const BATCHES_AHEAD: usize = 2;
@@ -74,6 +75,16 @@ enum Step {
     Notice(String),
 }
 
+impl Step {
+    fn folder(&self) -> Option<&Arc<OwnedFd>> {
+        match self {
+            Self::Enter { open, .. } => open.as_ref(),
+            Self::Entry { folder, .. } => Some(folder),
+            Self::Leave | Self::Problem { .. } | Self::Notice(_) => None,
+        }
+    }
+}
+
 impl Batch {
     fn add(&mut self, text: &[u8]) -> Range<usize> {
         let start = self.text.len();
@@ -113,10 +124,18 @@ struct Relay {
 
 impl Relay {
     fn push(&mut self, step: Step) {
+        self.batch.folders += usize::from(self.opens(&step));
         if self.batch.steps.capacity() == 0 {
             self.batch.steps.reserve_exact(STEPS);
         }
         self.batch.steps.push(step);
+    }
+
+    /// Whether a step holds another folder open than the one before.
+    fn opens(&self, step: &Step) -> bool {
+        let last = self.batch.steps.last().and_then(Step::folder);
+        let same = |folder| last.is_some_and(|last| Arc::ptr_eq(last, folder));
+        step.folder().is_some_and(|folder| !same(folder))
     }
 
     fn hand_over_if_full(&mut self) -> Result<(), BackupError> {
@@ -142,7 +161,6 @@ impl Visitor for Relay {
     ) -> Result<(), BackupError> {
         let (stored_name, path) = (self.batch.add(stored_name), self.batch.add(path));
         let stat = Box::new(*stat);
-        self.batch.folders += 1;
         self.push(Step::Enter { stored_name, path, stat, open: open.cloned() });
         self.hand_over_if_full()
     }
@@ -253,6 +271,55 @@ mod tests {
         }
         visitor.notice("the end".to_owned());
         Ok(())
+    }
+
+    /// Counts the descriptors of this process.
+    #[derive(Default)]
+    struct MostOpen(usize);
+
+    impl Visitor for MostOpen {
+        fn enter(
+            &mut self,
+            _: &[u8],
+            _: &[u8],
+            _: &Stat,
+            _: Option<&Arc<OwnedFd>>,
+        ) -> Result<(), BackupError> {
+            Ok(())
+        }
+
+        fn entry(&mut self, _: Found<'_>) -> Result<(), BackupError> {
+            self.0 = self.0.max(fs::read_dir("/proc/self/fd").unwrap().count());
+            Ok(())
+        }
+
+        fn leave(&mut self) -> Result<(), BackupError> {
+            Ok(())
+        }
+
+        fn problem(&mut self, _: &[u8], _: &'static str, _: io::Error) {}
+
+        fn notice(&mut self, _: String) {}
+    }
+
+    #[test]
+    fn files_that_lie_in_a_thousand_folders_do_not_hold_them_open_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let visit = |visitor: &mut dyn Visitor| {
+            for _ in 0..1_000 {
+                let open: Arc<OwnedFd> = Arc::new(fs::File::open(folder.path()).unwrap().into());
+                let (name, stat) = (b"f".as_slice(), &fstat(&open).unwrap());
+                let path = b"/f".as_slice();
+                visitor.entry(Found { folder: &open, name, stored_name: name, path, stat })?;
+            }
+            Ok(())
+        };
+        let before = fs::read_dir("/proc/self/fd").unwrap().count();
+        let mut most = MostOpen::default();
+        relay(visit, &mut most).unwrap();
+        // One batch is filled, some wait, one is told of.
+        let bound = before + (BATCHES_AHEAD + 2) * FOLDERS + 2;
+        assert!(most.0 <= bound, "{} descriptors, at most {bound}", most.0);
     }
 
     fn without_numbers(log: &Log) -> Vec<String> {

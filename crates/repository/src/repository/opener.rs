@@ -65,7 +65,7 @@ impl<'k> BlobOpener<'k> {
     }
 
     /// Opens the `sealed` bytes of the blob at `location` into `plaintext`, which is still to be
-    /// compared with the id: see [`BlobId::of_all`]. The sealed bytes are overwritten.
+    /// compared with the id: see [`BlobId::of_all`]. The sealed bytes may be overwritten.
     ///
     /// # Errors
     /// Fails when the blob was not sealed with this key, or is not compressed as it should be.
@@ -75,16 +75,10 @@ impl<'k> BlobOpener<'k> {
         sealed: &mut [u8],
         plaintext: &mut Vec<u8>,
     ) -> Result<(), FormatError> {
+        let Some(length) = location.blob.uncompressed_length else {
+            return Ok(self.key.open(sealed, plaintext)?);
+        };
         let opened = self.key.open_in_place(sealed)?;
-        match location.blob.uncompressed_length {
-            None => {
-                plaintext.clear();
-                plaintext.extend_from_slice(opened);
-                Ok(())
-            }
-            Some(length) => {
-                self.decompressor.decompress_exact(opened, length.get() as usize, plaintext)
-            }
-        }
+        self.decompressor.decompress_exact(opened, length.get() as usize, plaintext)
     }
 }
