@@ -14,8 +14,10 @@
 //! - [`password`]: where passwords come from. Never from an argument: other users of the
 //!   machine see those.
 //! - [`demo`]: `muster demo`, the example service that it protects, and the customers it serves.
+//! - [`allocator`]: what becomes of memory that is freed.
 //! - [`progress`] and [`interrupt`]: watch a running operation, and ask it to stop.
 
+mod allocator;
 mod app;
 mod args;
 mod cache;
@@ -52,6 +54,7 @@ use crate::{
 };
 
 fn main() -> ExitCode {
+    allocator::set_up();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return output::usage_error(&error).into(),

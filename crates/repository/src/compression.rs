@@ -176,13 +176,16 @@ impl Compressor {
 /// Compresses a message that comes piece by piece; `finish` gives the whole.
 pub(crate) type StreamCompressor = zstd::stream::write::Encoder<'static, Vec<u8>>;
 
-/// A compressor of one message that comes piece by piece.
+/// A compressor of one message that comes piece by piece, and is put behind what `output` holds.
 ///
 /// # Errors
 /// As [`Compressor::new`].
-pub(crate) fn stream_compressor(level: CompressionLevel) -> Result<StreamCompressor, FormatError> {
+pub(crate) fn stream_compressor(
+    level: CompressionLevel,
+    output: Vec<u8>,
+) -> Result<StreamCompressor, FormatError> {
     let mut encoder =
-        StreamCompressor::new(Vec::new(), level.zstd_level()).map_err(compression_failed)?;
+        StreamCompressor::new(output, level.zstd_level()).map_err(compression_failed)?;
     encoder.set_parameter(CParameter::WindowLog(WINDOW_LOG)).map_err(compression_failed)?;
     Ok(encoder)
 }

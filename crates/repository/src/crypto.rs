@@ -189,15 +189,21 @@ impl Key {
         Ok(body)
     }
 
-    /// Verifies `sealed` and turns it into the plaintext, in the same memory.
+    /// Seals what stands in `message` behind [`IV_BYTES`] of room, where it lies.
     ///
     /// # Errors
-    /// As [`Key::open`].
-    pub fn open_whole(&self, mut sealed: Vec<u8>) -> Result<Vec<u8>, Unauthenticated> {
-        let length = self.open_in_place(&mut sealed)?.len();
-        sealed.drain(..IV_BYTES);
-        sealed.truncate(length);
-        Ok(sealed)
+    /// As [`Key::seal`]; what the buffer holds then is of no use.
+    pub fn seal_in_place(&self, message: &mut Vec<u8>) -> Result<(), NoRandomness> {
+        let mut iv = [0; IV_BYTES];
+        random_bytes(&mut iv)?;
+        assert!(iv.iter().any(|&byte| byte != 0), "an all-zero IV means broken randomness");
+        let (head, body) = message.split_at_mut(IV_BYTES);
+        head.copy_from_slice(&iv);
+        self.encrypt(&iv, body);
+        let tag = self.authenticator(&iv, body);
+        message.reserve_exact(MAC_BYTES);
+        message.extend_from_slice(&tag);
+        Ok(())
     }
 
     fn verify<'a>(&self, sealed: &'a [u8]) -> Result<([u8; IV_BYTES], &'a [u8]), Unauthenticated> {
@@ -278,7 +284,10 @@ mod tests {
             let plaintext = vec![7; length];
             let mut sealed = Vec::new();
             key().seal(&plaintext, &mut sealed).unwrap();
-            assert_eq!(key().open_whole(sealed.clone()).unwrap(), plaintext);
+            let mut message = [vec![1; IV_BYTES], plaintext.clone()].concat();
+            key().seal_in_place(&mut message).unwrap();
+            assert_eq!(message.len(), sealed.len());
+            assert_eq!(key().open_in_place(&mut message).unwrap(), plaintext);
             assert_eq!(sealed.len(), length + OVERHEAD_BYTES);
             let mut opened = vec![1; 3];
             key().open(&sealed, &mut opened).unwrap();

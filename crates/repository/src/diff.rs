@@ -23,7 +23,7 @@ use crate::{
         tree::{ExtendedAttribute, Node, NodeKind},
     },
     id::BlobId,
-    repository::{BlobReader, IndexedRepository, ReadError},
+    repository::{BlobReader, Entries, IndexedRepository, ReadError},
     run::Run,
 };
 
@@ -194,8 +194,25 @@ impl Side {
 
 const BOTH: u8 = 3;
 
-/// Entries of a folder that are still to be compared, the next one last.
-type Nodes = Vec<Node>;
+/// Entries of a folder that are still to be compared.
+struct Nodes {
+    entries: Entries,
+    next: Option<Box<Node>>,
+}
+
+impl Nodes {
+    fn new(entries: Entries) -> Result<Self, ReadError> {
+        let mut nodes = Self { entries, next: None };
+        nodes.pop()?;
+        Ok(nodes)
+    }
+
+    /// Takes the next entry.
+    fn pop(&mut self) -> Result<Option<Node>, ReadError> {
+        let next = self.entries.next().transpose()?.map(Box::new);
+        Ok(std::mem::replace(&mut self.next, next).map(|node| *node))
+    }
+}
 
 /// A folder that is being compared; its path ends with `/`.
 enum Level {
@@ -224,9 +241,7 @@ enum Next {
 
 impl Comparer<'_> {
     fn nodes(&mut self, tree: BlobId) -> Result<Nodes, ReadError> {
-        let mut nodes = self.reader.tree(tree)?.nodes;
-        nodes.reverse();
-        Ok(nodes)
+        Nodes::new(self.reader.entries(tree)?)
     }
 
     /// Compares the next pair of entries; says whether there was one.
@@ -239,7 +254,7 @@ impl Comparer<'_> {
             None => return Ok(false),
             Some(Level::Both(prefix, source, target)) => {
                 let prefix = prefix.clone();
-                match next_pair(source, target) {
+                match next_pair(source, target)? {
                     (None, None) => {
                         self.open.pop();
                         return Ok(true);
@@ -251,7 +266,7 @@ impl Comparer<'_> {
             }
             Some(Level::One(prefix, side, nodes)) => {
                 let (prefix, side) = (prefix.clone(), *side);
-                let Some(node) = nodes.pop() else {
+                let Some(node) = nodes.pop()? else {
                     self.open.pop();
                     return Ok(true);
                 };
@@ -387,12 +402,12 @@ impl Comparer<'_> {
                     continue;
                 }
                 self.run.cancel.check().map_err(ReadError::from)?;
-                match self.reader.tree(tree) {
-                    Ok(tree) => tree.nodes.iter().for_each(|node| self.forget(node, &mut to_read)),
-                    Err(error) => {
-                        self.report.unreadable += 1;
-                        visit(DiffStep::Unreadable { path: &path, tree, error })?;
-                    }
+                let read = self.reader.entries(tree).and_then(|mut entries| {
+                    entries.try_for_each(|node| node.map(|node| self.forget(&node, &mut to_read)))
+                });
+                if let Err(error) = read {
+                    self.report.unreadable += 1;
+                    visit(DiffStep::Unreadable { path: &path, tree, error })?;
                 }
             }
         }
@@ -428,12 +443,15 @@ impl Comparer<'_> {
 }
 
 /// The next entries of two sorted folders: both when their names are equal, else the smaller.
-fn next_pair(source: &mut Nodes, target: &mut Nodes) -> (Option<Node>, Option<Node>) {
-    match (source.last(), target.last()) {
-        (Some(a), Some(b)) if a.name < b.name => (source.pop(), None),
-        (Some(a), Some(b)) if a.name > b.name => (None, target.pop()),
-        _ => (source.pop(), target.pop()),
-    }
+fn next_pair(
+    source: &mut Nodes,
+    target: &mut Nodes,
+) -> Result<(Option<Node>, Option<Node>), ReadError> {
+    Ok(match (&source.next, &target.next) {
+        (Some(a), Some(b)) if a.name < b.name => (source.pop()?, None),
+        (Some(a), Some(b)) if a.name > b.name => (None, target.pop()?),
+        _ => (source.pop()?, target.pop()?),
+    })
 }
 
 fn path_of(prefix: &[u8], node: &Node) -> Vec<u8> {

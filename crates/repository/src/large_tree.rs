@@ -1,11 +1,11 @@
 //! Trees that are too large to be held as a whole: folders with hundreds of thousands of entries.
 //!
 //! A tree is one blob, some 350 bytes of JSON an entry, of which zstd leaves a sixth. One that grows
-//! beyond [`LARGE_TREE_BYTES`] is hashed and compressed while it is written, and a parent's is read
-//! entry by entry; only the compressed tree is in memory then.
+//! beyond [`LARGE_TREE_BYTES`] is hashed and compressed while it is written, and read entry by entry;
+//! only the compressed tree is in memory then. Who acts upon entries has the whole tree examined
+//! first, so a tree is either read to its end or not at all, as a small one is.
 //!
-//! Deliberately not here: smaller trees (`format::tree`), which are quicker to handle whole, and
-//! reading for anything but the comparison with a parent.
+//! Deliberately not here: smaller trees (`format::tree`), which are quicker to handle whole.
 
 use std::{
     cmp::Ordering,
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     compression::{self, CompressionLevel, StreamCompressor},
+    crypto::{IV_BYTES, Key},
     format::{
         FormatError,
         tree::{Node, TreeWriter},
@@ -46,8 +47,8 @@ pub(crate) enum WrittenTree {
 /// A large tree, whose plaintext is gone.
 pub(crate) struct CompressedTree {
     pub(crate) id: BlobId,
-    /// A frame of zstd.
-    pub(crate) bytes: Vec<u8>,
+    /// A frame of zstd, behind room for an initialisation vector: it is sealed where it lies.
+    pub(crate) behind_room: Vec<u8>,
     /// Length of the plaintext.
     pub(crate) plaintext_bytes: NonZeroU32,
 }
@@ -106,7 +107,7 @@ impl GrowingTree {
             Some(spool) => spool,
             spool => spool.insert(Spool {
                 digest: Sha256::new(),
-                compressor: compression::stream_compressor(level)?,
+                compressor: compression::stream_compressor(level, vec![0; IV_BYTES])?,
                 bytes: 0,
             }),
         };
@@ -123,31 +124,86 @@ impl GrowingTree {
         let plaintext_bytes =
             u32::try_from(spool.bytes).ok().and_then(NonZeroU32::new).ok_or_else(too_long)?;
         let id = BlobId::from_bytes(spool.digest.finalize().into());
-        let bytes = spool.compressor.finish().map_err(compression_failed)?;
-        Ok(WrittenTree::Compressed(CompressedTree { id, bytes, plaintext_bytes }))
+        let behind_room = spool.compressor.finish().map_err(compression_failed)?;
+        Ok(WrittenTree::Compressed(CompressedTree { id, behind_room, plaintext_bytes }))
     }
 }
 
-/// A tree as it is stored, opened but not decompressed.
+/// A tree as it is stored, opened where it lay and not decompressed.
 pub(crate) struct StoredTree {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) is_compressed: bool,
+    /// Behind [`IV_BYTES`] of room.
+    bytes: Vec<u8>,
+    is_compressed: bool,
+}
+
+/// What is wrong with a stored tree.
+#[derive(Debug)]
+pub(crate) enum Flaw {
+    /// It is not what its id says.
+    Damaged(FormatError),
+    /// It is, and no tree.
+    Invalid(FormatError),
+}
+
+impl From<Flaw> for FormatError {
+    fn from(flaw: Flaw) -> Self {
+        match flaw {
+            Flaw::Damaged(error) | Flaw::Invalid(error) => error,
+        }
+    }
 }
 
 impl StoredTree {
-    fn reader(self) -> Result<Box<dyn Read + Send>, FormatError> {
-        let bytes = Cursor::new(self.bytes);
+    /// Opens a sealed tree.
+    pub(crate) fn open(
+        key: &Key,
+        mut sealed: Vec<u8>,
+        is_compressed: bool,
+    ) -> Result<Self, FormatError> {
+        let end = IV_BYTES + key.open_in_place(&mut sealed)?.len();
+        sealed.truncate(end);
+        Ok(Self { bytes: sealed, is_compressed })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[IV_BYTES..]
+    }
+
+    /// What was opened, behind [`IV_BYTES`] of room.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Whether the plaintext is `length` bytes with this hash, and a tree from its first entry to
+    /// its last.
+    pub(crate) fn examine(&self, id: BlobId, length: u64) -> Result<(), Flaw> {
+        let content = self.content().map_err(Flaw::Damaged)?.take(length + 1);
+        let mut hashed = Hashed { content, digest: Sha256::new(), bytes: 0 };
+        let whole = TreeNodes::new(&mut hashed).and_then(TreeNodes::run_through);
+        // Nodes may have stopped early; then the hash still tells whose fault that is.
+        let rest = io::copy(&mut hashed, &mut io::sink());
+        let Hashed { digest, bytes, .. } = hashed;
+        let actual = BlobId::from_bytes(digest.finalize().into());
+        match (whole, rest) {
+            (whole, Ok(_)) if bytes == length && actual == id => whole.map_err(Flaw::Invalid),
+            (Err(error @ FormatError::Compression(_)), _) => Err(Flaw::Damaged(error)),
+            (_, Err(error)) => Err(Flaw::Damaged(compression_failed(error))),
+            _ => Err(Flaw::Damaged(FormatError::WrongHash { actual: actual.to_hex() })),
+        }
+    }
+
+    fn content(&self) -> Result<Box<dyn Read + '_>, FormatError> {
         match self.is_compressed {
-            true => Ok(Box::new(compression::stream_decompressor(bytes)?)),
-            false => Ok(Box::new(bytes)),
+            true => Ok(Box::new(compression::stream_decompressor(self.bytes())?)),
+            false => Ok(Box::new(self.bytes())),
         }
     }
 
     /// Whether the plaintext is `length` bytes with this hash.
     pub(crate) fn verify(&self, id: BlobId, length: u64) -> Result<(), FormatError> {
         let actual = match self.is_compressed {
-            true => compression::digest(&self.bytes, length)?,
-            false => BlobId::of(&self.bytes),
+            true => compression::digest(self.bytes(), length)?,
+            false => BlobId::of(self.bytes()),
         };
         match actual == id {
             true => Ok(()),
@@ -156,26 +212,53 @@ impl StoredTree {
     }
 
     /// The entries, in order.
-    pub(crate) fn nodes(self) -> Result<TreeNodes, FormatError> {
-        TreeNodes::new(self.reader()?)
+    pub(crate) fn nodes(self) -> Result<LargeTree, FormatError> {
+        let mut bytes = Cursor::new(self.bytes);
+        bytes.set_position(IV_BYTES as u64);
+        TreeNodes::new(match self.is_compressed {
+            true => Box::new(compression::stream_decompressor(bytes)?),
+            false => Box::new(bytes),
+        })
+    }
+}
+
+/// What is read, and its hash.
+struct Hashed<R> {
+    content: R,
+    digest: Sha256,
+    bytes: u64,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.content.read(buffer)?;
+        self.digest.update(&buffer[..read]);
+        self.bytes += read as u64;
+        Ok(read)
     }
 }
 
 /// How much is decompressed at once, in bytes.
 const READ_BYTES: usize = 256 << 10;
 
+/// A large tree that is read.
+pub(crate) type LargeTree = TreeNodes<Box<dyn Read + Send>>;
+
 /// Reads the entries of a tree one by one.
-pub(crate) struct TreeNodes {
-    input: Box<dyn Read + Send>,
+pub(crate) struct TreeNodes<R> {
+    input: R,
     /// Read and not yet taken: `buffer[start..]`.
     buffer: Vec<u8>,
     start: usize,
+    /// Whether an entry was taken.
+    has_begun: bool,
     current: Option<Node>,
 }
 
-impl TreeNodes {
-    fn new(input: Box<dyn Read + Send>) -> Result<Self, FormatError> {
-        let mut nodes = Self { input, buffer: Vec::new(), start: 0, current: None };
+impl<R: Read> TreeNodes<R> {
+    fn new(input: R) -> Result<Self, FormatError> {
+        let mut nodes =
+            Self { input, buffer: Vec::new(), start: 0, has_begun: false, current: None };
         const OPENING: &[u8] = br#"{"nodes":["#;
         while nodes.buffer.len() < OPENING.len() && nodes.fill()? {}
         if !nodes.buffer.starts_with(OPENING) {
@@ -202,6 +285,45 @@ impl TreeNodes {
         self.current.as_ref().filter(|node| node.name == name)
     }
 
+    /// Takes the next entry.
+    pub(crate) fn next(&mut self) -> Result<Option<Node>, FormatError> {
+        let Some(node) = self.current.take() else { return Ok(None) };
+        self.advance()?;
+        Ok(Some(node))
+    }
+
+    /// Whether all that is left are entries in their order and a tree's end.
+    fn run_through(mut self) -> Result<(), FormatError> {
+        let mut last: Option<Node> = None;
+        while let Some(node) = self.next()? {
+            if last.is_some_and(|last| last.name >= node.name) {
+                let name = String::from_utf8_lossy(&node.name).into_owned();
+                return Err(FormatError::invalid(format!("'{name}' is out of order")));
+            }
+            last = Some(node);
+        }
+        self.end()
+    }
+
+    /// Whether nothing follows the list but a tree's end.
+    fn end(mut self) -> Result<(), FormatError> {
+        let mut is_closed = false;
+        loop {
+            for &byte in &self.buffer[self.start..] {
+                match (is_closed, byte) {
+                    (false, b'}') => is_closed = true,
+                    (_, b' ' | b'\n' | b'\r' | b'\t') => {}
+                    _ => return Err(FormatError::invalid("a tree goes on behind its nodes")),
+                }
+            }
+            self.start = self.buffer.len();
+            if !self.fill()? {
+                let early = || FormatError::invalid("a tree ends too early");
+                return is_closed.then_some(()).ok_or_else(early);
+            }
+        }
+    }
+
     fn advance(&mut self) -> Result<(), FormatError> {
         self.current = None;
         let Some(length) = self.object()? else { return Ok(()) };
@@ -214,19 +336,26 @@ impl TreeNodes {
     /// The length of the object that comes next; `None` at the end of the list.
     fn object(&mut self) -> Result<Option<usize>, FormatError> {
         let mut scan = Scan::default();
+        let mut is_due = !self.has_begun;
         let mut at = self.start;
         loop {
             while let Some(&byte) = self.buffer.get(at) {
                 at += 1;
-                if scan.is_before() {
-                    match byte {
-                        b',' => self.start = at,
-                        b'{' => _ = scan.step(byte),
-                        b']' => return Ok(None),
-                        _ => return Err(FormatError::invalid("a tree's list is not of objects")),
+                if !scan.is_before() {
+                    if scan.step(byte) {
+                        self.has_begun = true;
+                        return Ok(Some(at - self.start));
                     }
-                } else if scan.step(byte) {
-                    return Ok(Some(at - self.start));
+                    continue;
+                }
+                match byte {
+                    b',' if !is_due => (is_due, self.start) = (true, at),
+                    b'{' if is_due => _ = scan.step(byte),
+                    b']' if is_due != self.has_begun => {
+                        self.start = at;
+                        return Ok(None);
+                    }
+                    _ => return Err(FormatError::invalid("a tree's list is not of objects")),
                 }
             }
             let taken = self.start;
@@ -298,9 +427,10 @@ mod tests {
     }
 
     fn stored(plaintext: &[u8]) -> StoredTree {
-        let mut bytes = Vec::new();
+        let mut compressed = Vec::new();
         let mut compressor = Compressor::new(CompressionLevel::Auto).unwrap();
-        compressor.compress_always(plaintext, &mut bytes).unwrap();
+        compressor.compress_always(plaintext, &mut compressed).unwrap();
+        let bytes = [vec![0; IV_BYTES], compressed].concat();
         StoredTree { bytes, is_compressed: true }
     }
 
@@ -315,11 +445,11 @@ mod tests {
         assert_eq!(tree.id, BlobId::of(&plaintext));
         let length = u64::from(tree.plaintext_bytes.get());
         assert_eq!(length, plaintext.len() as u64);
-        let stored = StoredTree { bytes: tree.bytes, is_compressed: true };
+        let stored = StoredTree { bytes: tree.behind_room, is_compressed: true };
         stored.verify(tree.id, length).unwrap();
         assert!(stored.verify(tree.id, length - 1).is_err());
         assert!(stored.verify(BlobId::of(b""), length).is_err());
-        let back = compression::decompress_bounded(&stored.bytes, length).unwrap();
+        let back = compression::decompress_bounded(stored.bytes(), length).unwrap();
         assert!(back == plaintext);
     }
 

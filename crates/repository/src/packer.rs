@@ -15,16 +15,18 @@
 //!
 //! **Memory.** Where the store takes a pack piece by piece, as a folder does, blobs are written as
 //! they come, while they lie in the processor's cache, and only small ones are gathered first.
-//! Elsewhere packs of data are assembled in buffers that are reused, two for the open ones and
-//! one for each whose content is being given to the store; who needs another waits for one. A
-//! disk of this machine takes the content at once and may be waited for by several packs; how many
+//! Elsewhere they grow in files without a name (`spool`) and are in memory while the store is given
+//! them; where such files cannot be, packs of data are assembled in buffers that are reused, two
+//! for the open ones and one for each whose content is being given to the store; who needs another
+//! waits for one. A disk of this machine takes the content at once and may be waited for by several packs; how many
 //! a remote store is given at once is bounded by their bytes, not by its connections alone.
 
+mod claimed;
 mod open_pack;
 mod sealer;
+mod spool;
 
 use std::{
-    collections::HashSet,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -34,13 +36,14 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvError, Sender, bounded, select_biased};
-use foldhash::fast::RandomState;
 use muster_model::{Class, Fault};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use claimed::Claimed;
 use open_pack::{OpenPack, Spill};
 pub use sealer::{Sealed, Sealer};
+use spool::Spool;
 
 use crate::{
     chunker::CHUNK_BYTES_MAX,
@@ -56,7 +59,7 @@ use crate::{
     index::Index,
     repository::{Repository, SaveError},
     run::{Cancelled, Run},
-    storage::{File, Storage, StorageError},
+    storage::{File, PackFile, Storage, StorageError},
 };
 
 /// Default target size of a pack in bytes, as restic's.
@@ -77,9 +80,6 @@ const SYNCED_AT_ONCE: usize = 4;
 /// How much of a pack is gathered before it is written to a store that takes packs by pieces: enough
 /// that small blobs are not a call each.
 const GATHERED_BYTES: usize = 1 << 20;
-
-/// A table that is full is rebuilt twice as large beside the old one; this many never are at once.
-const CLAIMED_PARTS: usize = 64;
 
 /// How much a pack may grow beyond its target: by its last blob and its header. Reserved at
 /// once, because a vector that doubles when it is full would take twice the memory.
@@ -225,6 +225,7 @@ pub struct PackWriter<'a> {
     /// Disconnected when the storing thread is gone, as is the other side of `to_store`.
     buffers: Receiver<Vec<u8>>,
     to_store: Sender<OpenPack>,
+    spool: Spool,
     stats: Mutex<PackStats>,
 }
 
@@ -310,7 +311,7 @@ impl<'a> PackWriter<'a> {
         }
         if self.is_oversized(length) {
             // An oversized blob gets a pack of its own, as in restic.
-            let mut pack = OpenPack { file: self.begin_pack()?, ..OpenPack::default() };
+            let mut pack = OpenPack { file: self.begin_pack(kind)?, ..OpenPack::default() };
             pack.append(blob, sealed.bytes)?;
             return self.send(pack);
         }
@@ -337,7 +338,7 @@ impl<'a> PackWriter<'a> {
         sealed: Vec<u8>,
         verify: impl FnOnce(Vec<u8>) -> Result<(), WriteError>,
     ) -> Result<(), WriteError> {
-        let mut pack = OpenPack { file: self.begin_pack()?, ..OpenPack::default() };
+        let mut pack = OpenPack { file: self.begin_pack(BlobKind::Tree)?, ..OpenPack::default() };
         pack.append(blob, &sealed)?;
         verify(sealed)?;
         let mut stats = lock(&self.stats);
@@ -381,7 +382,7 @@ impl<'a> PackWriter<'a> {
     }
 
     fn open_pack(&self, kind: BlobKind) -> Result<OpenPack, WriteError> {
-        if let Some(spill) = self.begin_pack()? {
+        if let Some(spill) = self.begin_pack(kind)? {
             let bytes = Vec::with_capacity(spill.gathered_max);
             return Ok(OpenPack { bytes, file: Some(spill), ..OpenPack::default() });
         }
@@ -390,12 +391,16 @@ impl<'a> PackWriter<'a> {
     }
 
     /// A pack that is written as it comes, where that is possible.
-    fn begin_pack(&self) -> Result<Option<Spill>, WriteError> {
+    fn begin_pack(&self, kind: BlobKind) -> Result<Option<Spill>, WriteError> {
         if self.options.dry_run {
             return Ok(None);
         }
         let gathered_max = GATHERED_BYTES.min(self.options.pack_bytes as usize / 4);
-        let file = self.repository.storage().begin_pack()?;
+        let storage = self.repository.storage();
+        let file = match storage.begin_pack()? {
+            None => self.spool.begin(storage, kind).map(|pack| Box::new(pack) as Box<dyn PackFile>),
+            file => file,
+        };
         Ok(file.map(|file| Spill { file, bytes: 0, digest: Sha256::new(), gathered_max }))
     }
 
@@ -437,24 +442,6 @@ impl<'a> PackWriter<'a> {
             rest.map_or(Ok(()), |pack| self.send(pack))?;
         }
         Ok(())
-    }
-}
-
-/// The blobs that a thread has written or is writing. In parts, so that what grows by doubling is
-/// small.
-struct Claimed {
-    parts: [Mutex<HashSet<(BlobKind, BlobId), RandomState>>; CLAIMED_PARTS],
-}
-
-impl Claimed {
-    fn none() -> Self {
-        Self { parts: std::array::from_fn(|_| Mutex::default()) }
-    }
-
-    /// Whether nobody has claimed it before.
-    fn insert(&self, kind: BlobKind, id: BlobId) -> bool {
-        let part = usize::from(id.as_bytes()[0]) % CLAIMED_PARTS;
-        lock(&self.parts[part]).insert((kind, id))
     }
 }
 
@@ -638,6 +625,7 @@ pub fn write_packs<T, E: From<WriteError>>(
         trees: Slots::default(),
         buffers,
         to_store,
+        spool: Spool::new(std::env::temp_dir(), options.pack_bytes as usize + PACK_SLACK_BYTES),
         stats: Mutex::default(),
     };
     let (going_on, stopped) = bounded(0);

@@ -4,8 +4,10 @@
 //! [`IndexedRepository`] has loaded the index too and can read blobs. What needs blobs takes
 //! the second, so it cannot be called too early.
 
+mod entries;
 mod errors;
 mod opener;
+mod reader;
 mod trees;
 
 use std::{
@@ -21,8 +23,11 @@ use muster_model::{Class, Fault};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
+pub use self::entries::Entries;
 pub use self::errors::{InitError, OpenError, ReadError, SaveError};
 pub use self::opener::BlobOpener;
+pub use self::reader::BlobReader;
+pub(crate) use self::reader::{is_large_tree, read_claimed};
 use self::trees::TreeWindows;
 use crate::{
     chunker::Polynomial,
@@ -32,14 +37,11 @@ use crate::{
         config::{Config, Version},
         index_file::IndexFile,
         key_file::{Author, Cost, KEY_FILE_BYTES_MAX, KeyFile, WrapError},
-        pack::BlobKind,
         snapshot::Snapshot,
-        tree::Tree,
         unpacked::{UNPACKED_BYTES_MAX, Wrapping, open_json, seal_json},
     },
-    id::{BlobId, Id, KeyId, PackId, SnapshotId},
-    index::{Index, Location},
-    large_tree::{LARGE_TREE_BYTES, TreeNodes},
+    id::{Id, KeyId, PackId, SnapshotId},
+    index::Index,
     run::Run,
     storage::{File, FileKind, Listed, Storage, StorageError, StorageProblem},
     warm_up::Folders,
@@ -47,11 +49,6 @@ use crate::{
 
 /// How many keys are tried with a password, as in restic: each try costs a scrypt.
 const KEYS_TRIED_MAX: usize = 20;
-
-/// How much is read on the word of an index alone, in bytes. It is longer than any blob of restic
-/// or Muster but the trees of folders with tens of thousands of entries, so that the size of the
-/// file is hardly ever asked for.
-const UNCHECKED_BYTES_MAX: usize = 16 << 20;
 
 /// A repository that a password opened.
 #[derive(Clone)]
@@ -511,138 +508,8 @@ impl IndexedRepository {
     /// Fails when zstd cannot allocate its tables.
     pub fn blob_reader(&self) -> Result<BlobReader<'_>, ReadError> {
         let opener = BlobOpener::new(&self.key)?;
-        Ok(BlobReader { repository: self, opener, sealed: Vec::new() })
+        Ok(BlobReader::new(self, opener))
     }
-}
-
-/// Reads blobs one by one; buffers and contexts are reused.
-pub struct BlobReader<'r> {
-    repository: &'r IndexedRepository,
-    opener: BlobOpener<'r>,
-    sealed: Vec<u8>,
-}
-
-impl BlobReader<'_> {
-    /// Replaces the content of `plaintext` with a blob. When a copy of it is damaged and
-    /// another pack holds the blob too, that one is read.
-    ///
-    /// # Errors
-    /// Fails when the blob is in no index, or no copy can be read whole.
-    pub fn read(
-        &mut self,
-        kind: BlobKind,
-        id: BlobId,
-        plaintext: &mut Vec<u8>,
-    ) -> Result<(), ReadError> {
-        let mut last = ReadError::MissingBlob { kind, id };
-        let repository = self.repository;
-        for location in repository.index.find_all(kind, id) {
-            match self.read_at(&location, plaintext) {
-                Ok(()) => return Ok(()),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    /// Replaces the content of `plaintext` with the blob at `location`. When that is an archived
-    /// tree, all trees are brought back first, if that is allowed: one wait does for all.
-    ///
-    /// # Errors
-    /// Fails when the pack cannot be read or the blob is not what its id says.
-    pub fn read_at(
-        &mut self,
-        location: &Location,
-        plaintext: &mut Vec<u8>,
-    ) -> Result<(), ReadError> {
-        match self.read_as_it_is(location, plaintext) {
-            Err(error) if error.is_archived() && location.blob.kind == BlobKind::Tree => {
-                match self.repository.folders.bring_back(self.repository)? {
-                    true => self.read_as_it_is(location, plaintext),
-                    false => Err(error),
-                }
-            }
-            read => read,
-        }
-    }
-
-    fn read_as_it_is(
-        &mut self,
-        location: &Location,
-        plaintext: &mut Vec<u8>,
-    ) -> Result<(), ReadError> {
-        let IndexedRepository { repository, index, windows, .. } = self.repository;
-        let storage = repository.storage.as_ref();
-        let of_pack = |error| ReadError::of_pack(location.pack, error);
-        if location.blob.kind == BlobKind::Tree
-            && windows.take(storage, index, location, &mut self.sealed).map_err(of_pack)?
-            && self.opener.open(location, &mut self.sealed, plaintext).is_ok()
-        {
-            return Ok(());
-        }
-        let file = File::Pack(location.pack);
-        let offset = u64::from(location.blob.offset);
-        let length = location.blob.length as usize;
-        read_claimed(storage, file, offset, length, &mut self.sealed).map_err(of_pack)?;
-        self.opener.open(location, &mut self.sealed, plaintext)
-    }
-
-    /// Begins to read a folder's tree entry by entry, if it is a large one.
-    ///
-    /// # Errors
-    /// As [`BlobReader::tree`], but for entries that come later.
-    pub(crate) fn large_tree(&mut self, id: BlobId) -> Result<Option<TreeNodes>, ReadError> {
-        let (kind, index) = (BlobKind::Tree, &self.repository.index);
-        let Some(location) = index
-            .find(kind, id)
-            .filter(|found| found.blob.plaintext_length() as usize > LARGE_TREE_BYTES)
-        else {
-            return Ok(None);
-        };
-        let mut sealed = Vec::new();
-        let length = location.blob.length as usize;
-        let (file, offset) = (File::Pack(location.pack), u64::from(location.blob.offset));
-        read_claimed(self.repository.storage.as_ref(), file, offset, length, &mut sealed)
-            .map_err(|error| ReadError::of_pack(location.pack, error))?;
-        let nodes = self.opener.open_tree(&location, sealed);
-        nodes.map(Some).map_err(|source| ReadError::DamagedBlob {
-            kind,
-            id,
-            pack: Some(location.pack),
-            source,
-        })
-    }
-
-    /// Reads a folder's tree.
-    ///
-    /// # Errors
-    /// As [`BlobReader::read`]; also when the plaintext is no valid tree.
-    pub fn tree(&mut self, id: BlobId) -> Result<Tree, ReadError> {
-        let mut plaintext = Vec::new();
-        self.read(BlobKind::Tree, id, &mut plaintext)?;
-        Tree::parse(&plaintext).map_err(|source| ReadError::DamagedBlob {
-            kind: BlobKind::Tree,
-            id,
-            pack: self.repository.index.find(BlobKind::Tree, id).map(|found| found.pack),
-            source,
-        })
-    }
-}
-
-/// Replaces the content of `buffer` with `length` bytes of a file that an index claims to be
-/// there. Memory for many is taken only when the file is long enough.
-pub(crate) fn read_claimed(
-    storage: &dyn Storage,
-    file: File,
-    offset: u64,
-    length: usize,
-    buffer: &mut Vec<u8>,
-) -> Result<(), StorageError> {
-    if length > UNCHECKED_BYTES_MAX && storage.size(file)? < offset.saturating_add(length as u64) {
-        return Err(StorageError::new("read", file, StorageProblem::TooShort));
-    }
-    buffer.resize(length, 0);
-    storage.read_range(file, offset, buffer)
 }
 
 #[cfg(test)]

@@ -247,16 +247,18 @@ impl<'r> StatsCounter<'r> {
             if !self.used.insert((BlobKind::Tree, tree)) {
                 continue;
             }
-            match reader.tree(tree) {
-                Err(error) => self.report.unreadable.push((tree, error)),
-                Ok(tree) => {
-                    for node in tree.nodes {
-                        run.progress.add_done(1, node.size);
-                        let content = node.content.into_iter().flatten();
-                        self.used.extend(content.map(|id| (BlobKind::Data, id)));
-                        to_read.extend(node.subtree);
-                    }
-                }
+            let read = reader.entries(tree).and_then(|mut entries| {
+                entries.try_for_each(|node| {
+                    let node = node?;
+                    run.progress.add_done(1, node.size);
+                    let content = node.content.into_iter().flatten();
+                    self.used.extend(content.map(|id| (BlobKind::Data, id)));
+                    to_read.extend(node.subtree);
+                    Ok(())
+                })
+            });
+            if let Err(error) = read {
+                self.report.unreadable.push((tree, error));
             }
         }
         Ok(())

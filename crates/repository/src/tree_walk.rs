@@ -15,8 +15,6 @@
 #[cfg(test)]
 pub(crate) mod sample;
 
-use std::vec;
-
 use muster_model::{Class, Fault};
 use thiserror::Error;
 
@@ -27,7 +25,7 @@ use crate::{
         tree::{Node, NodeKind},
     },
     id::BlobId,
-    repository::{BlobReader, IndexedRepository, ReadError},
+    repository::{BlobReader, Entries, IndexedRepository, ReadError},
 };
 
 /// The deepest folder that is walked into. Linux takes paths of 4,096 bytes, so 2,048 levels;
@@ -89,7 +87,7 @@ pub struct TreeWalk<'r> {
 /// A folder on the way.
 struct Folder {
     tree: BlobId,
-    nodes: vec::IntoIter<Node>,
+    entries: Entries,
     /// Length of the path up to and with the `/` after the folder's name.
     path_length: usize,
 }
@@ -122,22 +120,25 @@ impl<'r> TreeWalk<'r> {
     /// Opens the pending tree; gives the step to report when that fails.
     fn open_folder(&mut self, tree: BlobId) -> Option<Step> {
         let is_in_bounds = self.open.len() < DEPTH_MAX && self.path.len() <= PATH_BYTES_MAX;
-        let nodes = match is_in_bounds {
-            true => self.reader.tree(tree).map(|tree| tree.nodes),
+        let entries = match is_in_bounds {
+            true => self.reader.entries(tree),
             false => Err(too_deep(tree)),
         };
-        match nodes {
-            Ok(nodes) => {
+        match entries {
+            Ok(entries) => {
                 let path_length = self.path.len();
-                self.open.push(Folder { tree, nodes: nodes.into_iter(), path_length });
+                self.open.push(Folder { tree, entries, path_length });
                 None
             }
-            Err(error) => {
-                self.leave = !self.open.is_empty();
-                let path = if self.leave { self.folder_path() } else { self.root_path() };
-                Some(Step::Unreadable { path, tree, error })
-            }
+            Err(error) => Some(self.unreadable(tree, error)),
         }
+    }
+
+    /// The folder on top of the path, which is not open, cannot be read.
+    fn unreadable(&mut self, tree: BlobId, error: ReadError) -> Step {
+        self.leave = !self.open.is_empty();
+        let path = if self.leave { self.folder_path() } else { self.root_path() };
+        Step::Unreadable { path, tree, error }
     }
 
     /// The present folder's path without the `/` at the end.
@@ -178,11 +179,18 @@ impl Iterator for TreeWalk<'_> {
             return Some(unreadable);
         }
         let folder = self.open.last_mut()?;
-        let Some(node) = folder.nodes.next() else {
-            self.open.pop();
-            return self.leave();
-        };
         let parent_tree = folder.tree;
+        let node = match folder.entries.next() {
+            Some(Ok(node)) => node,
+            Some(Err(error)) => {
+                self.open.pop();
+                return Some(self.unreadable(parent_tree, error));
+            }
+            None => {
+                self.open.pop();
+                return self.leave();
+            }
+        };
         let mut path = self.path.clone();
         path.extend_from_slice(&node.name);
         if let (NodeKind::Dir, Some(subtree)) = (node.kind, node.subtree) {
@@ -232,13 +240,20 @@ pub fn find_place(
     for (depth, name) in names.iter().enumerate() {
         let at = || join(&names[..=depth]);
         let subtree = folder_at(&place, &names[..depth])?;
-        let tree = reader.tree(subtree);
-        let tree =
-            tree.map_err(|error| PlaceError::Unreadable { path: at(), source: error.into() })?;
-        let node = tree.nodes.into_iter().find(|node| node.name == *name);
+        let node = find_entry(reader, subtree, name)
+            .map_err(|error| PlaceError::Unreadable { path: at(), source: error.into() })?;
         place = Place::Entry(Box::new(node.ok_or_else(|| PlaceError::Missing { path: at() })?));
     }
     Ok(place)
+}
+
+fn find_entry(
+    reader: &mut BlobReader<'_>,
+    tree: BlobId,
+    name: &[u8],
+) -> Result<Option<Node>, ReadError> {
+    let is_it = |node: &Result<Node, _>| node.as_ref().map_or(true, |node| node.name == name);
+    reader.entries(tree)?.find(is_it).transpose()
 }
 
 /// Finds the tree of the folder at `path` below `tree`; an empty path is `tree` itself.

@@ -18,6 +18,7 @@ mod interrupt;
 mod kill;
 mod lifetime;
 mod losses;
+mod memory;
 mod mend;
 mod metadata;
 mod mount;

@@ -24,7 +24,7 @@ use crate::{
     },
     id::{BlobId, SnapshotId},
     index::Index,
-    large_tree::TreeNodes,
+    large_tree::LargeTree,
     repository::BlobReader,
 };
 
@@ -92,7 +92,7 @@ enum Level {
     /// In a tree.
     Tree(Recorded),
     /// In a large tree, which is read as the walk goes.
-    Nodes(Box<TreeNodes>),
+    Nodes(Box<LargeTree>),
 }
 
 impl Level {

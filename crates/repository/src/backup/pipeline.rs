@@ -201,7 +201,7 @@ pub(super) fn send_large_tree(
     jobs: &Sender<BlobJob>,
     tree: CompressedTree,
 ) -> Result<(), WriteError> {
-    let CompressedTree { id, bytes, plaintext_bytes } = tree;
+    let CompressedTree { id, behind_room: bytes, plaintext_bytes } = tree;
     let content = Content::Tree(budget.admit(bytes)?, id, plaintext_bytes);
     jobs.send(BlobJob { kind: BlobKind::Tree, content, file: None })
         .map_err(|_| WriteError::Aborted)
@@ -644,8 +644,8 @@ impl BlobWriter<'_, '_> {
         };
         match content {
             Content::Tree(mut compressed, id, plaintext_bytes) => {
-                let bytes = std::mem::take(&mut compressed.bytes);
-                self.write_tree(CompressedTree { id, bytes, plaintext_bytes })?;
+                let behind_room = std::mem::take(&mut compressed.bytes);
+                self.write_tree(CompressedTree { id, behind_room, plaintext_bytes })?;
             }
             Content::Plain(plaintext) => {
                 let bytes = &plaintext.bytes;

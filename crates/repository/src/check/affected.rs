@@ -23,7 +23,7 @@ use crate::{
         tree::{Node, NodeKind},
     },
     id::BlobId,
-    repository::{BlobReader, IndexedRepository},
+    repository::{BlobReader, Entries, IndexedRepository},
     run::Run,
 };
 
@@ -152,10 +152,10 @@ impl Tracer<'_> {
                 self.record(stack, &frame.name, b"/", damage);
             }
         }
-        let content = self.reader.tree(tree);
-        let nodes = content.map(|content| content.nodes).unwrap_or_default();
+        // That something cannot be read was told.
+        let entries = self.reader.entries(tree).unwrap_or_default();
         stack.push(frame);
-        let folders = self.look_at(stack, tree, nodes);
+        let folders = self.look_at(stack, tree, entries);
         frame = stack.pop()?;
         frame.folders = folders.into_iter();
         stack.push(frame);
@@ -167,10 +167,10 @@ impl Tracer<'_> {
         &mut self,
         stack: &mut [Frame],
         tree: BlobId,
-        nodes: Vec<Node>,
+        entries: Entries,
     ) -> Vec<(Vec<u8>, BlobId)> {
         let mut folders = Vec::new();
-        for node in nodes {
+        for node in entries.map_while(Result::ok) {
             match (node.kind, node.subtree) {
                 (NodeKind::Dir, Some(subtree)) => folders.push((node.name, subtree)),
                 (NodeKind::File, _) => {

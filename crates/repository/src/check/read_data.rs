@@ -8,6 +8,7 @@
 //! sum would grow too large.
 
 use std::{
+    num::NonZeroU32,
     sync::{
         Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -25,7 +26,7 @@ use super::{
     rota::Order,
 };
 use crate::{
-    compression::Decompressor,
+    compression::{self, Decompressor},
     format::{
         FormatError,
         pack::{
@@ -34,6 +35,7 @@ use crate::{
     },
     id::{BlobId, PackId},
     index::Index,
+    large_tree::LARGE_TREE_BYTES,
     repository::Repository,
     run::{Cancel, Progress},
     storage::{File, Storage, StorageError, StorageProblem},
@@ -206,11 +208,17 @@ pub(super) fn read(
 
 /// What the buffers of a worker can grow to, in bytes.
 fn bytes_needed(blobs: &[PackedBlob]) -> u64 {
+    let plaintext = |length: NonZeroU32| if is_large(length) { 0 } else { length.get() };
     let buffers = |blob: &PackedBlob| {
-        u64::from(blob.length) + blob.uncompressed_length.map_or(0, |n| u64::from(n.get()))
+        u64::from(blob.length) + u64::from(blob.uncompressed_length.map_or(0, plaintext))
     };
     let header = 3 * 41 * blobs.len() as u64;
     blobs.iter().map(buffers).max().unwrap_or(0) + header + 2 * FAR_PIECE_BYTES as u64
+}
+
+/// Whether a blob, a tree then, is hashed as it is decompressed, and what comes out is not held.
+fn is_large(length: NonZeroU32) -> bool {
+    length.get() as usize > LARGE_TREE_BYTES
 }
 
 /// Memory that workers share.
@@ -413,6 +421,7 @@ fn verify(
     let opened = repository.key().open_in_place(sealed)?;
     let actual = match blob.uncompressed_length {
         None => BlobId::of(opened),
+        Some(length) if is_large(length) => compression::digest(opened, length.get().into())?,
         Some(length) => {
             decompressor.decompress_exact(opened, length.get() as usize, plaintext)?;
             BlobId::of(plaintext)

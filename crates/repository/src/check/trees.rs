@@ -4,6 +4,8 @@
 //! folders above are waiting: 32 bytes each. A tree is put on the stack when it is first seen,
 //! which is why neither a tree of a million snapshots nor one that a hostile writer made refer
 //! to itself through many paths is walked twice. Nothing recurses.
+//!
+//! Large trees are walked one at a time, and their entries are read one by one.
 
 use std::sync::{
     Condvar, Mutex, MutexGuard, PoisonError,
@@ -21,12 +23,13 @@ use super::{
 };
 use crate::{
     format::{
+        FormatError,
         pack::BlobKind,
         tree::{Node, NodeKind, Tree},
     },
     id::{BlobId, PackId},
     index::Location,
-    repository::{BlobReader, IndexedRepository, ReadError},
+    repository::{BlobReader, Entries, IndexedRepository, ReadError, is_large_tree},
     run::{Progress, Run},
 };
 
@@ -34,9 +37,9 @@ use crate::{
 const THREADS_MIN: usize = 2;
 const THREADS_MAX: usize = 8;
 
-/// Trees larger than this are parsed one at a time, for a parsed tree takes several times its
+/// Trees larger than this are walked one at a time, for a parsed tree takes several times its
 /// length. In bytes of plaintext.
-const LARGE_TREE_BYTES: usize = 4 << 20;
+const ALONE_BYTES: u32 = 4 << 20;
 
 /// How many files with a wrong size are listed when it is only a hint.
 const HINTS_MAX: usize = 20;
@@ -190,8 +193,8 @@ impl Walker<'_> {
         while let Some(id) = self.queue.next() {
             // After a stop the queue is only emptied, so that every thread comes to its end.
             let goes_on = !run.cancel.is_requested() && !self.queue.gave_up.load(Ordering::SeqCst);
-            if goes_on && self.read(&mut reader, id, &mut plaintext) {
-                self.walk(id, &plaintext);
+            if goes_on {
+                self.read(&mut reader, id, &mut plaintext);
             }
             self.queue.push(&mut self.found);
             self.queue.done();
@@ -203,14 +206,17 @@ impl Walker<'_> {
         drop(self.events.send(event));
     }
 
-    /// Reads a tree from the first sound copy; tells of those that are not, or are archived.
-    fn read(&self, reader: &mut BlobReader<'_>, id: BlobId, plaintext: &mut Vec<u8>) -> bool {
+    /// Walks a tree, from the first sound copy; tells of those that are not, or are archived.
+    fn read(&mut self, reader: &mut BlobReader<'_>, id: BlobId, plaintext: &mut Vec<u8>) {
         let mut copies: Vec<_> = self.repository.index().find_all(BlobKind::Tree, id).collect();
         copies.sort_by_key(|copy| self.unindexed.contains_key(&copy.pack));
         let (mut is_archived, mut failed) = (false, None);
         for copy in copies {
-            match reader.read_at(&copy, plaintext) {
-                Ok(()) => return true,
+            let large = self.large;
+            let _alone = (copy.blob.plaintext_length() > ALONE_BYTES)
+                .then(|| large.lock().unwrap_or_else(PoisonError::into_inner));
+            match open(reader, &copy, plaintext) {
+                Ok(tree) => return self.walk(id, tree),
                 Err(error) if error.is_archived() => {
                     is_archived = true;
                     self.tell(Event::Archived(copy.pack));
@@ -227,23 +233,19 @@ impl Walker<'_> {
         } else if is_archived {
             self.tell(Event::NotLookedInto);
         }
-        false
     }
 
-    fn walk(&mut self, id: BlobId, plaintext: &[u8]) {
-        let alone = (plaintext.len() > LARGE_TREE_BYTES)
-            .then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
-        match Tree::parse(plaintext) {
-            Ok(tree) => {
-                tree.nodes.iter().for_each(|node| self.visit(id, node));
-                self.tell(Event::Walked);
-            }
-            Err(error) => {
-                let problem = Problem::InvalidTree { reason: explain(&error) };
-                self.tell(Event::Fault(id, None, problem));
-            }
-        }
-        drop(alone);
+    fn walk(&mut self, id: BlobId, tree: Result<Entries, FormatError>) {
+        let walked = match tree {
+            Ok(mut entries) => entries
+                .try_for_each(|node| node.map(|node| self.visit(id, &node)))
+                .map_err(|error| explain(&error)),
+            Err(error) => Err(explain(&error)),
+        };
+        self.tell(match walked {
+            Ok(()) => Event::Walked,
+            Err(reason) => Event::Fault(id, None, Problem::InvalidTree { reason }),
+        });
     }
 
     fn visit(&mut self, tree: BlobId, node: &Node) {
@@ -297,6 +299,20 @@ impl Walker<'_> {
             self.found.push(id);
         }
     }
+}
+
+/// Opens a copy of a tree. What is wrong with the tree itself is told apart from what is wrong with
+/// the copy.
+fn open(
+    reader: &mut BlobReader<'_>,
+    copy: &Location,
+    plaintext: &mut Vec<u8>,
+) -> Result<Result<Entries, FormatError>, ReadError> {
+    if is_large_tree(copy) {
+        return reader.large_entries(copy);
+    }
+    reader.read_at(copy, plaintext)?;
+    Ok(Tree::parse(plaintext).map(Entries::from))
 }
 
 /// Takes the events on the thread that owns the findings.

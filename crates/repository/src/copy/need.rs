@@ -20,7 +20,7 @@ use crate::{
     format::{FormatError, pack::BlobKind, snapshot::Snapshot, tree::Tree},
     id::{BlobId, SnapshotId},
     index::Index,
-    repository::{BlobOpener, BlobReader, IndexedRepository, ReadError},
+    repository::{BlobOpener, BlobReader, Entries, IndexedRepository, ReadError, is_large_tree},
     run::Run,
 };
 
@@ -330,25 +330,26 @@ impl<'n> TreeReader<'n> {
 
     /// What the trees refer to, each blob once, with one of the trees that do.
     fn read(&mut self, range: &Range) -> Result<Vec<(Blob, u32)>, Stop> {
-        let read = read_range(self.source, range, &mut self.sealed);
+        // Large trees are read by themselves.
+        let is_wanted = !range.blobs.iter().all(is_large_tree)
+            && read_range(self.source, range, &mut self.sealed).is_ok();
         let mut references = Vec::new();
         for location in &range.blobs {
-            let sealed = read.is_ok().then(|| range.part(location, &mut self.sealed));
+            let is_there = is_wanted && !is_large_tree(location);
+            let sealed = is_there.then(|| range.part(location, &mut self.sealed));
             let opened = sealed.and_then(|sealed| {
                 self.opener.open(location, sealed, &mut self.plaintext).ok()?;
-                Tree::parse(&self.plaintext).ok()
+                Tree::parse(&self.plaintext).map(Entries::from).ok()
             });
             let blob = (BlobKind::Tree, location.blob.id);
             let number = number_of(self.source.index(), blob);
             // Another pack may hold the tree too; else this tells what is wrong.
-            let read = opened.map_or_else(|| self.reader.tree(location.blob.id), Ok);
-            let tree = read.map_err(|error| Stop {
-                error: Box::new(error),
-                culprit: Some(blob),
-                tree: number,
-            })?;
+            let read = opened.map_or_else(|| self.reader.entries(location.blob.id), Ok);
+            let stop = |error| Stop { error: Box::new(error), culprit: Some(blob), tree: number };
+            let entries = read.map_err(stop)?;
             let number = number.expect("it was found by its number");
-            for node in tree.nodes {
+            for node in entries {
+                let node = node.map_err(stop)?;
                 let chunks = node.content.into_iter().flatten().map(|id| (BlobKind::Data, id));
                 let folder = node.subtree.map(|id| (BlobKind::Tree, id));
                 references.extend(chunks.chain(folder).map(|blob| (blob, number)));

@@ -20,7 +20,9 @@ use crate::{
     id::PackId,
     index::Location,
     packer::{PackWriter, Sealer},
-    repository::{BlobOpener, BlobReader, IndexedRepository, ReadError, read_claimed},
+    repository::{
+        BlobOpener, BlobReader, IndexedRepository, ReadError, is_large_tree, read_claimed,
+    },
     run::Run,
     storage::{Costs, File, StorageError},
 };
@@ -51,8 +53,8 @@ pub(super) fn transfer(
     Ok(lost.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// What was read of a range, or why it could not be.
-type Read<'r> = (&'r Range, Result<Vec<u8>, StorageError>);
+/// What was read of a range, if anything.
+type Read<'r> = (&'r Range, Option<Vec<u8>>);
 
 /// Ranges to be copied.
 struct Job<'j> {
@@ -100,8 +102,14 @@ impl Job<'_> {
             if failed.load(Ordering::Relaxed) || self.run.cancel.is_requested() {
                 return;
             }
-            let mut sealed = Vec::new();
-            let read = read_range(self.source, range, &mut sealed).map(|()| sealed);
+            // Large trees are read by those who copy them.
+            let read = match range.blobs.iter().all(is_large_tree) {
+                true => None,
+                false => {
+                    let mut sealed = Vec::new();
+                    read_range(self.source, range, &mut sealed).ok().map(|()| sealed)
+                }
+            };
             if to_seal.send((range, read)).is_err() {
                 return;
             }
@@ -117,13 +125,16 @@ impl Job<'_> {
             trees: self.writer.sealer(BlobKind::Tree)?,
             plaintext: Vec::new(),
         };
-        for (range, read) in read {
+        for (range, mut sealed) in read {
             if failed.load(Ordering::Relaxed) {
                 return Ok(());
             }
             self.run.cancel.check()?;
-            let mut sealed = read.ok();
             for location in &range.blobs {
+                if let Some(bytes) = worker.pass_on(location)? {
+                    self.run.progress.add_done(1, bytes);
+                    continue;
+                }
                 let sealed = sealed.as_mut().map(|sealed| range.part(location, sealed));
                 if let Err(error) = worker.open(location, sealed) {
                     self.lose(location, error);
@@ -156,6 +167,16 @@ struct Worker<'w> {
 }
 
 impl Worker<'_> {
+    /// Copies a large tree as it is compressed, where that can be; gives its length.
+    fn pass_on(&mut self, location: &Location) -> Result<Option<u64>, CopyError> {
+        let is_wanted = is_large_tree(location) && self.writer.tree_compression().is_some();
+        let tree = is_wanted.then(|| self.reader.compressed_tree(location.blob.id)).flatten();
+        let Some(tree) = tree else { return Ok(None) };
+        let bytes = u64::from(tree.plaintext_bytes.get());
+        self.trees.write_tree(self.writer, tree)?;
+        Ok(Some(bytes))
+    }
+
     fn open(&mut self, location: &Location, sealed: Option<&mut [u8]>) -> Result<(), ReadError> {
         let opened = sealed
             .is_some_and(|sealed| self.opener.open(location, sealed, &mut self.plaintext).is_ok());

@@ -86,7 +86,7 @@ impl<'k> Sealer<'k> {
     }
 
     /// Seals a large tree, which is compressed already, and writes it to a pack. One copy of it is in
-    /// memory at a time but for the moment of sealing, and where the store takes packs whole.
+    /// memory at a time, unless it lies in a pack with others or the pack is in memory.
     ///
     /// # Errors
     /// As [`Sealer::seal`] and [`PackWriter::add`].
@@ -95,10 +95,8 @@ impl<'k> Sealer<'k> {
         writer: &PackWriter<'_>,
         tree: CompressedTree,
     ) -> Result<(), WriteError> {
-        let CompressedTree { id, bytes, plaintext_bytes } = tree;
-        let mut sealed = Vec::new();
-        self.key.seal_over(&bytes, &mut sealed)?;
-        drop(bytes);
+        let CompressedTree { id, behind_room: mut sealed, plaintext_bytes } = tree;
+        self.key.seal_in_place(&mut sealed)?;
         let too_long = |_| FormatError::invalid("a blob is longer than 4 GiB");
         let length = u32::try_from(sealed.len()).map_err(too_long)?;
         let uncompressed_length = Some(plaintext_bytes);
@@ -109,9 +107,8 @@ impl<'k> Sealer<'k> {
             if !self.verify {
                 return Ok(());
             }
-            let opened = self.key.open_whole(sealed).map_err(|_| WriteError::NotVerified { id })?;
-            StoredTree { bytes: opened, is_compressed: true }
-                .verify(id, plaintext_bytes)
+            StoredTree::open(self.key, sealed, true)
+                .and_then(|tree| tree.verify(id, plaintext_bytes))
                 .map_err(|_| WriteError::NotVerified { id })
         };
         if writer.is_oversized(length) {

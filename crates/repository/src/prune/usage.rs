@@ -144,7 +144,8 @@ impl Used {
         tree: BlobId,
         found: &mut Found,
     ) -> Result<(), ReadError> {
-        for node in reader.tree(tree)?.nodes {
+        for node in reader.entries(tree)? {
+            let node = node?;
             for id in node.content.into_iter().flatten() {
                 match index.number(BlobKind::Data, id) {
                     Some(number) => drop(self.note(number)),

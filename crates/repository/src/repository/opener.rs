@@ -2,12 +2,8 @@
 
 use super::ReadError;
 use crate::{
-    compression::Decompressor,
-    crypto::Key,
-    format::FormatError,
-    id::BlobId,
-    index::Location,
-    large_tree::{StoredTree, TreeNodes},
+    compression::Decompressor, crypto::Key, format::FormatError, id::BlobId, index::Location,
+    large_tree::StoredTree,
 };
 
 /// Opens sealed blobs: authenticates, decrypts, decompresses, and compares with the id.
@@ -45,17 +41,13 @@ impl<'k> BlobOpener<'k> {
         })
     }
 
-    /// Opens a large tree; what it decompresses to is not held.
+    /// Opens a large tree; it is not decompressed.
     pub(super) fn open_tree(
         &self,
         location: &Location,
         sealed: Vec<u8>,
-    ) -> Result<TreeNodes, FormatError> {
-        let bytes = self.key.open_whole(sealed)?;
-        let blob = &location.blob;
-        let tree = StoredTree { bytes, is_compressed: blob.uncompressed_length.is_some() };
-        tree.verify(blob.id, u64::from(blob.plaintext_length()))?;
-        tree.nodes()
+    ) -> Result<StoredTree, FormatError> {
+        StoredTree::open(self.key, sealed, location.blob.uncompressed_length.is_some())
     }
 
     fn open_blob(

@@ -3,20 +3,6 @@
 use super::*;
 use crate::{environment::Environment, storage::memory::MemoryStorage};
 
-/// An index may claim that a gigabyte lies in a file of a hundred bytes.
-#[test]
-fn memory_is_not_taken_on_the_word_of_an_index() {
-    let mut builder = crate::testing::RepositoryBuilder::new();
-    let real = builder.add_data_blob(b"small");
-    let repository = builder.finish();
-    let mut lie = repository.index().find(BlobKind::Data, real).unwrap();
-    lie.blob.length = 1 << 30;
-    let mut reader = repository.blob_reader().unwrap();
-    let error = reader.read_at(&lie, &mut Vec::new()).unwrap_err();
-    assert_eq!((error.class(), error.code()), (Class::Corrupt, "storage-too-short"));
-    assert!(reader.sealed.capacity() <= UNCHECKED_BYTES_MAX);
-}
-
 fn options() -> InitOptions {
     let author = Environment::detect().author();
     InitOptions { version: Version::V2, polynomial: None, cost: Cost::FOR_TESTS, author }

@@ -301,10 +301,13 @@ impl Dirs {
         }
     }
 
-    /// The entries of a folder that exists, with their kinds.
-    pub(super) fn entries(&self, folder: &Arc<Folder>) -> io::Result<Vec<(Vec<u8>, FileType)>> {
+    /// Tells the entries of a folder that exists, with their kinds.
+    pub(super) fn list(
+        &self,
+        folder: &Arc<Folder>,
+        mut tell: impl FnMut(&[u8], FileType) -> io::Result<()>,
+    ) -> io::Result<()> {
         let fd = self.fd(folder)?;
-        let mut entries = Vec::new();
         for entry in Dir::read_from(&*fd)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
@@ -318,9 +321,9 @@ impl Dirs {
                 }
                 kind => kind,
             };
-            entries.push((name.to_vec(), kind));
+            tell(name, kind)?;
         }
-        Ok(entries)
+        Ok(())
     }
 
     /// Removes an entry that is no folder.
@@ -383,7 +386,12 @@ impl Dirs {
         if folder.facts().map(|facts| facts.device) != device {
             return Err(io::Error::other("another file system is mounted there"));
         }
-        self.entries(folder)
+        let mut entries = Vec::new();
+        self.list(folder, |name, kind| {
+            entries.push((name.to_vec(), kind));
+            Ok(())
+        })?;
+        Ok(entries)
     }
 }
 

@@ -43,6 +43,7 @@ mod dirs;
 mod existing;
 mod finish;
 mod links;
+mod listed;
 mod metadata;
 mod plan;
 mod report;

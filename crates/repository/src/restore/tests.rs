@@ -5,6 +5,7 @@ mod damaged;
 mod existing;
 mod far;
 mod hostile;
+mod large;
 mod links;
 
 use std::{

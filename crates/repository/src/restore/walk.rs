@@ -1,7 +1,8 @@
 //! The walk: reads trees, decides about each entry, makes what is quickly made, plans files.
 //!
 //! It keeps a stack of its own, because trees may be deep, and expands a folder whole: its
-//! files go into the batch, its subfolders onto the stack, and the tree is forgotten.
+//! files go into the batch, its subfolders onto the stack, and the tree is forgotten. The
+//! subfolders of a folder with very many entries are read from its tree once more, one by one.
 
 use std::{
     io,
@@ -16,6 +17,7 @@ use super::{
     dirs::Folder,
     existing::Verdict,
     links::{FirstName, Links, Restored},
+    listed::Listed,
     metadata::{Item, Metadata, Present, PresentAttributes, apply},
     plan::{BatchBuilder, FileProgress, LeftFolder, PlannedFile, PlannedLink},
     report::{Problem, ProblemCause},
@@ -26,11 +28,11 @@ use super::{
 use crate::{
     format::{
         pack::BlobKind,
-        tree::{Node, NodeKind, Tree},
+        tree::{Node, NodeKind},
     },
     id::BlobId,
     index::Location,
-    repository::{BlobReader, ReadError},
+    repository::{BlobReader, Entries, ReadError},
 };
 
 /// Of how many copies of a chunk it is asked whether their packs are read anyway. Sound
@@ -57,6 +59,7 @@ pub(super) struct Walk<'a> {
 
 enum Step {
     Enter(Entering),
+    Subfolders(Subfolders),
     Leave(LeftFolder),
 }
 
@@ -66,6 +69,12 @@ struct Entering {
     metadata: Option<Metadata>,
     selected: bool,
     descend: bool,
+}
+
+/// The subfolders of a folder that are still to be entered, among its other entries.
+struct Subfolders {
+    folder: Arc<Folder>,
+    entries: Entries,
 }
 
 impl<'a> Walk<'a> {
@@ -105,6 +114,7 @@ impl<'a> Walk<'a> {
             self.check_stop()?;
             match step {
                 Step::Enter(entering) => self.enter(entering)?,
+                Step::Subfolders(subfolders) => self.next_subfolder(subfolders),
                 Step::Leave(left) => {
                     self.builder.add_left(left);
                     self.submit_if_full()?;
@@ -140,33 +150,80 @@ impl<'a> Walk<'a> {
         } else {
             self.adopt_if_there(&folder);
         }
-        let mut left = LeftFolder { folder: folder.clone(), metadata, extra: Vec::new() };
-        let tree = match descend.then(|| self.reader.tree(tree)) {
-            Some(Ok(tree)) => {
-                left.extra = self.find_extra(&folder, &tree, &path);
-                tree
-            }
+        let place = self.stack.len();
+        let extra = match descend.then(|| self.reader.entries(tree)) {
+            Some(Ok(entries)) => self.expand(&folder, tree, entries, path)?,
             Some(Err(error)) if folder.parent().is_none() => return Err(error.into()),
             Some(Err(error)) => {
-                self.problem(path.clone(), "read the folder", Arc::new(error));
-                Tree::default()
+                self.problem(path, "read the folder", Arc::new(error));
+                Vec::new()
             }
-            None => Tree::default(),
+            None => Vec::new(),
         };
-        self.stack.push(Step::Leave(left));
-        let first_child = self.stack.len();
-        let mut path = path;
+        let left = LeftFolder { folder, metadata, extra };
+        self.stack.insert(place, Step::Leave(left));
+        self.stack[place + 1..].reverse();
+        Ok(())
+    }
+
+    /// Sees to the entries of a folder. Gives what lies in it and is not in the snapshot.
+    fn expand(
+        &mut self,
+        folder: &Arc<Folder>,
+        tree: BlobId,
+        entries: Entries,
+        mut path: Vec<u8>,
+    ) -> Result<Vec<(Vec<u8>, FileType)>, RestoreError> {
+        let mut present = self.list_present(folder, &path);
+        let is_large = entries.is_large();
         let folder_path_length = path.len();
-        for node in tree.nodes {
+        let mut later = false;
+        for node in entries {
             self.check_stop()?;
             path.truncate(folder_path_length);
+            let node = match node {
+                Ok(node) => node,
+                Err(error) => {
+                    self.problem(path, "read the folder", Arc::new(error));
+                    return Ok(Vec::new());
+                }
+            };
+            present.pass(&node.name);
+            if is_large && node.kind == NodeKind::Dir {
+                later = true;
+                continue;
+            }
             path.push(b'/');
             path.extend_from_slice(&node.name);
-            self.entry(&folder, node, &path);
+            self.entry(folder, node, &path);
             self.submit_if_full()?;
         }
-        self.stack[first_child..].reverse();
-        Ok(())
+        path.truncate(folder_path_length);
+        if later {
+            match self.reader.entries(tree) {
+                Ok(entries) => {
+                    self.stack
+                        .push(Step::Subfolders(Subfolders { folder: folder.clone(), entries }));
+                }
+                Err(error) => self.problem(path.clone(), "read the folder", Arc::new(error)),
+            }
+        }
+        Ok(self.extra(folder, &present, &path))
+    }
+
+    fn next_subfolder(&mut self, mut subfolders: Subfolders) {
+        let is_folder =
+            |node: &Result<Node, _>| node.as_ref().map_or(true, |node| node.kind == NodeKind::Dir);
+        let folder = subfolders.folder.clone();
+        match subfolders.entries.find(is_folder) {
+            None => {}
+            Some(Err(error)) => self.problem(folder.path(), "read the folder", Arc::new(error)),
+            Some(Ok(node)) => {
+                self.stack.push(Step::Subfolders(subfolders));
+                let path = folder.path_of(&node.name);
+                self.entry(&folder, node, &path);
+            }
+        }
     }
 
     fn entry(&mut self, folder: &Arc<Folder>, mut node: Node, path: &[u8]) {
@@ -320,32 +377,36 @@ impl Walk<'_> {
         }
     }
 
-    /// What lies in a folder and is not in the snapshot.
-    fn find_extra(
-        &mut self,
-        folder: &Arc<Folder>,
-        tree: &Tree,
-        path: &[u8],
-    ) -> Vec<(Vec<u8>, FileType)> {
+    /// What lies in a folder before anything is restored in it.
+    fn list_present(&mut self, folder: &Arc<Folder>, path: &[u8]) -> Listed {
         if folder.is_fresh() {
-            return Vec::new();
+            return Listed::default();
         }
-        let mut entries = match self.context.dirs.entries(folder) {
-            Ok(entries) => entries,
+        let mut listed = Listed::default();
+        match self.context.dirs.list(folder, |name, kind| listed.push(name, kind)) {
+            Ok(()) => listed.sorted(),
             Err(error) => {
                 self.problem(path.to_vec(), "list what lies in", error);
-                return Vec::new();
+                Listed::default()
             }
-        };
+        }
+    }
+
+    /// What of it is not in the snapshot, and is ours to remove.
+    fn extra(
+        &self,
+        folder: &Arc<Folder>,
+        present: &Listed,
+        path: &[u8],
+    ) -> Vec<(Vec<u8>, FileType)> {
         let is_target = folder.parent().is_none();
-        entries.retain(|(name, kind)| {
+        let is_ours = |&(name, kind): &(&[u8], FileType)| {
             let is_own = is_target && name == LOST_AND_FOUND;
             let path = [path, b"/", name].concat();
-            let selected = || self.context.select(&path, kind_of(*kind)).selected;
-            !is_own && tree.get(name).is_none() && selected()
-        });
-        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-        entries
+            !is_own && self.context.select(&path, kind_of(kind)).selected
+        };
+        let ours = present.not_passed().filter(is_ours);
+        ours.map(|(name, kind)| (name.to_vec(), kind)).collect()
     }
 }
 
