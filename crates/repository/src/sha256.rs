@@ -139,7 +139,7 @@ mod tests {
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn the_instructions_agree_with_the_plain_way() {
-        let block = |n: u32| std::array::from_fn(|at| (n * 7 + at as u32 * 13).to_le_bytes()[0]);
+        let block = |n: usize| std::array::from_fn(|at| (n * 7 + at * 13).to_le_bytes()[0]);
         let (a, b): (Vec<Block>, Vec<Block>) =
             ((0..9).map(block).collect(), (9..18).map(block).collect());
         let [mut state_a, mut state_b] = [INITIAL, [7; 8]];

@@ -69,7 +69,6 @@ use crate::{
     packer::{PackOptions, PackWriter, WriteError, write_packs},
     repository::{IndexedRepository, Repository, together},
     run::Run,
-    select::{self, SourceQuery},
     storage::File,
 };
 
@@ -295,7 +294,7 @@ impl<'a> Job<'a> {
         };
         let alone = || lock.as_ref().is_some_and(adopt::is_alone);
         let (earlier, (index, alone)) = together(
-            || earlier(repository, snapshots, &options, &paths, start, environment),
+            || parent::earlier(repository, snapshots, &options, &paths, start, environment),
             || together(|| repository.read_index(run), alone),
         );
         let mut index = index?;
@@ -306,7 +305,7 @@ impl<'a> Job<'a> {
         let parent = match &stream {
             // A stream is always read whole.
             Some(_) => None,
-            None => find_parent(repository, &options, &earlier)?,
+            None => parent::find_parent(repository, &options, &earlier)?,
         };
         let history = signals::history(earlier);
         let repository = IndexedRepository::with_index(repository.clone(), index);
@@ -657,42 +656,6 @@ fn destination(repository: &Repository) -> Option<(u64, u64)> {
     let folder = repository.storage().local_folder()?;
     let data = folder.metadata().ok()?;
     Some((data.dev(), data.ino()))
-}
-
-/// The earlier backups of the same source among the snapshots with these ids.
-fn earlier(
-    repository: &Repository,
-    ids: Vec<SnapshotId>,
-    options: &BackupOptions,
-    paths: &[String],
-    start: Timestamp,
-    environment: &Environment,
-) -> Vec<(SnapshotId, Snapshot)> {
-    // A damaged snapshot is no parent and no measure; `check` is there to tell of it.
-    let snapshots = repository.snapshots_of(&ids).into_iter();
-    let snapshots = snapshots.filter_map(|(id, snapshot)| Some((id, snapshot.ok()?)));
-    let hostname = options.hostname.as_deref().unwrap_or(&environment.hostname);
-    let time = options.time.unwrap_or(start);
-    let query = SourceQuery { hostname, paths, time };
-    snapshots.filter(|(_, snapshot)| query.matches(snapshot)).collect()
-}
-
-fn find_parent(
-    repository: &Repository,
-    options: &BackupOptions,
-    earlier: &[(SnapshotId, Snapshot)],
-) -> Result<Option<(SnapshotId, Snapshot)>, BackupError> {
-    if options.kind == BackupKind::Full {
-        return Ok(None);
-    }
-    match options.parent {
-        ParentChoice::Nothing => Ok(None),
-        ParentChoice::Snapshot(id) => Ok(Some((id, repository.snapshot(id)?))),
-        ParentChoice::Latest => {
-            let only_full = options.kind == BackupKind::Differential;
-            Ok(select::find_parent(earlier, only_full).cloned())
-        }
-    }
 }
 
 /// The names of a stream's path, without `/` at either end.

@@ -11,21 +11,27 @@
 
 use std::sync::Arc;
 
+use muster_model::BackupKind;
+
 use super::{
+    BackupError, BackupOptions,
     assemble::Before,
     metadata,
     recorded::{Recorded, SameEntry},
 };
 use crate::{
+    environment::Environment,
     format::{
         pack::BlobKind,
+        snapshot::Snapshot,
         time::Timestamp,
         tree::{Node, NodeKind},
     },
     id::{BlobId, SnapshotId},
     index::Index,
     large_tree::LargeTree,
-    repository::BlobReader,
+    repository::{BlobReader, Repository},
+    select::{self, SourceQuery},
 };
 
 /// How far before the parent's start a change must lie to be trusted, in seconds. File systems
@@ -42,6 +48,42 @@ pub enum ParentChoice {
     Snapshot(SnapshotId),
     /// None: every file is read.
     Nothing,
+}
+
+/// The earlier backups of the same source among the snapshots with these ids.
+pub(super) fn earlier(
+    repository: &Repository,
+    ids: Vec<SnapshotId>,
+    options: &BackupOptions,
+    paths: &[String],
+    start: Timestamp,
+    environment: &Environment,
+) -> Vec<(SnapshotId, Snapshot)> {
+    // A damaged snapshot is no parent and no measure; `check` is there to tell of it.
+    let snapshots = repository.snapshots_of(&ids).into_iter();
+    let snapshots = snapshots.filter_map(|(id, snapshot)| Some((id, snapshot.ok()?)));
+    let hostname = options.hostname.as_deref().unwrap_or(&environment.hostname);
+    let time = options.time.unwrap_or(start);
+    let query = SourceQuery { hostname, paths, time };
+    snapshots.filter(|(_, snapshot)| query.matches(snapshot)).collect()
+}
+
+pub(super) fn find_parent(
+    repository: &Repository,
+    options: &BackupOptions,
+    earlier: &[(SnapshotId, Snapshot)],
+) -> Result<Option<(SnapshotId, Snapshot)>, BackupError> {
+    if options.kind == BackupKind::Full {
+        return Ok(None);
+    }
+    match options.parent {
+        ParentChoice::Nothing => Ok(None),
+        ParentChoice::Snapshot(id) => Ok(Some((id, repository.snapshot(id)?))),
+        ParentChoice::Latest => {
+            let only_full = options.kind == BackupKind::Differential;
+            Ok(select::find_parent(earlier, only_full).cloned())
+        }
+    }
 }
 
 /// What must agree for a file to be trusted.
@@ -90,7 +132,7 @@ enum Level {
     /// Not at all.
     Nothing,
     /// In a tree.
-    Tree(Recorded),
+    Tree(Box<Recorded>),
     /// In a large tree, which is read as the walk goes.
     Nodes(Box<LargeTree>),
 }
@@ -105,7 +147,9 @@ impl Level {
         }
         let mut text = Vec::new();
         match reader.read(BlobKind::Tree, id, &mut text) {
-            Ok(()) => Recorded::new(text).map_or(Self::Nothing, Self::Tree),
+            Ok(()) => {
+                Recorded::new(text).map_or(Self::Nothing, |recorded| Self::Tree(Box::new(recorded)))
+            }
             Err(_) => Self::Nothing,
         }
     }

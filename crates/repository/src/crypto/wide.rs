@@ -170,7 +170,11 @@ fn key_stream(keys: &RoundKeys, counter: u128) -> [__m256i; VECTORS] {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn counters(first: u128) -> [__m256i; VECTORS] {
-    let halves = |counter: u128| [counter as u64, (counter >> 64) as u64].map(u64::cast_signed);
+    let halves = |counter: u128| {
+        let bytes = counter.to_le_bytes();
+        let (halves, _) = bytes.as_chunks();
+        [i64::from_le_bytes(halves[0]), i64::from_le_bytes(halves[1])]
+    };
     let [low, high] = halves(first);
     if low.cast_unsigned().checked_add(BLOCKS).is_none() {
         // Once in 2^64 blocks the lower half overflows within these.

@@ -166,9 +166,9 @@ impl<'a> Worker<'a> {
                 groups.next();
             }
             self.open(&mut chunks, offset, range);
-            for number in 0..chunks.len() {
-                let opened = self.make_sure(&chunks[number], number);
-                self.deliver(batch, chunks[number].group, &self.plaintexts[number], opened);
+            for (number, chunk) in chunks.iter().enumerate() {
+                let opened = self.make_sure(chunk, number);
+                self.deliver(batch, chunk.group, &self.plaintexts[number], opened);
             }
         }
         for plaintext in &mut self.plaintexts {
