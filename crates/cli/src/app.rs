@@ -9,6 +9,7 @@ use muster_repository::{
     repository::{IndexedRepository, OpenError, Repository},
     run::Run,
     storage::Storage,
+    warm_up::small_files,
 };
 use muster_stores::Settings;
 
@@ -19,6 +20,7 @@ use crate::{
     output::Output,
     password,
     progress::{self, Shape},
+    warm_up::WarmUpArgs,
 };
 
 /// How often a password that is typed may be wrong, as in restic.
@@ -34,16 +36,24 @@ pub(crate) struct App<'a> {
     pub(crate) run: Run,
     /// Which repository, how to open it.
     pub(crate) settings: RepositoryArgs,
+    /// The run by which a repository is opened: it may bring back what the verb's flags allow.
+    opening: Run,
     /// Whether signals are heeded.
     listening: Cell<bool>,
 }
 
 impl<'a> App<'a> {
-    pub(crate) fn new(output: &'a Output, settings: RepositoryArgs) -> Self {
+    pub(crate) fn new(
+        output: &'a Output,
+        settings: RepositoryArgs,
+        warm_up: Option<&WarmUpArgs>,
+    ) -> Self {
+        let run = Run::new();
         Self {
             output,
             environment: Environment::detect(),
-            run: Run::new(),
+            opening: warm_up.map_or_else(|| run.clone(), |args| args.allow(&run, output)),
+            run,
             settings,
             listening: Cell::new(false),
         }
@@ -65,7 +75,7 @@ impl<'a> App<'a> {
             cancel: Some(self.run.cancel.clone()),
             ..Settings::default()
         };
-        Ok(muster_stores::open(&location, &settings)?)
+        Ok(small_files(muster_stores::open(&location, &settings)?, &self.opening))
     }
 
     /// Opens a repository.

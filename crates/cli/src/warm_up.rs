@@ -8,7 +8,7 @@ use muster_model::units::{format_duration, format_size, parse_duration};
 use muster_repository::{
     prune::Amount,
     run::Run,
-    warm_up::{AT_MOST_DEFAULT, Event, WarmUp},
+    warm_up::{AT_MOST_DEFAULT, Event, WarmUp, What},
 };
 
 use crate::{
@@ -57,16 +57,16 @@ impl WarmUpArgs {
 
 fn text(event: Event) -> String {
     match event {
-        Event::Asked { waits, on_their_way } => {
+        Event::Asked { what, waits, on_their_way } => {
             let before = match on_their_way.packs {
                 0 => String::new(),
                 packs => format!(", {packs} of them asked for before"),
             };
-            format!("the store brings back {} that are archived{before}", packs(waits))
+            format!("the store brings back {} that are archived{before}", amount(what, waits))
         }
-        Event::Ready { packs: all, waited } => {
+        Event::Ready { what, came, waited } => {
             let waited = format_duration(Duration::from_secs(waited.as_secs()));
-            format!("{} can be read now; waited {waited}", packs(all))
+            format!("{} can be read now; waited {waited}", amount(what, came))
         }
     }
 }
@@ -88,9 +88,12 @@ pub(crate) fn left_out(archived: Amount, trees: u64) -> Vec<String> {
 }
 
 /// An amount in words.
-pub(crate) fn packs(amount: Amount) -> String {
-    let noun = if amount.packs == 1 { "pack" } else { "packs" };
-    format!("{} {noun} ({})", amount.packs, format_size(amount.bytes))
+pub(crate) fn packs(packs: Amount) -> String {
+    amount(What::Packs, packs)
+}
+
+fn amount(what: What, amount: Amount) -> String {
+    format!("{} {} ({})", amount.packs, what.noun(amount.packs), format_size(amount.bytes))
 }
 
 #[cfg(test)]
@@ -102,11 +105,11 @@ mod tests {
         let waits = Amount { packs: 2, bytes: 3 << 20 };
         let on_their_way = Amount { packs: 1, bytes: 1 };
         assert_eq!(
-            text(Event::Asked { waits, on_their_way }),
+            text(Event::Asked { what: What::Packs, waits, on_their_way }),
             "the store brings back 2 packs (3.00 MiB) that are archived, 1 of them asked for before"
         );
         let waited = Duration::from_millis(4 * 3_600_000 + 20);
-        let ready = text(Event::Ready { packs: waits, waited });
-        assert_eq!(ready, "2 packs (3.00 MiB) can be read now; waited 4h 00m");
+        let ready = text(Event::Ready { what: What::SmallFiles, came: waits, waited });
+        assert_eq!(ready, "2 small files (3.00 MiB) can be read now; waited 4h 00m");
     }
 }

@@ -3,7 +3,8 @@
 //! `before` runs first, and when it fails there is no backup: what it should have brought to rest
 //! is still moving. `after` runs whenever `before` has, also when the backup failed, since what was
 //! brought to rest must not stay so; it does not wait for the copies. `on_failure` runs when
-//! anything of the line failed.
+//! anything of the line failed. What classes of the data bring stands around what the line says: their
+//! `before` runs first and their `after` last.
 //!
 //! A hook is recorded before it runs, ended when its time is over with all that it started, and
 //! ended by the next command when Muster was killed meanwhile.
@@ -48,6 +49,17 @@ impl When {
     }
 }
 
+/// A hook, when it runs, and the class that brings it.
+pub(crate) type Due<'h> = (When, Option<&'h str>, &'h Hook);
+
+/// What it is called in the ledger.
+fn name_of((when, class, _): Due<'_>) -> String {
+    match class {
+        None => when.name().to_owned(),
+        Some(class) => format!("{} of class {class}", when.name()),
+    }
+}
+
 /// Runs a hook of a job to its end; the inner error says why it failed. `failures` is what went
 /// wrong so far, for `on_failure`.
 ///
@@ -57,26 +69,27 @@ pub(crate) fn run_hook(
     workspace: &Workspace,
     job: &Job<'_>,
     point: &str,
-    (when, hook): (When, &Hook),
+    due: Due<'_>,
     failures: &[String],
     run: &Run,
 ) -> Result<Result<(), String>, OperationError> {
+    let name = name_of(due);
     let started = HookStarted {
         job: job.name.clone(),
         service: job.service.name.clone(),
         point: point.to_owned(),
-        hook: when.name().to_owned(),
+        hook: name.clone(),
         process: this_process(),
     };
     workspace.state.record(&Record::HookStarted(started.clone()))?;
     let begun = Instant::now();
-    let done = perform(workspace, job, point, (when, hook), failures, run);
+    let done = perform(workspace, job, point, due, failures, run);
     let why = match done {
         Ok(None) => None,
         Ok(Some(why)) => Some(why),
         Err(error) => Some(error.one_line()),
     };
-    let error = why.map(|why| format!("{} `{}`: {why}", when.name(), hook.argv.join(" ")));
+    let error = why.map(|why| format!("{name} `{}`: {why}", due.2.argv.join(" ")));
     let took_s = begun.elapsed().as_secs_f64();
     let ended = HookEnded { started, took_s: Some(took_s), error: error.clone() };
     workspace.state.record(&Record::HookEnded(ended))?;
@@ -89,12 +102,13 @@ fn perform(
     workspace: &Workspace,
     job: &Job<'_>,
     point: &str,
-    (when, hook): (When, &Hook),
+    due @ (when, _, hook): Due<'_>,
     failures: &[String],
     run: &Run,
 ) -> Result<Option<String>, OperationError> {
     let folder = workspace.state.private_folder("hooks")?;
-    let log = folder.join(format!("{}.{}.log", job.name.replace('/', "-"), when.name()));
+    let log = format!("{}.{}.log", job.name, name_of(due)).replace(['/', ' '], "-");
+    let log = folder.join(log);
     // Only the output of the last time is kept.
     drop(fs::remove_file(&log));
     let variables = [

@@ -152,8 +152,8 @@ fn cluster_of(
     copy: &PointCopy,
     run: &Run,
 ) -> Result<postgres::Cluster, OperationError> {
-    let repository = stores::open(world.workspace, &copy.repository)?;
     let run = stores::allowing(world.workspace, &copy.repository, run);
+    let repository = stores::open_allowing(world.workspace, &copy.repository, &run)?;
     let indexed = repository.load_index(&run).map_err(OperationError::below)?;
     let snapshot = hands::snapshot_id(&copy.snapshot)?;
     postgres::read_cluster(&indexed, snapshot).map_err(OperationError::below)

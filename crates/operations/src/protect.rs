@@ -12,7 +12,7 @@ use std::{
 
 use jiff::Timestamp;
 use muster_model::BackupKind;
-use muster_plan::document::{Hook, Protection, Service};
+use muster_plan::document::{Hook, Hooks, Protection, Service};
 use muster_repository::{
     copy::{Target, copy},
     environment::Environment,
@@ -325,16 +325,9 @@ pub fn run_job(
         report.skipped = true;
         return Ok(report);
     };
-    let hooks = &job.protection.hooks;
-    hook(workspace, job, (When::Before, hooks.before.as_ref()), &mut report, run)?;
-    // What `before` should have brought to rest is not: there is nothing to back up.
-    if report.hooks_failed.is_empty() {
-        let backed_up = back_up_all(workspace, tools, job, &mut report, run);
-        // Also when the run is stopped: what was brought to rest must not stay so.
-        let after = (When::After, hooks.after.as_ref());
-        let calm = Run::new();
-        hook(workspace, job, after, &mut report, if backed_up.is_ok() { run } else { &calm })?;
-        backed_up?;
+    let around = workspace.plan.hooks_of(job.service, job.protection, &job.data);
+    // What `before` should have brought to rest may not be: there is nothing to back up.
+    if back_up_at_rest(workspace, tools, job, &around, &mut report, run)? {
         let finished = Instant::now();
         for to in &job.protection.copy {
             copy_to(workspace, tools, job, to, finished, &mut report, run)?;
@@ -342,9 +335,44 @@ pub fn run_job(
         holding::hold_all(workspace, tools, &mut report, run)?;
     }
     if !report.failures().is_empty() {
-        hook(workspace, job, (When::OnFailure, hooks.on_failure.as_ref()), &mut report, run)?;
+        for (class, hooks) in around {
+            let due = (When::OnFailure, class, hooks.on_failure.as_ref());
+            hook(workspace, job, due, &mut report, run)?;
+        }
     }
     Ok(report)
+}
+
+/// Brings the data to rest, backs it up, and lets it go on. Tells whether it was at rest.
+fn back_up_at_rest(
+    workspace: &Workspace,
+    tools: &Tools,
+    job: &Job<'_>,
+    around: &[(Option<&str>, &Hooks)],
+    report: &mut JobReport,
+    run: &Run,
+) -> Result<bool, OperationError> {
+    let (mut at_rest, mut done) = (Vec::new(), Ok(()));
+    for &(class, hooks) in around {
+        let due = (When::Before, class, hooks.before.as_ref());
+        done = hook(workspace, job, due, report, run);
+        if done.is_err() || !report.hooks_failed.is_empty() {
+            break;
+        }
+        at_rest.push((class, hooks));
+    }
+    let is_at_rest = at_rest.len() == around.len();
+    if is_at_rest {
+        done = back_up_all(workspace, tools, job, report, run);
+    }
+    // Also when the run is stopped: what was brought to rest must not stay so.
+    let calm = Run::new();
+    for (class, hooks) in at_rest.into_iter().rev() {
+        let due = (When::After, class, hooks.after.as_ref());
+        let by = if done.is_ok() { run } else { &calm };
+        done = done.and(hook(workspace, job, due, report, by));
+    }
+    done.map(|()| is_at_rest)
 }
 
 fn back_up_all(
@@ -365,13 +393,13 @@ fn back_up_all(
 fn hook(
     workspace: &Workspace,
     job: &Job<'_>,
-    (when, hook): (When, Option<&Hook>),
+    (when, class, hook): (When, Option<&str>, Option<&Hook>),
     report: &mut JobReport,
     run: &Run,
 ) -> Result<(), OperationError> {
     let Some(hook) = hook else { return Ok(()) };
     let failures = report.failures();
-    let done = run_hook(workspace, job, &report.point, (when, hook), &failures, run)?;
+    let done = run_hook(workspace, job, &report.point, (when, class, hook), &failures, run)?;
     report.hooks_failed.extend(done.err());
     Ok(())
 }

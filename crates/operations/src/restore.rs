@@ -183,15 +183,16 @@ fn from_copies(
 ) -> Result<RestoredItem, OperationError> {
     let mut failed: Vec<(String, OperationError)> = Vec::new();
     for copy in &chosen.copies {
-        let restored = stores::open(plan, &copy.repository).and_then(|repository| {
+        let allowed = stores::allowing(plan, &copy.repository, run);
+        let opened = stores::open_allowing(plan, &copy.repository, &allowed);
+        let restored = opened.and_then(|repository| {
             let environment = &plan.environment;
             let patience = std::time::Duration::ZERO;
             let lock = Lock::acquire(&repository, LockKind::Shared, patience, environment, run);
             let lock = lock.map_err(OperationError::below)?;
-            let run = stores::allowing(plan, &copy.repository, run);
-            let indexed = repository.load_index(&run).map_err(OperationError::below)?;
+            let indexed = repository.load_index(&allowed).map_err(OperationError::below)?;
             let id = hands::snapshot_id(&copy.snapshot)?;
-            let restored = restore_data(&indexed, id, target, settings, &run);
+            let restored = restore_data(&indexed, id, target, settings, &allowed);
             drop(lock);
             restored.map_err(OperationError::below)
         });

@@ -49,7 +49,7 @@ pub fn status(workspace: &Workspace) -> Result<Status, OperationError> {
         unreachable: listed.unread.iter().filter_map(unreachable).collect(),
         unread: listed.unread,
         unfinished_recoveries: crate::recover::unfinished_services(workspace)?,
-        verification: verify::states(workspace, Timestamp::now())?,
+        verification: verify::states(&workspace.plan, &workspace.state, Timestamp::now())?,
     })
 }
 
@@ -109,7 +109,7 @@ pub fn gate_report(
     };
     let sentence = sentence(&cells);
     cells.retain(|cell| cell.verdict != Standing::Proven || lost(cell));
-    let verification = verify::states(workspace, Timestamp::now())?;
+    let verification = verify::states(&workspace.plan, &workspace.state, Timestamp::now())?;
     Ok(GateReport { gate: verdict, sentence, because: cells, unread: listed.unread, verification })
 }
 

@@ -11,7 +11,7 @@ use muster_repository::{
     repository::{InitOptions, OpenError, Repository},
     run::Run,
     storage::{File, Storage},
-    warm_up::WarmUp,
+    warm_up::{WarmUp, small_files},
 };
 use muster_stores::{Limits, Options, Settings, StoreError, Variables};
 
@@ -26,9 +26,21 @@ use crate::{
 /// # Errors
 /// Fails when it does not exist, the password is wrong or cannot be had.
 pub(crate) fn open(plan: &Planned, name: &str) -> Result<Repository, OperationError> {
+    open_allowing(plan, name, &Run { cancel: plan.stop.clone(), ..Run::new() })
+}
+
+/// The same, for a run that may bring back what is archived of the repository's small files.
+///
+/// # Errors
+/// As [`open`], and when these do not come back.
+pub(crate) fn open_allowing(
+    plan: &Planned,
+    name: &str,
+    run: &Run,
+) -> Result<Repository, OperationError> {
     let planned = planned(plan, name)?;
     let password = password(plan, planned)?;
-    let storage = storage(plan, planned)?;
+    let storage = small_files(storage(plan, planned)?, run);
     Repository::open(storage, password.as_bytes(), None).map_err(OperationError::below)
 }
 

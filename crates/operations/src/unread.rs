@@ -87,7 +87,8 @@ fn help(unread: &CopyUnread) -> &'static str {
     match (unread.code.as_str(), &unread.snapshot) {
         ("packs-archived" | "store-archived", _) => {
             "it is archived: give the repository `warm_up: 24h` (as long as the archive takes) to \
-             have it brought back, which is charged"
+             have its data brought back; `muster verify --warm-up` with its name brings back what \
+             else is archived, too; both are charged"
         }
         ("warm-up-timed-out", _) => {
             "what was asked for still comes: try again later, or give the repository a longer \

@@ -12,7 +12,10 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use muster_model::{Finding, Severity};
-use muster_plan::document::{Verify, VerifyFact};
+use muster_plan::{
+    Plan,
+    document::{Verify, VerifyFact},
+};
 use muster_repository::{
     check::{CheckOptions, CheckReport, InTurn, ReadData, Rota, Verified, check_in_turn},
     id::PackId,
@@ -169,7 +172,7 @@ fn read(
     now: Timestamp,
     run: &Run,
 ) -> Result<Read, OperationError> {
-    let repository = stores::open(workspace, name)?;
+    let repository = stores::open_allowing(workspace, name, run)?;
     let environment = &workspace.state.environment;
     let lock = Lock::acquire(&repository, LockKind::Shared, LOCK_PATIENCE, environment, run)
         .map_err(OperationError::below)?;
@@ -185,6 +188,7 @@ fn read(
     lock.release().map_err(OperationError::below)?;
     let mut sound = Verified::default();
     report.sound_packs.iter().for_each(|pack| sound.note(*pack, rota.now));
+    report.archived_packs.iter().for_each(|pack| sound.note_archived(*pack, rota.now));
     let none = InTurn::default();
     let there: HashSet<&PackId> = report.in_turn.as_ref().unwrap_or(&none).packs.iter().collect();
     sound
@@ -321,19 +325,20 @@ pub struct VerificationState {
 /// # Errors
 /// Fails when the ledger cannot be read.
 pub fn states(
-    workspace: &Workspace,
+    plan: &Plan,
+    state: &State,
     now: Timestamp,
 ) -> Result<Vec<VerificationState>, OperationError> {
     let mut states = Vec::new();
-    for repository in &workspace.plan.repositories {
-        let wanted = workspace.plan.verify_of(&repository.name).map(|(verify, _)| verify.within);
-        let last = last(&workspace.state, &repository.name)?;
+    for repository in &plan.repositories {
+        let wanted = plan.verify_of(&repository.name).map(|(verify, _)| verify.within);
+        let last = last(state, &repository.name)?;
         if wanted.is_none() && last.is_none() {
             continue;
         }
         let waiting_since = match &last {
             Some((_, ended)) => ended.waiting_since(),
-            None => first_write(&workspace.state, &repository.name)?,
+            None => first_write(state, &repository.name)?,
         };
         let waits = waiting_since.map(|since| now.duration_since(since));
         let within = wanted.and_then(|within| SignedDuration::try_from(within).ok());
@@ -362,7 +367,8 @@ pub(crate) fn findings(
     workspace: &Workspace,
     now: Timestamp,
 ) -> Result<Vec<Finding>, OperationError> {
-    let damaged = states(workspace, now)?.into_iter().filter(|state| !state.affected.is_empty());
+    let states = states(&workspace.plan, &workspace.state, now)?;
+    let damaged = states.into_iter().filter(|state| !state.affected.is_empty());
     let finding = |state: VerificationState| {
         let path = format!("repositories.{}", state.repository);
         let position = workspace.positions.of(&path);

@@ -24,6 +24,7 @@ use crate::{
     records::{PlanSeen, Record},
     state::State,
     sweep,
+    verify::{self, VerificationState},
 };
 
 /// A plan that was read, with everything that was found in it.
@@ -215,12 +216,23 @@ impl Reader {
     /// that turns out to be unreadable becomes the reader's trouble, and the list is there.
     pub fn points(&mut self, service: Option<&str>) -> Points {
         let (listed, failed) = points::recall(&self.planned, self.state.as_ref(), service);
-        if let Some(error) = failed
-            && let Some(state) = self.state.take()
-        {
-            self.trouble = Some(StateTrouble { dir: state.dir, error, is_read: false });
+        if let Some(error) = failed {
+            self.lose_state(error);
         }
         listed
+    }
+
+    /// What is known of reading back; `None` without a state. One that turns out to be unreadable
+    /// becomes the reader's trouble.
+    pub fn verification(&mut self, now: Timestamp) -> Option<Vec<VerificationState>> {
+        let state = self.state.as_ref()?;
+        verify::states(&self.planned.plan, state, now).map_err(|error| self.lose_state(error)).ok()
+    }
+
+    fn lose_state(&mut self, error: OperationError) {
+        if let Some(state) = self.state.take() {
+            self.trouble = Some(StateTrouble { dir: state.dir, error, is_read: false });
+        }
     }
 }
 

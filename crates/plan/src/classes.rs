@@ -5,7 +5,7 @@
 //! periods the shorter one holds. What cannot be added (a copy that nobody can change, a region)
 //! is not brought but judged, in `assess`.
 
-use crate::document::{DataClass, DataItem, Keep, Plan, Protection, Service, Verify};
+use crate::document::{DataClass, DataItem, Hooks, Keep, Plan, Protection, Service, Verify};
 
 impl Plan {
     /// A class by name.
@@ -52,6 +52,24 @@ impl Plan {
         let of_class = self.class_of(item).map(|class| &class.keep);
         keeps.extend(of_class.filter(|keep| !keep.is_everything()));
         Some(keeps)
+    }
+
+    /// What runs around the snapshots of some data of a line: what classes bring, in the order of the
+    /// plan, each with its name; then what the line itself says.
+    #[must_use]
+    pub fn hooks_of<'p>(
+        &'p self,
+        service: &Service,
+        line: &'p Protection,
+        data: &[String],
+    ) -> Vec<(Option<&'p str>, &'p Hooks)> {
+        let items = || data.iter().filter_map(|name| service.data(name));
+        let is_asked = |class: &&DataClass| {
+            items().any(|item| item.class.as_deref() == Some(class.name.as_str()))
+        };
+        let classes = self.classes.iter().filter(is_asked);
+        let brought = classes.map(|class| (Some(class.name.as_str()), &class.hooks));
+        brought.chain([(None, &line.hooks)]).collect()
     }
 
     /// How often a repository is read back, and the classes that ask for it sooner than the

@@ -176,6 +176,7 @@ fn class(key: &Key, node: &Node) -> DataClass {
         immutable: duration(node, "immutable"),
         verify: node.get("verify").and_then(verify),
         residency: strings(node, "residency"),
+        hooks: hooks(node),
     }
 }
 
@@ -304,12 +305,16 @@ fn protection(node: &Node) -> Option<Protection> {
         copy_of_class: Vec::new(),
         keep: node.get("keep").map(keep).unwrap_or_default(),
         kind: kind.unwrap_or_default(),
-        hooks: Hooks {
-            before: node.get("before").and_then(hook),
-            after: node.get("after").and_then(hook),
-            on_failure: node.get("on_failure").and_then(hook),
-        },
+        hooks: hooks(node),
     })
+}
+
+fn hooks(node: &Node) -> Hooks {
+    Hooks {
+        before: node.get("before").and_then(hook),
+        after: node.get("after").and_then(hook),
+        on_failure: node.get("on_failure").and_then(hook),
+    }
 }
 
 fn hook(node: &Node) -> Option<Hook> {

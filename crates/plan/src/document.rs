@@ -178,6 +178,8 @@ pub struct DataClass {
     pub verify: Option<Verify>,
     /// The only regions where such data may be; empty allows all.
     pub residency: Vec<String>,
+    /// What runs around the snapshots of such data, and around the hooks of their line.
+    pub hooks: Hooks,
 }
 
 /// What users depend on: the unit of objectives and of recovery.

@@ -67,7 +67,7 @@ pub(crate) static SECTIONS: [(&str, &Object); 23] = [
     ("services.NAME.objectives.DISRUPTION", &OBJECTIVE),
     ("services.NAME.protect[]", &PROTECTION),
     ("keep of protect[] or a class", &KEEP),
-    ("before, after and on_failure of protect[]", &HOOK),
+    ("before, after and on_failure of protect[] or a class", &HOOK),
     ("services.NAME.markers", &MARKERS),
     ("services.NAME.assume", &ASSUME),
     ("services.NAME.acceptance", &ACCEPTANCE),
@@ -154,6 +154,9 @@ static CLASS: Object = Object::new(&[
     Field::new("immutable", Duration, "some copy must be in a repository that holds it so long"),
     Field::new("verify", Of(&VERIFY), "how often each repository with such data is read back"),
     Field::new("residency", OneOrMore(&Text), "the only regions where such data may be"),
+    Field::new("before", Of(&HOOK), "runs first of all; when it fails there is no backup"),
+    Field::new("after", Of(&HOOK), "runs after the snapshots and the `after` of their line"),
+    Field::new("on_failure", Of(&HOOK), "runs when anything of a line with such data failed"),
 ]);
 
 /// By the names of the variables that stores read.

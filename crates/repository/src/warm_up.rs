@@ -14,8 +14,10 @@
 //! first one turns out to be archived, all of them are brought back (`Folders`), which again is one
 //! wait.
 //!
-//! What this does not do: bring back anything but packs. Snapshots, indexes and keys must not be
-//! archived.
+//! All else is small, and every command needs it: what a rule of the bucket moved there is the
+//! business of `small.rs`.
+
+mod small;
 
 use std::{
     collections::HashSet,
@@ -30,6 +32,8 @@ use muster_model::{
     units::{format_duration, format_size},
 };
 use thiserror::Error;
+
+pub use small::small_files;
 
 use crate::{
     check::each_on_threads,
@@ -82,11 +86,35 @@ impl Clock for Real {
     }
 }
 
-/// What becomes of archived packs.
+/// What is brought back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Packs.
+    Packs,
+    /// Snapshots, index files, keys, locks, `config`.
+    SmallFiles,
+}
+
+impl What {
+    /// What people call so many of them.
+    #[must_use]
+    pub fn noun(self, count: u64) -> &'static str {
+        match (self, count) {
+            (Self::Packs, 1) => "pack",
+            (Self::Packs, _) => "packs",
+            (Self::SmallFiles, 1) => "small file",
+            (Self::SmallFiles, _) => "small files",
+        }
+    }
+}
+
+/// What becomes of archived files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// They were asked for, and will be waited for.
     Asked {
+        /// What these are.
+        what: What,
         /// All that is waited for.
         waits: Amount,
         /// Among them, what was on its way before.
@@ -94,8 +122,10 @@ pub enum Event {
     },
     /// All can be read.
     Ready {
+        /// What these are.
+        what: What,
         /// What was waited for.
-        packs: Amount,
+        came: Amount,
         /// How long.
         waited: Duration,
     },
@@ -158,22 +188,23 @@ pub(crate) fn is_due(storage: &dyn Storage, run: &Run) -> bool {
     }
 }
 
-/// How some packs can be read.
+/// How some files can be read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
-    archived: Vec<Pack>,
-    warming: Vec<Pack>,
+    archived: Vec<Piece>,
+    warming: Vec<Piece>,
 }
 
-/// A pack, and its size in bytes.
+/// A file, and its size in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Pack {
-    id: PackId,
+struct Piece {
+    file: File,
     bytes: u64,
 }
 
-fn amount(packs: &[Pack]) -> Amount {
-    Amount { packs: packs.len() as u64, bytes: packs.iter().map(|pack| pack.bytes).sum() }
+fn amount(pieces: &[Piece]) -> Amount {
+    let bytes = pieces.iter().map(|piece| piece.bytes).sum();
+    Amount { packs: pieces.len() as u64, bytes }
 }
 
 impl Found {
@@ -207,13 +238,25 @@ pub(crate) fn prepare(
         let (cold, on_their_way) = (cold, amount(&found.warming));
         return Err(NotWarm::Archived { location: storage.location(), cold, on_their_way }.into());
     };
+    bring(storage, found, What::Packs, run, at_most)
+}
+
+/// Asks for what is archived, and waits for it.
+fn bring(
+    storage: &dyn Storage,
+    found: Found,
+    what: What,
+    run: &Run,
+    at_most: Duration,
+) -> Result<(), ReadError> {
+    let (all, on_their_way) = (found.cold(), amount(&found.warming));
     let clock = run.warm_up.clock.clone().unwrap_or_else(|| Arc::new(Real));
     let began = clock.now();
-    ask(storage, &found.archived, run)?;
-    run.warm_up.tell(Event::Asked { waits: cold, on_their_way: amount(&found.warming) });
-    let wait = Wait { storage, clock: clock.as_ref(), run, all: cold, began, at_most };
+    ask(storage, &found.archived, what, run)?;
+    run.warm_up.tell(Event::Asked { what, waits: all, on_their_way });
+    let wait = Wait { storage, clock: clock.as_ref(), run, what, all, began, at_most };
     let waited = wait.until_ready([found.archived, found.warming].concat())?;
-    run.warm_up.tell(Event::Ready { packs: cold, waited });
+    run.warm_up.tell(Event::Ready { what, came: all, waited });
     Ok(())
 }
 
@@ -244,7 +287,12 @@ impl Folders {
         let packs: HashSet<PackId> = trees.map(|place| place.pack).collect();
         let prepared = prepare(repository, packs, run);
         *came = Some(prepared.is_ok());
-        prepared.map(|()| true)
+        match prepared {
+            Ok(()) => Ok(true),
+            // Whoever reads a tree must not take this for something that is wrong with the tree.
+            Err(ReadError::Storage(error)) => Err(NotWarm::Failed(error).into()),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -254,11 +302,18 @@ pub(crate) fn look(
     packs: impl IntoIterator<Item = PackId>,
     run: &Run,
 ) -> Result<Found, ReadError> {
-    let storage = repository.storage().as_ref();
+    let pieces = packs.into_iter().map(|id| {
+        let bytes = pack_bytes(&repository.index().pack_blobs(&id));
+        Piece { file: File::Pack(id), bytes }
+    });
     show(run, || "asking which packs are archived".to_owned());
+    look_at(repository.storage().as_ref(), pieces.collect(), run)
+}
+
+/// The same of any files.
+fn look_at(storage: &dyn Storage, pieces: Vec<Piece>, run: &Run) -> Result<Found, ReadError> {
     let mut found = Found::default();
-    let packs: Vec<PackId> = packs.into_iter().collect();
-    for (id, reach) in each(packs, run, |id| (id, storage.reach(File::Pack(id))))? {
+    for (piece, reach) in each(pieces, run, |piece| (piece, storage.reach(piece.file)))? {
         let into = match reach {
             Ok(Reach::Archived) => &mut found.archived,
             Ok(Reach::Warming) => &mut found.warming,
@@ -266,19 +321,19 @@ pub(crate) fn look(
             Err(error) if error.problem() == StorageProblem::NotFound => continue,
             Err(error) => return Err(error.into()),
         };
-        into.push(Pack { id, bytes: pack_bytes(&repository.index().pack_blobs(&id)) });
+        into.push(piece);
     }
     Ok(found)
 }
 
-/// Asks the store to bring packs back.
-fn ask(storage: &dyn Storage, packs: &[Pack], run: &Run) -> Result<(), ReadError> {
-    show(run, || format!("asking for {}", told(amount(packs))));
-    let answers = each(packs.to_vec(), run, |pack| storage.warm_up(File::Pack(pack.id)))?;
+/// Asks the store to bring files back.
+fn ask(storage: &dyn Storage, pieces: &[Piece], what: What, run: &Run) -> Result<(), ReadError> {
+    show(run, || format!("asking for {}", told(amount(pieces), what)));
+    let answers = each(pieces.to_vec(), run, |piece| storage.warm_up(piece.file))?;
     Ok(answers.into_iter().collect::<Result<(), StorageError>>()?)
 }
 
-/// Does one thing for each pack, several at once.
+/// Does one thing for each file, several at once.
 fn each<T: Send, R: Send>(
     items: Vec<T>,
     run: &Run,
@@ -295,11 +350,12 @@ fn show(run: &Run, text: impl FnOnce() -> String) {
     run.progress.set_current(|current| current.push_str(&text()));
 }
 
-/// Waiting for packs.
+/// Waiting for files.
 struct Wait<'w> {
     storage: &'w dyn Storage,
     clock: &'w dyn Clock,
     run: &'w Run,
+    what: What,
     all: Amount,
     began: Duration,
     at_most: Duration,
@@ -307,7 +363,7 @@ struct Wait<'w> {
 
 impl Wait<'_> {
     /// Waits until all can be read; tells how long that took.
-    fn until_ready(&self, mut cold: Vec<Pack>) -> Result<Duration, ReadError> {
+    fn until_ready(&self, mut cold: Vec<Piece>) -> Result<Duration, ReadError> {
         for looks in 0.. {
             cold = self.still_cold(cold)?;
             let waited = self.clock.now().saturating_sub(self.began);
@@ -316,12 +372,15 @@ impl Wait<'_> {
             }
             let left = self.at_most.saturating_sub(waited);
             if left.is_zero() {
-                return Err(NotWarm::TimedOut { left: amount(&cold), waited }.into());
+                return Err(
+                    NotWarm::TimedOut { what: self.what, left: amount(&cold), waited }.into()
+                );
             }
             show(self.run, || {
                 let ready = self.all.packs.saturating_sub(cold.len() as u64);
                 let waited = format_duration(Duration::from_secs(waited.as_secs()));
-                format!("{ready} of {} archived packs are back, waited {waited}", self.all.packs)
+                let noun = self.what.noun(self.all.packs);
+                format!("{ready} of {} archived {noun} are back, waited {waited}", self.all.packs)
             });
             self.clock.wait(pause(looks).min(left), &self.run.cancel);
             self.run.cancel.check()?;
@@ -329,13 +388,13 @@ impl Wait<'_> {
         unreachable!("nobody looks four thousand million times")
     }
 
-    /// Those of the packs that cannot be read yet. They come about together, so that the first ones
+    /// Those of the files that cannot be read yet. They come about together, so that the first ones
     /// that are not there tell enough of all others.
-    fn still_cold(&self, packs: Vec<Pack>) -> Result<Vec<Pack>, ReadError> {
+    fn still_cold(&self, pieces: Vec<Piece>) -> Result<Vec<Piece>, ReadError> {
         let mut cold = Vec::new();
-        let mut some = packs.chunks(AT_ONCE);
+        let mut some = pieces.chunks(AT_ONCE);
         for part in some.by_ref() {
-            for answer in each(part.to_vec(), self.run, |pack| (pack, self.is_ready(pack)))? {
+            for answer in each(part.to_vec(), self.run, |piece| (piece, self.is_ready(piece)))? {
                 if !answer.1? {
                     cold.push(answer.0);
                 }
@@ -348,10 +407,9 @@ impl Wait<'_> {
         Ok(cold)
     }
 
-    /// Whether a pack can be read. One that is archived again, since its time was over, is asked for
+    /// Whether a file can be read. One that is archived again, since its time was over, is asked for
     /// again.
-    fn is_ready(&self, pack: Pack) -> Result<bool, StorageError> {
-        let file = File::Pack(pack.id);
+    fn is_ready(&self, Piece { file, .. }: Piece) -> Result<bool, StorageError> {
         match self.storage.reach(file) {
             Ok(Reach::Ready) => Ok(true),
             Ok(Reach::Warming) => Ok(false),
@@ -369,16 +427,15 @@ fn pause(looks: u32) -> Duration {
     first.saturating_mul(1 << looks.min(16)).min(longest)
 }
 
-fn told(amount: Amount) -> String {
-    let noun = if amount.packs == 1 { "pack" } else { "packs" };
-    format!("{} {noun} ({})", amount.packs, format_size(amount.bytes))
+fn told(amount: Amount, what: What) -> String {
+    format!("{} {} ({})", amount.packs, what.noun(amount.packs), format_size(amount.bytes))
 }
 
 /// Packs that are needed cannot be read yet.
 #[derive(Debug, Error)]
 pub enum NotWarm {
     /// They are archived, and nobody allowed to bring them back.
-    #[error("read {} of {location}: archived{}", told(*cold), under_way(*on_their_way))]
+    #[error("read {} of {location}: archived{}", told(*cold, What::Packs), under_way(*on_their_way))]
     Archived {
         /// Where.
         location: String,
@@ -388,13 +445,18 @@ pub enum NotWarm {
         on_their_way: Amount,
     },
     /// They did not come in time.
-    #[error("wait for {} that the store brings back: not there after {}", told(*left), format_duration(*waited))]
+    #[error("wait for {} that the store brings back: not there after {}", told(*left, *what), format_duration(*waited))]
     TimedOut {
+        /// What these are.
+        what: What,
         /// What is not there.
         left: Amount,
         /// How long was waited.
         waited: Duration,
     },
+    /// The store failed, or refuses to bring back.
+    #[error("bring back archived packs")]
+    Failed(#[source] StorageError),
 }
 
 fn under_way(amount: Amount) -> String {
@@ -409,6 +471,7 @@ impl Fault for NotWarm {
         match self {
             Self::Archived { .. } => Class::Denied,
             Self::TimedOut { .. } => Class::Transient,
+            Self::Failed(error) => error.class(),
         }
     }
 
@@ -416,6 +479,7 @@ impl Fault for NotWarm {
         match self {
             Self::Archived { .. } => "packs-archived",
             Self::TimedOut { .. } => "warm-up-timed-out",
+            Self::Failed(error) => error.code(),
         }
     }
 
@@ -429,6 +493,7 @@ impl Fault for NotWarm {
                 "what was asked for still comes: run the command again later, or wait longer with \
                  --warm-up-timeout"
             }
+            Self::Failed(error) => return error.help(),
         };
         Some(help.to_owned())
     }

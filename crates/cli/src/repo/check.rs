@@ -58,7 +58,7 @@ pub(crate) struct Args {
     #[arg(long, hide_short_help = true)]
     with_cache: bool,
     #[command(flatten)]
-    warm_up: WarmUpArgs,
+    pub(super) warm_up: WarmUpArgs,
 }
 
 const EXAMPLES: &str = "The exit code is 3 when anything is damaged. Backups may run meanwhile.
@@ -180,11 +180,12 @@ fn now() -> i64 {
 
 /// Notes what was found sound, and forgets what was not: that is due again.
 fn note(app: &App<'_>, record: &Path, report: &CheckReport) {
-    if report.sound_packs.is_empty() && report.is_clean() {
+    if report.sound_packs.is_empty() && report.archived_packs.is_empty() && report.is_clean() {
         return;
     }
     let (mut verified, at) = (Verified::default(), now());
     report.sound_packs.iter().for_each(|pack| verified.note(*pack, at));
+    report.archived_packs.iter().for_each(|pack| verified.note_archived(*pack, at));
     let broken: HashSet<PackId> = report.broken_packs().collect();
     if let Err(error) = verified.write(record, |pack| !broken.contains(pack)) {
         let record = record.display();

@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     filter: FilterArgs,
     #[command(flatten)]
-    warm_up: WarmUpArgs,
+    pub(super) warm_up: WarmUpArgs,
 }
 
 const EXAMPLES: &str = "Content that the target has already is not copied. The two share it only \

@@ -42,7 +42,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     filter: FilterArgs,
     #[command(flatten)]
-    warm_up: WarmUpArgs,
+    pub(super) warm_up: WarmUpArgs,
 }
 
 const EXAMPLES: &str = "Examples:

@@ -61,7 +61,7 @@ pub(crate) struct Args {
     #[arg(long)]
     prune: bool,
     #[command(flatten)]
-    how: prune::How,
+    pub(super) how: prune::How,
 }
 
 /// The policy, in restic's words.

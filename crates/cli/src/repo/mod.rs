@@ -46,6 +46,7 @@ use crate::{
     args::{FilterArgs, RepositoryArgs},
     error::{Failure, Outcome},
     output::Output,
+    warm_up::WarmUpArgs,
     workspace::NoPlanArgs,
 };
 
@@ -119,9 +120,25 @@ enum Verb {
     Unlock(unlock::Args),
 }
 
+impl Verb {
+    /// The flags that let archived files come back, where a verb has them.
+    fn warm_up(&self) -> Option<&WarmUpArgs> {
+        match self {
+            Self::Dump(args) => Some(&args.warm_up),
+            Self::Restore(args) => Some(&args.warm_up),
+            Self::Check(args) => Some(&args.warm_up),
+            Self::Copy(args) => Some(&args.warm_up),
+            Self::Prune(args) => Some(&args.how.warm_up),
+            Self::Forget(args) => Some(&args.how.warm_up),
+            Self::Key(key::Verb::Rotate(args)) => Some(&args.warm_up),
+            _ => None,
+        }
+    }
+}
+
 /// Runs a verb.
 pub(crate) fn run(args: Args, output: &Output) -> Outcome {
-    let app = &App::new(output, args.repository);
+    let app = &App::new(output, args.repository, args.verb.warm_up());
     match args.verb {
         Verb::Init(args) => init::run(&args, app),
         Verb::Backup(args) => backup::run(&args, app),

@@ -27,7 +27,7 @@ pub(crate) struct Args {
     #[arg(short = 'n', long)]
     dry_run: bool,
     #[command(flatten)]
-    how: How,
+    pub(super) how: How,
 }
 
 /// How to prune; `forget --prune` takes the same.
@@ -54,7 +54,7 @@ pub(super) struct How {
     #[arg(long, conflicts_with = "keep_delete")]
     instant: bool,
     #[command(flatten)]
-    warm_up: WarmUpArgs,
+    pub(super) warm_up: WarmUpArgs,
 }
 
 const EXAMPLES: &str = "Packs that no snapshot needs are marked, and deleted by the first prune \

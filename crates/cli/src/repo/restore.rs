@@ -68,7 +68,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     filter: FilterArgs,
     #[command(flatten)]
-    warm_up: WarmUpArgs,
+    pub(super) warm_up: WarmUpArgs,
 }
 
 const EXAMPLES: &str = "A target that is not empty is refused without --overwrite. What lies in \

@@ -199,10 +199,9 @@ fn a_wait_for_an_archive_ends_at_once_when_interrupted() {
     assert!(!sandbox.path("back").exists());
 }
 
-/// Moves all packs into the archive, as a rule of the bucket does.
-fn archive_packs(server: &Server) {
-    let packs = keys(server).into_iter().filter(|key| key.contains("/data/"));
-    for key in packs {
+/// Moves files into the archive, as a rule of the bucket does.
+fn archive(server: &Server, which: impl Fn(&str) -> bool) {
+    for key in keys(server).into_iter().filter(|key| which(key)) {
         let headers = [
             "Authorization: AWS4-HMAC-SHA256 Credential=id/20260101/us-east-1/s3/aws4_request, \
              SignedHeaders=host, Signature=0"
@@ -223,7 +222,7 @@ fn folders_that_a_rule_archived_come_back_too() {
     let place = place(&server, "five");
     place.muster(&sandbox, &["init"]).expect(0);
     place.muster(&sandbox, &["backup", "source"]).expect(0);
-    archive_packs(&server);
+    archive(&server, |key| key.contains("/data/"));
     assert_eq!(archived(&server).len(), 2);
     let restore = ["--json", "restore", "latest", "--target", "back"];
     assert_eq!(place.muster(&sandbox, &restore).expect(4).error()["code"], "store-archived");
@@ -233,6 +232,44 @@ fn folders_that_a_rule_archived_come_back_too() {
     let told = ran.expect(0).stderr;
     assert_eq!(told.matches("the store brings back 1 pack (").count(), 2, "{told}");
     assert!(sandbox.path("b/a.txt").exists());
+}
+
+#[test]
+fn what_every_command_needs_comes_back_too() {
+    let Some(server) = stores::s3(&["muster"]) else { return };
+    let sandbox = Sandbox::without_repository("cold-small");
+    let place = place(&server, "six");
+    place.muster(&sandbox, &["init"]).expect(0);
+    place.muster(&sandbox, &["backup", "source"]).expect(0);
+    archive(&server, |key| !key.contains("/data/"));
+    assert_eq!(archived(&server).len(), 4);
+    let error = place.muster(&sandbox, &["--json", "snapshots"]).expect(4).error();
+    assert_eq!(error["code"], "store-archived");
+    let told = error.to_string();
+    for file in ["config", "keys/", "snapshots/", "index/", "--warm-up"] {
+        assert!(told.contains(file), "{file}: {told}");
+    }
+    let restore = ["restore", "latest:source", "--target", "back", "--warm-up"];
+    let ran = place.muster(&sandbox, &restore).expect(0);
+    ran.tells("the store brings back 4 small files (").tells("4 small files (");
+    assert!(sandbox.path("back/a.txt").exists());
+    place.muster(&sandbox, &["check"]).expect(0);
+}
+
+#[test]
+fn a_plan_says_how_what_it_needs_comes_back() {
+    let Some(server) = stores::s3(&["muster"]) else { return };
+    let sandbox = Sandbox::without_repository("cold-plan-small");
+    sandbox.write("secret", PASSWORD);
+    sandbox.write("id", "me");
+    cold_plan(&server, &sandbox, "30d");
+    let plan = |arguments: &[&str]| run(&mut muster(&sandbox.path(""), arguments));
+    plan(&["backup"]).expect(0);
+    archive(&server, |key| key.contains("/snapshots/") || key.contains("/index/"));
+    plan(&["points"]).expect(4).tells("archived: snapshots/").tells("index/");
+    plan(&["verify"]).expect(4).tells("--warm-up");
+    plan(&["verify", "--warm-up"]).expect(0).tells("small files (").shows("no damage found");
+    plan(&["points"]).expect(0).shows("files/docs");
 }
 
 /// A plan whose only copy lies in an archive, to be read back within `within`.

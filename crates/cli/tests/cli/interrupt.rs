@@ -4,19 +4,20 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     os::unix::fs::MetadataExt as _,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use muster_repository::{
-    format::snapshot::Snapshot,
+    format::{pack::BlobKind, snapshot::Snapshot},
+    id::BlobId,
     storage::File,
     testing::{self, RepositoryBuilder, file_node},
 };
 use muster_testkit::wait_for;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::sandbox::{PATIENCE, Ran, Sandbox};
+use crate::sandbox::{PATIENCE, Ran, Sandbox, run};
 
 fn interrupt(child: &Child) {
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
@@ -71,7 +72,7 @@ fn a_backup_at_work_stops_wherever_it_is() {
 }
 
 /// Bytes that neither compress nor repeat.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let next = || {
         state ^= state << 13;
@@ -126,6 +127,23 @@ fn a_backup_of_files_stops_in_the_middle_of_one() {
     sandbox.run(&["check", "--read-data"]).expect(0);
 }
 
+/// Writes what was built into the folder `made`, with a snapshot of a tree.
+fn store(sandbox: &Sandbox, builder: RepositoryBuilder, tree: BlobId) {
+    let stored = builder.storage();
+    let repository = builder.finish();
+    let text = format!("{{\"time\":\"2026-01-01T00:00:00Z\",\"tree\":\"{tree}\",\"paths\":[]}}");
+    let snapshot: Snapshot = serde_json::from_str(&text).unwrap();
+    repository.save_unpacked(File::Snapshot, &snapshot).unwrap();
+    sandbox.store(&stored, "made");
+}
+
+/// `muster repo` on that repository.
+fn made(sandbox: &Sandbox, arguments: &[&str]) -> Command {
+    let mut command = sandbox.bare_command(&[&["-r", "made"], arguments].concat());
+    command.env("MUSTER_PASSWORD", String::from_utf8_lossy(testing::PASSWORD).as_ref());
+    command
+}
+
 /// How much is written after the interrupt tells more than time on a busy machine.
 #[test]
 fn a_restore_stops_in_the_middle_of_a_file() {
@@ -136,15 +154,8 @@ fn a_restore_stops_in_the_middle_of_a_file() {
     let chunk = builder.add_data_blob(&noise(7, 1 << 20));
     let content = (0..CHUNKS).map(|_| chunk).collect();
     let tree = builder.add_tree(vec![file_node(b"large", content, CHUNKS * CHUNK)]);
-    let stored = builder.storage();
-    let repository = builder.finish();
-    let text = format!("{{\"time\":\"2026-01-01T00:00:00Z\",\"tree\":\"{tree}\",\"paths\":[]}}");
-    let snapshot: Snapshot = serde_json::from_str(&text).unwrap();
-    repository.save_unpacked(File::Snapshot, &snapshot).unwrap();
-    sandbox.store(&stored, "made");
-    let mut command =
-        sandbox.bare_command(&["-r", "made", "restore", "latest", "--target", "back"]);
-    command.env("MUSTER_PASSWORD", String::from_utf8_lossy(testing::PASSWORD).as_ref());
+    store(&sandbox, builder, tree);
+    let mut command = made(&sandbox, &["restore", "latest", "--target", "back"]);
     let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let written = || {
         let files = fs::read_dir(sandbox.path("back")).into_iter().flatten().flatten();
@@ -158,4 +169,100 @@ fn a_restore_stops_in_the_middle_of_a_file() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert!(written() < CHUNKS * CHUNK / 2, "{} bytes: {}", written(), ran.stderr);
     assert_eq!(fs::read_dir(sandbox.path("made/locks")).unwrap().count(), 0);
+}
+
+/// A repository in the folder `made` that takes no room, and each of whose blobs takes the processor
+/// several milliseconds: 8 MiB with hardly anything in them. Each pack holds one that nothing needs.
+fn heavy(sandbox: &Sandbox, blobs: u32, copies: u32) {
+    let mut builder = RepositoryBuilder::new();
+    let mut plaintext = vec![0; 8 << 20];
+    let mut ids = Vec::new();
+    for number in (0..copies).flat_map(|_| 0..blobs) {
+        plaintext[..4].copy_from_slice(&number.to_le_bytes());
+        match ids.get(number as usize) {
+            Some(&id) => drop(builder.add(BlobKind::Data, id, &plaintext)),
+            None => ids.push(builder.add_data_blob(&plaintext)),
+        }
+        if number % 10 == 9 {
+            builder.close_packs();
+        }
+    }
+    let content: Vec<BlobId> = ids.chunks(10).flat_map(|pack| &pack[1..]).copied().collect();
+    let bytes = (content.len() * plaintext.len()) as u64;
+    let tree = builder.add_tree(vec![file_node(b"large", content, bytes)]);
+    store(sandbox, builder, tree);
+}
+
+/// The state of a process, and the time that processors spent on it so far.
+fn spent(pid: u32) -> (char, Duration) {
+    // Linux counts in hundredths of a second here, whatever its own clock does.
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: u32 = fields[11].parse::<u32>().unwrap() + fields[12].parse::<u32>().unwrap();
+    (fields[0].chars().next().unwrap(), TICK * ticks)
+}
+
+/// What a command may still compute after an interrupt: each thread ends the blob that it is at.
+const LAST_WORK: Duration = Duration::from_millis(700);
+
+/// Interrupts a command in the midst of work that would take it several times longer. What it still
+/// does is measured in time of processors, so that it does not matter who else wants them.
+fn interrupted_at_work(command: &mut Command) -> Ran {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let at_work = || (spent(child.id()).1 > Duration::from_millis(200)).then_some(());
+    wait_for("work", PATIENCE, at_work).unwrap();
+    let (_, before) = spent(child.id());
+    interrupt(&child);
+    let ended = || (spent(child.id()).0 == 'Z').then(|| spent(child.id()).1);
+    let last_work = wait_for("its end", PATIENCE, ended).unwrap() - before;
+    let ran = Ran::of(child.wait_with_output().unwrap()).expect(130).tells("stopping in order");
+    assert!(last_work < LAST_WORK, "{last_work:?}: {}", ran.stderr);
+    ran
+}
+
+fn entries(sandbox: &Sandbox, folder: &str) -> usize {
+    fs::read_dir(sandbox.path(folder)).unwrap().count()
+}
+
+#[test]
+fn a_check_stops_at_work_and_calls_nothing_damaged() {
+    let sandbox = Sandbox::without_repository("interrupt-check");
+    heavy(&sandbox, 10, 50);
+    let ran = interrupted_at_work(&mut made(&sandbox, &["check", "--read-data"]));
+    assert!(!ran.stdout.contains("damage"), "{}", ran.stdout);
+    assert_eq!(entries(&sandbox, "made/locks"), 0);
+    run(&mut made(&sandbox, &["check"])).expect(0);
+}
+
+#[test]
+fn a_copy_stops_at_work_and_the_next_one_ends_it() {
+    let sandbox = Sandbox::new("interrupt-copy");
+    heavy(&sandbox, 200, 1);
+    let copy = || {
+        let mut copy = sandbox.command(&["copy", "--from-repo", "made"]);
+        copy.env("MUSTER_FROM_PASSWORD", String::from_utf8_lossy(testing::PASSWORD).as_ref());
+        copy
+    };
+    interrupted_at_work(&mut copy());
+    assert_eq!((sandbox.locks(), entries(&sandbox, "made/locks")), (0, 0));
+    assert_eq!(sandbox.leftovers(), Vec::<String>::new());
+    sandbox.run(&["check"]).expect(0);
+    assert_eq!(entries(&sandbox, "repo/snapshots"), 0, "it comes last");
+    run(&mut copy()).expect(0);
+    sandbox.run(&["check"]).expect(0);
+    assert_eq!(entries(&sandbox, "repo/snapshots"), 1);
+}
+
+#[test]
+fn a_prune_stops_at_work_and_the_next_one_ends_it() {
+    let sandbox = Sandbox::without_repository("interrupt-prune");
+    heavy(&sandbox, 320, 1);
+    let prune = ["prune", "--instant", "--max-unused", "0"];
+    interrupted_at_work(&mut made(&sandbox, &prune));
+    assert_eq!(entries(&sandbox, "made/locks"), 0);
+    run(&mut made(&sandbox, &["check"])).expect(0).shows("no damage found");
+    let pruned = run(&mut made(&sandbox, &[&["--json"], &prune[..]].concat())).expect(0).json();
+    assert_eq!(pruned["remaining_unused_bytes"], 0, "{pruned}");
+    run(&mut made(&sandbox, &["check"])).expect(0).shows("no damage found");
 }

@@ -17,7 +17,7 @@ use muster_repository::{
 };
 use muster_testkit::walker::{Listing, Tolerance, assert_same, walk};
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{PASSWORD, Sandbox};
 
 const KILLS: usize = 100;
 
@@ -164,14 +164,14 @@ fn a_hundred_kills_lose_no_snapshot_and_store_nothing_twice() {
         let restored = walk(&sandbox.path(&target).join("source")).unwrap();
         assert_same(listing, &restored, &Tolerance::default());
     }
-    assert_stored_once(&sandbox);
+    assert_stored_once(&sandbox, KILLS);
     if let Some(restic) = sandbox.restic() {
         restic.succeed(["check", "--read-data"]).unwrap();
     }
 }
 
 /// Every pack is in the index, and every blob in one pack.
-fn assert_stored_once(sandbox: &Sandbox) {
+fn assert_stored_once(sandbox: &Sandbox, more_than: usize) {
     let repository = sandbox.open();
     let packs = repository.storage().list(FileKind::Pack).unwrap();
     let repository = repository.load_index(&Run::new()).unwrap();
@@ -184,5 +184,43 @@ fn assert_stored_once(sandbox: &Sandbox) {
             assert!(blobs.insert((blob.kind.as_str(), blob.id)), "{} is stored twice", blob.id);
         }
     }
-    assert!(blobs.len() > KILLS, "{} blobs", blobs.len());
+    assert!(blobs.len() > more_than, "{} blobs", blobs.len());
+}
+
+#[test]
+fn a_copy_that_is_killed_goes_on_and_stores_nothing_twice() {
+    let mut numbers = Numbers(2);
+    let (from, to) = (Sandbox::new("kill-copy-from"), Sandbox::new("kill-copy-to"));
+    for number in 0..3 {
+        fs::write(from.path(&format!("source/{number}")), numbers.bytes(6 << 20)).unwrap();
+        from.run(&["backup", "source", "--pack-size", "4"]).expect(0);
+    }
+    let source = from.path("repo");
+    let names = ["copy", "--from-repo", source.to_str().unwrap(), "--pack-size", "4", "--quiet"];
+    let copy = || {
+        let mut copy = to.command(&names);
+        copy.env("MUSTER_FROM_PASSWORD", PASSWORD).stdout(Stdio::null()).stderr(Stdio::piped());
+        copy
+    };
+    let mut killed = 0;
+    // Its lock is the first file; each copy comes a little further.
+    for more in 2..6 {
+        let before = files(&to);
+        let mut child = copy().spawn().unwrap();
+        kill_at(&mut child, &Moment::AtFile(more), &to, before);
+        let output = child.wait_with_output().unwrap();
+        assert_clean(&to, &format!("after {killed} kills"));
+        match output.status.signal() {
+            Some(9) => killed += 1,
+            _ => assert!(output.status.success(), "{output:?}"),
+        }
+    }
+    assert!(killed > 0, "no copy lasted until it was killed");
+    assert!(copy().status().unwrap().success());
+    assert_eq!(snapshots(&to).len(), 3);
+    assert_clean(&to, "after the last copy");
+    assert_stored_once(&to, 9);
+    if let Some(restic) = to.restic() {
+        restic.succeed(["check", "--read-data", "--no-lock"]).unwrap();
+    }
 }

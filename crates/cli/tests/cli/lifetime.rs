@@ -1,6 +1,10 @@
 //! The life of a plan's repositories: what is kept, what is read back, and what damage does.
 
-use std::{fs, process::Stdio, time::Duration};
+use std::{
+    fs,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use muster_ledger::Filter;
 use muster_operations::state::State;
@@ -9,8 +13,9 @@ use muster_testkit::wait_for;
 use serde_json::Value;
 
 use crate::{
+    interrupt::noise,
     planned::{Office, flip},
-    sandbox::PASSWORD,
+    sandbox::{PASSWORD, PATIENCE},
 };
 
 const LINE: &str = "every: 1h, to: near, copy: [far]}";
@@ -171,6 +176,45 @@ fn damage_that_reading_back_finds_makes_a_copy_no_good_one_until_it_is_mended() 
     office.run(&["status"]).expect(0);
     assert!(!office.run(&["points"]).expect(0).stdout.contains("DAMAGED"));
     office.run(&["verify", "elsewhere"]).expect(2).tells("the plan has: near, far");
+}
+
+#[test]
+fn what_was_not_read_back_in_time_is_told_with_the_points() {
+    let office = Office::open("life-overdue");
+    office.change_plan("file:./secret-near}", "file:./secret-near, verify: {within: 30d}}");
+    office.run(&["backup"]).expect(0);
+    let overdue = || {
+        let listed = office.run(&["points", "--json"]).expect(0).json();
+        let verification = listed["verification"].as_array().unwrap().clone();
+        assert_eq!((verification.len(), &verification[0]["repository"]), (1, &"near".into()));
+        verification[0]["overdue"].as_bool().unwrap()
+    };
+    assert!(!overdue());
+    assert!(!office.run(&["points"]).expect(0).stdout.contains("not read back"));
+    office.change_plan("within: 30d", "within: 1s");
+    wait_for("the second to pass", PATIENCE, || overdue().then_some(())).unwrap();
+    let ran = office.run(&["points"]).expect(0).shows("near (not read back in time), far");
+    ran.tells("near was not read back whole within 1 s: `muster verify near`");
+}
+
+/// A limit keeps back; how late a busy machine is changes nothing in that.
+#[test]
+fn limits_of_a_repository_hold_for_what_is_written_and_for_what_is_read() {
+    let office = Office::open("life-limits");
+    let limits = "file:./secret-near, limits: {upload: 1MiB/s, download: 1MiB/s}}";
+    office.change_plan("file:./secret-near}", limits);
+    fs::write(office.path("docs/noise"), noise(9, 3 << 20)).unwrap();
+    let took = |arguments: &[&str]| {
+        let began = Instant::now();
+        office.run(arguments).expect(0);
+        began.elapsed()
+    };
+    // All but a burst of 30 ms waits for its turn.
+    let least = Duration::from_millis(2900);
+    let written = took(&["backup", "files/docs"]);
+    assert!(written >= least, "{written:?}");
+    let read = took(&["restore", "files/docs", "--to", "back"]);
+    assert!(read >= least, "{read:?}");
 }
 
 #[test]

@@ -132,8 +132,8 @@ fn checksums(world: &World<'_>, data: &str, used: &[PointUsed], run: &Run) -> Op
 
 fn compare(world: &World<'_>, point: &PointUsed, run: &Run) -> Result<Vec<String>, OperationError> {
     let snapshot = crate::hands::snapshot_id(&point.snapshot)?;
-    let repository = stores::open(world.workspace, &point.repository)?;
     let run = &stores::allowing(world.workspace, &point.repository, run);
+    let repository = stores::open_allowing(world.workspace, &point.repository, run)?;
     let indexed = repository.load_index(run).map_err(OperationError::below)?;
     let target = world.data_dir(&point.data);
     let mismatches = muster_sources::files::checksums(&indexed, snapshot, &target, run);

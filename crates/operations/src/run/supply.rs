@@ -117,11 +117,11 @@ fn from_copy(
     run: &Run,
 ) -> Result<Restored, OperationError> {
     let snapshot = hands::snapshot_id(&copy.snapshot)?;
-    let repository = stores::open(world.workspace, &copy.repository)?;
+    let allowed = stores::allowing(world.workspace, &copy.repository, run);
+    let repository = stores::open_allowing(world.workspace, &copy.repository, &allowed)?;
     let environment = &world.workspace.state.environment;
     let lock = Lock::acquire(&repository, LockKind::Shared, LOCK_PATIENCE, environment, run);
     let lock = lock.map_err(OperationError::below)?;
-    let allowed = stores::allowing(world.workspace, &copy.repository, run);
     let indexed = repository.load_index(&allowed).map_err(OperationError::below)?;
     let target = world.data_dir(name);
     let item = world.item(name)?;

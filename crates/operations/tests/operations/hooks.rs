@@ -65,6 +65,45 @@ fn a_failed_before_stops_the_backup() {
     assert_eq!(snapshots.count(), 0, "nothing was backed up");
 }
 
+/// A shop whose database is of a class with these hooks, beside those of the line.
+fn shop_with_class(name: &str, of_class: &str, of_line: &str) -> Shop {
+    let classes = format!("classes:\n  money: {{{of_class}}}\nservices:\n");
+    let line = format!("- {{{of_line}, data: [db, uploads],");
+    let of_money = ("db: {sqlite: ./shop.db}", "db: {sqlite: ./shop.db, class: money}");
+    let line = ("- {data: [db, uploads],", line.as_str());
+    Shop::with(name, &[("services:\n", classes.as_str()), of_money, line])
+}
+
+/// Hooks that tell when they run.
+fn telling(who: &str, before: &str) -> String {
+    let tell = |what: &str| format!("{{run: [sh, -c, \"echo {who} {what} >> order{before}\"]}}");
+    let after = format!("{{run: [sh, -c, \"echo {who} after >> order\"]}}");
+    format!(
+        "before: {}, after: {after}, on_failure: {}",
+        tell("before"),
+        after.replace("after", "failed")
+    )
+}
+
+#[test]
+fn hooks_of_a_class_run_around_those_of_the_line() {
+    let shop = shop_with_class("hooks-class", &telling("money", ""), &telling("line", ""));
+    let (report, ended) = back_up(&shop);
+    assert!(report.is_complete(), "{report:#?}");
+    assert_eq!(order(&shop), ["money before", "line before", "line after", "money after"]);
+    assert_eq!(ended[0].started.hook, "before of class money");
+}
+
+#[test]
+fn what_a_class_brought_to_rest_goes_on_although_the_line_s_before_failed() {
+    let shop =
+        shop_with_class("hooks-class-before", &telling("money", ""), &telling("line", "; exit 3"));
+    let (report, _) = back_up(&shop);
+    assert!(report.failed() && report.backups.is_empty(), "{report:#?}");
+    let expected = ["money before", "line before", "money after", "money failed", "line failed"];
+    assert_eq!(order(&shop), expected);
+}
+
 #[test]
 fn after_runs_although_the_backup_failed() {
     let shop = shop(

@@ -89,6 +89,52 @@ fn ransomware_is_survived_by_a_copy_that_the_store_holds() {
     assert!(result.points.iter().all(|used| used.repository == "far"), "{:?}", result.points);
 }
 
+/// Three copies: a folder where the service runs, a server behind SSH and a bucket that holds,
+/// elsewhere. Each disruption leaves others.
+#[test]
+fn each_disruption_is_survived_by_the_copies_that_it_leaves() {
+    let Some(bucket) = stores::s3_with_locks(&["muster"]) else { return };
+    let Some(ssh) = stores::ssh() else { return };
+    let held = format!(
+        "  deep: {{url: \"sftp:muster-test:{}/deep\", options: {{sftp.args: \"{}\"}}, region: north, \
+         password: file:./secret}}\n  far: {{url: \"s3:http://{}/muster/far\", immutable: 30d, \
+         credentials: {{AWS_ACCESS_KEY_ID: file:./user, AWS_SECRET_ACCESS_KEY: file:./user}}, region",
+        ssh.folder().display(),
+        ssh.arguments(),
+        bucket.address()
+    );
+    let objective =
+        ("    owner: ana\n", "    owner: ana\n    objectives: {ransomware: {rpo: 1h, rto: 1h}}\n");
+    let changes = [
+        ("  far: {url: ./far, region", held.as_str()),
+        ("copy: [far]", "copy: [deep, far]"),
+        objective,
+    ];
+    let shop = Shop::with("three-copies", &changes);
+    fs::write(shop.path("user"), "me\n").unwrap();
+    let workspace = shop.workspace();
+    let reports = shop.back_up(&workspace);
+    assert!(reports.iter().all(JobReport::is_complete), "{reports:#?}");
+    for point in points::list(&workspace, None).unwrap().points {
+        let copies = point.copies.iter().map(|copy| (&*copy.repository, copy.immutable));
+        let mut copies: Vec<_> = copies.collect();
+        copies.sort_unstable();
+        assert_eq!(copies, [("deep", false), ("far", true), ("near", false)]);
+    }
+    let used = |disruption, folder: &str| {
+        fs::remove_dir_all(folder).unwrap();
+        let result = shop.drill(&workspace, disruption).unwrap();
+        assert_eq!(result.verdict, Verdict::Pass, "{result:#?}");
+        let used = result.points.into_iter().map(|used| used.repository);
+        used.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    };
+    // The folder is gone with its region; then the server is, too.
+    let near = shop.path("near");
+    assert_eq!(used(Disruption::RegionLoss, near.to_str().unwrap()), ["deep"]);
+    let deep = ssh.folder().join("deep");
+    assert_eq!(used(Disruption::Ransomware, deep.to_str().unwrap()), ["far"]);
+}
+
 /// A bucket without Object Lock takes the copies and cannot hold them: what the plan says does not
 /// make them immutable.
 #[test]

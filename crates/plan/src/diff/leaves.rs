@@ -11,7 +11,7 @@ use muster_model::{
 use crate::{
     assess::{longest_interval, percent},
     document::{
-        Contact, DataClass, DataItem, DataSource, Exception, Keep, Plan, Protection, Region,
+        Contact, DataClass, DataItem, DataSource, Exception, Hooks, Keep, Plan, Protection, Region,
         Repository, ScheduledDrill, Service, Strategy, Tier, Verify,
     },
 };
@@ -229,18 +229,18 @@ impl Leaves {
             }
             self.keep(&line.keep, &path);
             self.text(format!("{path}.kind"), Sense::Neutral, line.kind.as_str());
-            let hooks = &line.hooks;
-            let named = [
-                ("before", &hooks.before),
-                ("after", &hooks.after),
-                ("on_failure", &hooks.on_failure),
-            ];
-            for (name, hook) in named {
-                if let Some(hook) = hook {
-                    let text =
-                        format!("{} within {}", hook.argv.join(" "), format_duration(hook.timeout));
-                    self.text(format!("{path}.{name}"), Sense::AbsenceIsLoss, text);
-                }
+            self.hooks(&line.hooks, &path);
+        }
+    }
+
+    fn hooks(&mut self, hooks: &Hooks, path: &str) {
+        let named =
+            [("before", &hooks.before), ("after", &hooks.after), ("on_failure", &hooks.on_failure)];
+        for (name, hook) in named {
+            if let Some(hook) = hook {
+                let text =
+                    format!("{} within {}", hook.argv.join(" "), format_duration(hook.timeout));
+                self.text(format!("{path}.{name}"), Sense::AbsenceIsLoss, text);
             }
         }
     }
@@ -287,6 +287,7 @@ impl Leaves {
         }
         self.time(format!("{path}.immutable"), Sense::LessIsLoss, class.immutable);
         self.verify(class.verify.as_ref(), &path);
+        self.hooks(&class.hooks, &path);
         for region in &class.residency {
             self.text(format!("{path}.residency.{region}"), Sense::PresenceIsLoss, region);
         }

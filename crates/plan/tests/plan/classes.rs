@@ -82,6 +82,31 @@ fn what_a_class_names_must_exist() {
 }
 
 #[test]
+fn hooks_of_a_class_stand_around_those_of_the_line() {
+    let text = PLAN
+        .replace("personal: {keep", "personal: {before: {run: [quiesce], timeout: 5m}, keep")
+        .replace("- {data: db, every", "- {data: db, before: {run: [freeze]}, every");
+    let read = plan(&text);
+    let service = read.service("orders").unwrap();
+    let names = |at: usize| {
+        let line = &service.protect[at];
+        let hooks = read.hooks_of(service, line, &line.data).into_iter();
+        let names = hooks.map(|(class, hooks)| {
+            let before = hooks.before.as_ref().map(|hook| hook.argv[0].clone());
+            (class.map(str::to_owned), before)
+        });
+        names.collect::<Vec<_>>()
+    };
+    let of = |class: Option<&str>, program: Option<&str>| {
+        (class.map(str::to_owned), program.map(str::to_owned))
+    };
+    assert_eq!(names(0), [of(Some("personal"), Some("quiesce")), of(None, Some("freeze"))]);
+    assert_eq!(names(1), [of(None, None)], "logs are of no class");
+    let changes = diff(&read, &plan(&text.replace("before: {run: [quiesce], timeout: 5m}, ", "")));
+    assert!(changes.len() == 1 && changes[0].weakens, "{changes:#?}");
+}
+
+#[test]
 fn a_weaker_class_is_a_weaker_plan() {
     let weaker = |from: &str, to: &str| {
         let changes = diff(&plan(PLAN), &plan(&PLAN.replace(from, to)));

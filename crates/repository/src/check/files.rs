@@ -19,7 +19,7 @@ use crate::{
     id::{BlobId, SnapshotId},
     repository::{Repository, all_at_once, together, verify_digest},
     run::Run,
-    storage::{File, FileKind, Listed, StorageProblem},
+    storage::{File, FileKind, Listed, StorageError, StorageProblem},
 };
 
 /// What the rest of the check needs to know of a sound snapshot.
@@ -69,7 +69,7 @@ pub(super) fn check(
             together(locks, || check_snapshots(repository, run))
         },
     );
-    let (keys, locks) = (keys?, locks?);
+    let (config, keys, locks) = (config?, keys?, locks?);
     let (snapshots, mut roots) = snapshots?;
     findings.counts.keys = keys.count;
     findings.counts.locks = locks.count;
@@ -90,16 +90,16 @@ struct Found {
 }
 
 /// The config was read when the repository was opened; it may have changed since.
-fn check_config(repository: &Repository) -> Option<(File, Problem)> {
+fn check_config(repository: &Repository) -> Result<Option<(File, Problem)>, StorageError> {
     let content = repository.storage().read(File::Config, KEY_FILE_BYTES_MAX);
     let problem = match content {
-        Err(error) => Some(Problem::of_storage(&error)),
+        Err(error) => Some(Problem::of_small_file(error)?),
         Ok(content) => open_json::<Config>(repository.key(), content)
             .and_then(Config::validated)
             .err()
             .map(|error| Problem::of_format(&error)),
     };
-    problem.map(|problem| (File::Config, problem))
+    Ok(problem.map(|problem| (File::Config, problem)))
 }
 
 /// Checks all small files of one kind.
@@ -120,7 +120,7 @@ fn check_kind(
         storage.list(kind)?.into_iter().filter(is_one).map(|listed| listed.file).collect();
     let read = |&file: &File| {
         run.cancel.check()?;
-        let content = read_named(repository, file, bytes_max);
+        let content = read_named(repository, file, bytes_max)?;
         Ok::<_, CheckError>((file, content))
     };
     let mut found = Found::default();
@@ -147,39 +147,47 @@ fn check_snapshots(repository: &Repository, run: &Run) -> Result<(Found, Roots),
     let files = listed.into_iter().map(|entry| entry.file).collect();
     let read = |(): &mut (), file| (file, read_snapshot(repository, file));
     let states = vec![(); asking_threads(repository.storage().as_ref())];
+    let mut failure = None;
     each_on_threads(states, files, &run.cancel, read, |(file, result)| match result {
-        Ok(Some(root)) => roots.newest_first.push(root),
-        Ok(None) => found.count -= 1,
-        Err(problem) => found.wrong.push((file, problem)),
+        Ok(Ok(Some(root))) => roots.newest_first.push(root),
+        Ok(Ok(None)) => found.count -= 1,
+        Ok(Err(problem)) => found.wrong.push((file, problem)),
+        Err(error) => failure = failure.take().or(Some(error)),
     })?;
-    Ok((found, roots))
+    match failure {
+        Some(error) => Err(error.into()),
+        None => Ok((found, roots)),
+    }
 }
 
-fn read_snapshot(repository: &Repository, file: File) -> Result<Option<Root>, Problem> {
-    let File::Snapshot(id) = file else { return Ok(None) };
-    let Some(content) = read_named(repository, file, UNPACKED_BYTES_MAX)? else {
-        return Ok(None);
+fn read_snapshot(repository: &Repository, file: File) -> Read<Root> {
+    let File::Snapshot(id) = file else { return Ok(Ok(None)) };
+    let content = match read_named(repository, file, UNPACKED_BYTES_MAX)? {
+        Ok(Some(content)) => content,
+        Ok(None) => return Ok(Ok(None)),
+        Err(problem) => return Ok(Err(problem)),
     };
-    let snapshot: Snapshot =
-        open_json(repository.key(), content).map_err(|error| Problem::of_format(&error))?;
-    let by_rustic = snapshot.program_version.contains("rustic");
-    Ok(Some(Root { snapshot: id, tree: snapshot.tree, time: snapshot.time, by_rustic }))
+    let root = |snapshot: Snapshot| {
+        let by_rustic = snapshot.program_version.contains("rustic");
+        Some(Root { snapshot: id, tree: snapshot.tree, time: snapshot.time, by_rustic })
+    };
+    let snapshot = open_json(repository.key(), content);
+    Ok(snapshot.map(root).map_err(|error| Problem::of_format(&error)))
 }
 
-/// Reads a file and compares it with its name. `None` when the file is gone since it was
-/// listed: locks and snapshots come and go.
-fn read_named(
-    repository: &Repository,
-    file: File,
-    bytes_max: u64,
-) -> Result<Option<Vec<u8>>, Problem> {
+/// What was read, or what is wrong with it; `None` when the file is gone since it was listed: locks
+/// and snapshots come and go. The error is one of the store.
+type Read<T> = Result<Result<Option<T>, Problem>, StorageError>;
+
+/// Reads a file and compares it with its name.
+fn read_named(repository: &Repository, file: File, bytes_max: u64) -> Read<Vec<u8>> {
     let content = match repository.storage().read(file, bytes_max) {
-        Err(error) if error.problem() == StorageProblem::NotFound => return Ok(None),
-        Err(error) => return Err(Problem::of_storage(&error)),
+        Err(error) if error.problem() == StorageProblem::NotFound => return Ok(Ok(None)),
+        Err(error) => return Ok(Err(Problem::of_small_file(error)?)),
         Ok(content) => content,
     };
-    verify_digest(file, &content).map_err(|error| Problem::of_format(&error))?;
-    Ok(Some(content))
+    let verified = verify_digest(file, &content);
+    Ok(verified.map(|()| Some(content)).map_err(|error| Problem::of_format(&error)))
 }
 
 fn add(findings: &mut Findings, file: File, problem: Problem) {

@@ -60,8 +60,8 @@ pub(super) struct Findings {
     /// Packs that no index lists, and how many of their blobs are needed.
     unindexed: Map<PackId, u64>,
     tree_faults: Map<BlobId, Vec<TreeFault>>,
-    /// Packs that were wanted and are archived.
-    archived: Map<PackId, ()>,
+    /// Packs that were wanted and are archived; whether that was seen now.
+    archived: Map<PackId, bool>,
 }
 
 impl Findings {
@@ -92,7 +92,12 @@ impl Findings {
 
     /// Records that a pack cannot be read before it is brought back: nobody knows more of it.
     pub(super) fn archive(&mut self, pack: PackId) {
-        self.archived.insert(pack, ());
+        self.archived.insert(pack, true);
+    }
+
+    /// Records that a pack was archived when somebody wanted it last, and was not looked at now.
+    pub(super) fn leave_archived(&mut self, pack: PackId) {
+        self.archived.entry(pack).or_insert(false);
     }
 
     pub(super) fn has_archived(&self) -> bool {
@@ -258,7 +263,9 @@ impl Findings {
         counts.packs_archived = archived.len() as u64;
         let bytes = archived.keys().map(|pack| pack_bytes(&index.pack_blobs(pack)));
         counts.bytes_archived = bytes.sum();
-        CheckReport { damages, hints, counts, sound_packs: sound, in_turn: None }
+        let seen = archived.into_iter().filter(|&(_, is_seen)| is_seen).map(|(pack, _)| pack);
+        let (archived_packs, sound_packs) = (seen.collect(), sound);
+        CheckReport { damages, hints, counts, sound_packs, archived_packs, in_turn: None }
     }
 }
 
@@ -287,6 +294,16 @@ impl Problem {
         match error.problem() {
             StorageProblem::NotFound => Self::Missing,
             _ => Self::Unreadable { reason: explain(error) },
+        }
+    }
+
+    /// The same of a file that every command needs; an error that tells of the store, or that the file
+    /// is archived, ends the check.
+    pub(super) fn of_small_file(error: StorageError) -> Result<Self, StorageError> {
+        match error.problem() {
+            StorageProblem::Archived => Err(error),
+            problem if problem.is_of_store() => Err(error),
+            _ => Ok(Self::of_storage(&error)),
         }
     }
 

@@ -80,7 +80,7 @@ use crate::{
     storage::{File, StorageError},
     warm_up,
 };
-use findings::Findings;
+use findings::{Findings, Map};
 use rota::Order;
 
 /// What a check looks at, beyond what it always does.
@@ -136,14 +136,17 @@ pub fn check_in_turn(
     let mut order = Order::LargestFirst;
     if let Some(rota) = rota {
         wanted = rota.due(wanted);
-        order = Order::AsGiven { deadline: rota.budget.map(|budget| began + budget) };
+        order = Order::AsGiven { began, budget: rota.budget };
     }
     // In turn, one reading of many leaves something for the next one anyway: it does without what
     // is archived. Who asked for a share once is asked whether it may come back.
     if rota.is_none() || run.warm_up.is_allowed() {
         warm_up::prepare(&indexed, wanted.iter().map(|&(pack, _)| pack), run)?;
     }
-    read_packs(&indexed, wanted, order, run, &mut findings)?;
+    let was_archived =
+        |(pack, _): &&(PackId, u64)| rota.is_some_and(|rota| rota.verified.was_archived(pack));
+    let cold: Map<PackId, u64> = wanted.iter().filter(was_archived).copied().collect();
+    read_packs(&indexed, wanted, (order, cold), run, &mut findings)?;
     if !findings.damages().is_empty() {
         run.progress.set_current(|text| text.push_str("affected snapshots"));
         affected::trace(&indexed, &roots, run, &mut findings)?;
@@ -157,11 +160,12 @@ pub fn check_in_turn(
     Ok(report)
 }
 
-/// Reads packs whole.
+/// Reads packs whole. Those of `cold` were archived when they were tried last: when their turn does
+/// not come, that is why they are not read.
 fn read_packs(
     repository: &IndexedRepository,
     selected: Vec<(PackId, u64)>,
-    order: Order,
+    (order, mut cold): (Order, Map<PackId, u64>),
     run: &Run,
     findings: &mut Findings,
 ) -> Result<(), CheckError> {
@@ -179,8 +183,14 @@ fn read_packs(
     read_data::read(repository, index, wanted, order, &run.cancel, progress, |seen| {
         packs_due -= 1;
         bytes_due -= seen.bytes();
+        cold.remove(&seen.pack);
         seen.tell(findings);
     })?;
+    for (pack, bytes) in cold {
+        packs_due -= 1;
+        bytes_due -= bytes;
+        findings.leave_archived(pack);
+    }
     (findings.counts.packs_due, findings.counts.bytes_due) = (packs_due, bytes_due);
     Ok(())
 }

@@ -11,8 +11,9 @@ use std::{
     num::NonZeroU32,
     sync::{
         Condvar, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use sha2::{Digest, Sha256};
@@ -70,6 +71,8 @@ pub(super) struct Seen {
     only_second_time: bool,
     /// It cannot be read before it is brought back: nobody knows whether it is sound.
     pub(super) is_archived: bool,
+    /// What keeps the store from telling: nobody knows, either.
+    failure: Option<StorageError>,
     bytes: u64,
 }
 
@@ -80,7 +83,21 @@ impl Seen {
     }
 
     fn is_sound(&self) -> bool {
-        self.problem.is_none() && self.bad.is_empty()
+        self.problem.is_none() && self.bad.is_empty() && !self.is_unknown()
+    }
+
+    /// Whether nobody can say.
+    fn is_unknown(&self) -> bool {
+        self.is_archived || self.failure.is_some()
+    }
+
+    /// Takes what a store says when it is asked for the pack.
+    fn blame(&mut self, error: StorageError) {
+        match error.problem() {
+            StorageProblem::Archived => self.is_archived = true,
+            problem if problem.is_of_store() => self.failure = Some(error),
+            _ => self.problem = Some(Problem::of_storage(&error)),
+        }
     }
 
     /// Records what was seen.
@@ -111,6 +128,12 @@ impl Seen {
     }
 }
 
+/// Why the end of a pack was not found sound.
+enum NotSound {
+    Problem(Problem),
+    Store(StorageError),
+}
+
 /// How many packs are tried at most when the time is over and nothing was read yet.
 const LATE_TRIES_MAX: u32 = 100;
 
@@ -131,13 +154,22 @@ pub(super) fn read(
     // One is read whatever the time: when it is over, one after the other is tried until then, since
     // what is archived is none. Where all is archived, a few tries say so.
     let (has_read, late) = (AtomicBool::new(false), Mutex::new(0));
+    let refused_ns = AtomicU64::new(0);
     let budget = Budget::new(BUDGET_BYTES);
     let readers: Result<Vec<_>, _> = (0..asking_threads(repository.storage().as_ref())
         .min(wanted.len()))
         .map(|_| PackReader::new(repository, cancel, progress))
         .collect();
+    let readers = readers.map_err(CheckError::Decoder)?;
+    // So many are refused at the same time.
+    let at_once = readers.len().max(1) as u64;
+    let has_failed = AtomicBool::new(false);
     let work = |reader: &mut PackReader<'_>, wanted: Wanted| {
-        let is_late = order.is_over();
+        if has_failed.load(Ordering::SeqCst) {
+            return None;
+        }
+        let refused = Duration::from_nanos(refused_ns.load(Ordering::SeqCst) / at_once);
+        let is_late = order.is_over(refused);
         let mut tries = is_late.then(|| late.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(tries) = &mut tries {
             if has_read.load(Ordering::SeqCst) || **tries == LATE_TRIES_MAX {
@@ -149,14 +181,29 @@ pub(super) fn read(
         blobs.sort_by_key(|blob| blob.offset);
         blobs.dedup();
         let _held = budget.hold(bytes_needed(&blobs));
+        let began = Instant::now();
         let seen = reader.read_doubting(&wanted, &blobs);
         reader.shrink();
+        if seen.is_archived {
+            let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            refused_ns.fetch_add(took, Ordering::SeqCst);
+        }
+        has_failed.fetch_or(seen.failure.is_some(), Ordering::SeqCst);
         has_read.fetch_or(!seen.is_archived, Ordering::SeqCst);
         Some(seen)
     };
-    let take = |seen: Option<Seen>| seen.into_iter().for_each(&mut take);
-    each_on_threads(readers.map_err(CheckError::Decoder)?, wanted, cancel, work, take)?;
-    Ok(())
+    let mut failure = None;
+    let take = |seen: Option<Seen>| match seen {
+        Some(Seen { failure: Some(error), .. }) => failure = failure.take().or(Some(error)),
+        Some(seen) => take(seen),
+        None => {}
+    };
+    each_on_threads(readers, wanted, cancel, work, take)?;
+    match failure {
+        // What else is damaged nobody can ask now.
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
 }
 
 /// What the buffers of a worker can grow to, in bytes.
@@ -238,7 +285,7 @@ impl<'r> PackReader<'r> {
         if let Some(progress) = self.progress {
             progress.add_done(1, 0);
         }
-        if first.is_sound() || first.is_archived || self.cancel.is_requested() {
+        if first.is_sound() || first.is_unknown() || self.cancel.is_requested() {
             return first;
         }
         let second = self.read(wanted, blobs, None);
@@ -254,6 +301,7 @@ impl<'r> PackReader<'r> {
             bad: Vec::new(),
             only_second_time: false,
             is_archived: false,
+            failure: None,
             bytes,
         };
         let mut stream = Stream {
@@ -270,15 +318,19 @@ impl<'r> PackReader<'r> {
         };
         stream.window.rewind();
         for blob in blobs {
-            if seen.is_archived || self.cancel.is_requested() {
+            if seen.is_unknown() || self.cancel.is_requested() {
                 break;
             }
             if let Err(reason) = self.read_blob(&mut stream, blob, &mut seen) {
                 seen.bad.push((blob.kind, blob.id, reason));
             }
         }
-        if seen.problem.is_none() && !seen.is_archived && !self.cancel.is_requested() {
-            seen.problem = self.read_end(&mut stream, blobs).err();
+        if seen.problem.is_none() && !seen.is_unknown() && !self.cancel.is_requested() {
+            match self.read_end(&mut stream, blobs) {
+                Ok(()) => {}
+                Err(NotSound::Problem(problem)) => seen.problem = Some(problem),
+                Err(NotSound::Store(error)) => seen.blame(error),
+            }
         }
         self.window = stream.window;
         seen
@@ -310,11 +362,10 @@ impl<'r> PackReader<'r> {
                     )
                     .map_err(told);
                 }
-                Err(error) if error.problem() == StorageProblem::Archived => {
-                    seen.is_archived = true;
-                    return Ok(());
-                }
-                Err(error) => seen.problem = Some(Problem::of_storage(&error)),
+                Err(error) => seen.blame(error),
+            }
+            if seen.is_unknown() {
+                return Ok(());
             }
         }
         self.single.resize(blob.length as usize, 0);
@@ -327,27 +378,27 @@ impl<'r> PackReader<'r> {
     }
 
     /// Reads what follows the blobs, and judges file and header.
-    fn read_end(&self, stream: &mut Stream<'_>, blobs: &[PackedBlob]) -> Result<(), Problem> {
+    fn read_end(&self, stream: &mut Stream<'_>, blobs: &[PackedBlob]) -> Result<(), NotSound> {
         let tail_max = (HEADER_BYTES_MAX + LENGTH_FIELD_BYTES) as u64;
         let bytes = stream.bytes;
-        let failed = |error: StorageError| Problem::of_storage(&error);
         // Blobs that the index does not know, if there are any, are only hashed.
         while bytes - stream.window.consumed() > tail_max {
             let start = stream.window.consumed();
             let end = (start + PIECE_BYTES as u64).min(bytes - tail_max);
-            stream.take(start, end).map_err(failed)?;
+            stream.take(start, end).map_err(NotSound::Store)?;
         }
         let start = stream.window.consumed();
-        stream.take(start, bytes).map_err(failed)?;
+        stream.take(start, bytes).map_err(NotSound::Store)?;
         let actual: [u8; 32] = stream.digest.finalize_reset().into();
         if actual != *stream.pack.as_bytes() {
-            return Err(Problem::WrongContent { actual: PackId::from_bytes(actual).to_hex() });
+            let actual = PackId::from_bytes(actual).to_hex();
+            return Err(NotSound::Problem(Problem::WrongContent { actual }));
         }
         let tail = stream.window.bytes(start, bytes);
         let header = header_of(self.repository, tail, bytes);
-        let header =
-            header.map_err(|error| Problem::HeaderDisagrees { reason: explain(&error) })?;
-        compare(&header, blobs).map_err(|reason| Problem::HeaderDisagrees { reason })
+        let disagrees = |reason| NotSound::Problem(Problem::HeaderDisagrees { reason });
+        let header = header.map_err(|error| disagrees(explain(&error)))?;
+        compare(&header, blobs).map_err(disagrees)
     }
 
     fn shrink(&mut self) {

@@ -24,6 +24,8 @@ pub struct CheckReport {
     pub counts: Counts,
     /// The packs that were read back whole and are sound.
     pub sound_packs: Vec<PackId>,
+    /// The packs that could not be read back, since they are archived.
+    pub archived_packs: Vec<PackId>,
     /// What reading in turn has come to; `None` when data was not read in turn.
     pub in_turn: Option<InTurn>,
 }
@@ -136,7 +138,8 @@ pub struct Counts {
     pub packs_due: u64,
     /// Bytes of these.
     pub bytes_due: u64,
-    /// Packs that were to be read and are archived.
+    /// Packs that were to be read and are archived, also those that were when they were tried last
+    /// and had no turn now.
     pub packs_archived: u64,
     /// Bytes of these.
     pub bytes_archived: u64,

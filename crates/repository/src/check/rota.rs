@@ -20,15 +20,21 @@ use std::{
 use super::{CheckReport, InTurn};
 use crate::id::PackId;
 
+/// Ends the line of a pack that could not be read.
+const ARCHIVED: &str = "archived";
+
 /// When packs were last read back whole and found sound, in Unix seconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verified {
     at: BTreeMap<PackId, i64>,
+    /// When packs were last found to be archived. What was read since is not among them.
+    archived: BTreeMap<PackId, i64>,
 }
 
 impl Verified {
-    /// Reads a record: a line `ID SECONDS` for each pack. No file is an empty record, and so is a
-    /// line that cannot be understood: what it told of is due.
+    /// Reads a record: a line `ID SECONDS` for each pack, and one `ID SECONDS archived` for each that
+    /// could not be read then. No file is an empty record, and so is a line that cannot be
+    /// understood: what it told of is due.
     ///
     /// # Errors
     /// Fails when the file exists and cannot be read.
@@ -37,11 +43,17 @@ impl Verified {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             text => text?,
         };
-        let line = |line: &str| {
-            let (id, seconds) = line.split_once(' ')?;
-            Some((PackId::parse(id)?, seconds.parse().ok()?))
-        };
-        Ok(Self { at: text.lines().filter_map(line).collect() })
+        let mut verified = Self::default();
+        for line in text.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            let (id, seconds, into) = match words[..] {
+                [id, seconds] => (id, seconds, &mut verified.at),
+                [id, seconds, ARCHIVED] => (id, seconds, &mut verified.archived),
+                _ => continue,
+            };
+            into.extend(PackId::parse(id).zip(seconds.parse().ok()));
+        }
+        Ok(verified)
     }
 
     /// Adds to the record in `file` what was verified since it was read, and forgets packs that
@@ -51,10 +63,10 @@ impl Verified {
     /// Fails when the file cannot be written; the record is as it was then.
     pub fn write(&self, file: &Path, there: impl Fn(&PackId) -> bool) -> io::Result<()> {
         let mut all = Self::read(file)?;
-        for (&pack, &at) in &self.at {
-            all.note(pack, at);
-        }
+        self.archived.iter().for_each(|(&pack, &at)| all.note_archived(pack, at));
+        self.at.iter().for_each(|(&pack, &at)| all.note(pack, at));
         all.at.retain(|pack, _| there(pack));
+        all.archived.retain(|pack, _| there(pack));
         let folder = file.parent().ok_or(io::ErrorKind::InvalidInput)?;
         fs::create_dir_all(folder)?;
         let temporary = file.with_extension(format!("tmp-{}", std::process::id()));
@@ -69,6 +81,9 @@ impl Verified {
         for (pack, at) in &all.at {
             writeln!(out, "{pack} {at}")?;
         }
+        for (pack, at) in &all.archived {
+            writeln!(out, "{pack} {at} {ARCHIVED}")?;
+        }
         out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
         fs::rename(&temporary, file)
     }
@@ -77,6 +92,26 @@ impl Verified {
     pub fn note(&mut self, pack: PackId, at: i64) {
         let last = self.at.entry(pack).or_insert(at);
         *last = at.max(*last);
+        if self.archived.get(&pack).is_some_and(|tried| *tried <= at) {
+            self.archived.remove(&pack);
+        }
+    }
+
+    /// Notes that a pack could not be read at a moment, since it is archived.
+    pub fn note_archived(&mut self, pack: PackId, at: i64) {
+        let last = self.archived.entry(pack).or_insert(at);
+        *last = at.max(*last);
+    }
+
+    /// Whether a pack was archived when its turn came last.
+    #[must_use]
+    pub fn was_archived(&self, pack: &PackId) -> bool {
+        self.archived.contains_key(pack)
+    }
+
+    /// When a pack had its turn: it was found sound then, or archived.
+    fn turn(&self, pack: &PackId) -> Option<i64> {
+        self.at(pack).max(self.archived.get(pack).copied())
     }
 
     /// When a pack was last found sound.
@@ -126,14 +161,14 @@ impl Rota {
         let older_than = i64::try_from(self.older_than.as_secs()).unwrap_or(i64::MAX);
         // A record from the future tells of a clock that was wrong: it is no proof.
         let is_due = |at: i64| at > self.now || self.now.saturating_sub(at) >= older_than;
-        let mut due: Vec<_> = packs
-            .into_iter()
-            .map(|(pack, bytes)| (self.verified.at(&pack), pack, bytes))
-            .filter(|(at, ..)| at.is_none_or(is_due))
-            .collect();
-        // `None` sorts first: what was never read back comes before everything else.
-        due.sort_unstable();
-        due.into_iter().map(|(_, pack, bytes)| (pack, bytes)).collect()
+        let mut due = packs;
+        due.retain(|(pack, _)| self.verified.at(pack).is_none_or(is_due));
+        // `None` sorts first: what was never read back comes before everything else. What was
+        // archived had its turn all the same, or it would stand first for ever.
+        due.sort_by_cached_key(|(pack, _)| {
+            (self.verified.turn(pack), self.verified.was_archived(pack), *pack)
+        });
+        due
     }
 }
 
@@ -142,13 +177,20 @@ impl Rota {
 pub(super) enum Order {
     /// All of them, the largest first: so no worker is left alone with one at the end.
     LargestFirst,
-    /// As they are given; after the deadline none is begun any more, but one is always read.
-    AsGiven { deadline: Option<Instant> },
+    /// As they are given; when the budget is used up none is begun any more, but one is always read.
+    AsGiven { began: Instant, budget: Option<Duration> },
 }
 
 impl Order {
-    pub(super) fn is_over(self) -> bool {
-        matches!(self, Self::AsGiven { deadline: Some(at) } if Instant::now() >= at)
+    /// Whether the time is over. What was `refused`, to learn that packs are archived, is not counted
+    /// as time for reading, as long as it is no more than that: else a run would have no end.
+    pub(super) fn is_over(self, refused: Duration) -> bool {
+        match self {
+            Self::AsGiven { began, budget: Some(budget) } => {
+                began.elapsed() >= budget + refused.min(budget)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -180,6 +222,32 @@ mod tests {
     }
 
     #[test]
+    fn what_was_archived_waits_for_its_next_turn() {
+        let mut verified = verified(&[(1, 10), (2, 30)]);
+        verified.note_archived(pack(3), 20);
+        verified.note_archived(pack(4), 30);
+        let rota = Rota { verified, now: 100, ..Rota::default() };
+        let packs = (1..=5).map(|n| (pack(n), 10)).collect();
+        let due: Vec<PackId> = rota.due(packs).into_iter().map(|(pack, _)| pack).collect();
+        assert_eq!(due, [5, 1, 3, 2, 4].map(pack));
+    }
+
+    #[test]
+    fn being_refused_uses_up_no_time_for_reading_but_has_an_end() {
+        let hour = Duration::from_secs(3600);
+        let check = |passed: u32, refused: u32, expected: bool| {
+            let began = Instant::now().checked_sub(hour * passed).unwrap();
+            let order = Order::AsGiven { began, budget: Some(hour * 2) };
+            assert_eq!(order.is_over(hour * refused), expected, "{passed} {refused}");
+        };
+        check(1, 0, false);
+        check(2, 0, true);
+        check(2, 1, false);
+        check(3, 1, true);
+        check(4, 9, true);
+    }
+
+    #[test]
     fn the_record_survives_and_forgets_what_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("new/verified");
@@ -188,6 +256,14 @@ mod tests {
         // Somebody else's reading of another pack, and an older one of the same.
         verified(&[(2, 4), (3, 9)]).write(&file, |id| *id != pack(1)).unwrap();
         assert_eq!(Verified::read(&file).unwrap(), verified(&[(2, 6), (3, 9)]));
+        let mut archived = Verified::default();
+        [2, 4].iter().for_each(|&n| archived.note_archived(pack(n), 10));
+        archived.write(&file, |_| true).unwrap();
+        let read = Verified::read(&file).unwrap();
+        assert_eq!([2, 3, 4].map(|n| read.was_archived(&pack(n))), [true, false, true]);
+        assert_eq!([2, 3, 4].map(|n| read.at(&pack(n))), [Some(6), Some(9), None]);
+        verified(&[(4, 11)]).write(&file, |_| true).unwrap();
+        assert!(!Verified::read(&file).unwrap().was_archived(&pack(4)));
         fs::write(&file, "nonsense\nabc 12\n").unwrap();
         assert_eq!(Verified::read(&file).unwrap(), Verified::default());
     }

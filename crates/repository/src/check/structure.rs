@@ -79,7 +79,7 @@ fn load_index(
                 findings.counts.indexes -= 1;
             }
             Err(ReadError::Storage(error)) => {
-                findings.add(Subject::File(file), Problem::of_storage(&error));
+                findings.add(Subject::File(file), Problem::of_small_file(error)?);
             }
             Err(other) => return Err(CheckError::from(other)),
         }

@@ -538,7 +538,7 @@ fn the_json_is_restics_summary_and_more() {
 /// What a [`Moody`] store does to one file.
 #[derive(Debug)]
 enum Mood {
-    Deny,
+    Fail(StorageProblem),
     /// Flips a bit in the first range that is read.
     FlipOnce(AtomicBool),
 }
@@ -554,8 +554,8 @@ struct Moody {
 impl Moody {
     fn denies(&self, file: File) -> Result<(), StorageError> {
         match self.mood {
-            Mood::Deny if file == self.file => {
-                Err(StorageError::new("read", file, StorageProblem::Denied))
+            Mood::Fail(problem) if file == self.file => {
+                Err(StorageError::new("read", file, problem))
             }
             _ => Ok(()),
         }
@@ -618,12 +618,33 @@ fn a_file_that_cannot_be_read_is_damage_and_no_end() {
     let files = [File::Pack(pack), File::Pack(tree_pack), File::Snapshot(snapshot), index, key];
     for file in files {
         let inner = maker.storage.clone();
-        let storage = Arc::new(Moody { inner, file, mood: Mood::Deny });
+        let storage = Arc::new(Moody { inner, file, mood: Mood::Fail(StorageProblem::Denied) });
         let report = run(&maker.repository.clone().on(storage), ReadData::All);
         let damage = only(&report);
         assert_eq!((damage.subject, damage.problem.word()), (Subject::File(file), "unreadable"));
         let affects = file.kind() != FileKind::Key;
         assert_eq!(damage.snapshots.contains(&snapshot), affects, "{file} {tree}");
+    }
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_no_damage() {
+    let (mut maker, pack, ..) = Maker::hello();
+    let tree_pack = maker.packs[1].id;
+    let snapshot = maker.storage.list(FileKind::Snapshot).unwrap()[0].file;
+    let key = File::Key(maker.repository.key_id());
+    let files = [File::Pack(pack), File::Pack(tree_pack), snapshot, maker.index(), key];
+    for file in files {
+        for problem in [StorageProblem::TimedOut, StorageProblem::Credentials] {
+            let inner = maker.storage.clone();
+            let storage = Arc::new(Moody { inner, file, mood: Mood::Fail(problem) });
+            let repository = maker.repository.clone().on(storage);
+            let options = CheckOptions { read_data: ReadData::All };
+            let error = check(&repository, &options, &Run::new()).err().unwrap();
+            let expected = StorageError::new("read", file, problem);
+            assert_eq!((error.class(), error.code()), (expected.class(), expected.code()));
+            assert_eq!(error.help(), expected.help(), "{file}");
+        }
     }
 }
 

@@ -7,7 +7,10 @@
 //!
 //! Large trees are walked one at a time, and their entries are read one by one.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Condvar, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use crossbeam_channel::{Sender, bounded};
 
@@ -47,6 +50,7 @@ enum Event {
     BadCopy(Location, Problem),
     Archived(PackId),
     NotLookedInto,
+    StoreFailed(ReadError),
     Missing(BlobKind, BlobId),
     NotIndexed(BlobKind, BlobId, PackId),
     Fault(BlobId, Option<Vec<u8>>, Problem),
@@ -103,9 +107,11 @@ pub(super) fn walk(
         events.iter().for_each(|event| collector.take(event));
         Ok(())
     })?;
-    collector.finish();
     run.cancel.check()?;
-    Ok(())
+    match collector.finish() {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
 }
 
 /// Trees that wait to be walked.
@@ -113,6 +119,7 @@ pub(super) fn walk(
 struct Queue {
     state: Mutex<QueueState>,
     changed: Condvar,
+    gave_up: AtomicBool,
 }
 
 #[derive(Default)]
@@ -163,6 +170,11 @@ impl Queue {
         self.lock().walking -= 1;
         self.changed.notify_all();
     }
+
+    /// Whatever waits is only taken off from now on.
+    fn give_up(&self) {
+        self.gave_up.store(true, Ordering::SeqCst);
+    }
 }
 
 /// One of the threads that walk.
@@ -180,7 +192,8 @@ impl Walker<'_> {
         let mut plaintext = Vec::new();
         while let Some(id) = self.queue.next() {
             // After a stop the queue is only emptied, so that every thread comes to its end.
-            if !run.cancel.is_requested() {
+            let goes_on = !run.cancel.is_requested() && !self.queue.gave_up.load(Ordering::SeqCst);
+            if goes_on {
                 self.read(&mut reader, id, &mut plaintext);
             }
             self.queue.push(&mut self.found);
@@ -197,7 +210,7 @@ impl Walker<'_> {
     fn read(&mut self, reader: &mut BlobReader<'_>, id: BlobId, plaintext: &mut Vec<u8>) {
         let mut copies: Vec<_> = self.repository.index().find_all(BlobKind::Tree, id).collect();
         copies.sort_by_key(|copy| self.unindexed.contains_key(&copy.pack));
-        let mut is_archived = false;
+        let (mut is_archived, mut failed) = (false, None);
         for copy in copies {
             let large = self.large;
             let _alone = (copy.blob.plaintext_length() > ALONE_BYTES)
@@ -208,10 +221,16 @@ impl Walker<'_> {
                     is_archived = true;
                     self.tell(Event::Archived(copy.pack));
                 }
+                Err(error) if error.is_of_store() => {
+                    failed.get_or_insert(error);
+                }
                 Err(error) => self.tell(Event::BadCopy(copy, Problem::of_blob(&error))),
             }
         }
-        if is_archived {
+        if let Some(error) = failed {
+            self.queue.give_up();
+            self.tell(Event::StoreFailed(error));
+        } else if is_archived {
             self.tell(Event::NotLookedInto);
         }
     }
@@ -303,11 +322,12 @@ struct Collector<'f> {
     progress: Option<&'f Progress>,
     not_indexed: Map<(BlobKind, BlobId), ()>,
     hints: usize,
+    failure: Option<ReadError>,
 }
 
 impl<'f> Collector<'f> {
     fn new(findings: &'f mut Findings, by_rustic: bool, progress: Option<&'f Progress>) -> Self {
-        Self { findings, by_rustic, progress, not_indexed: Map::default(), hints: 0 }
+        Self { findings, by_rustic, progress, not_indexed: Map::default(), hints: 0, failure: None }
     }
 
     fn take(&mut self, event: Event) {
@@ -323,6 +343,9 @@ impl<'f> Collector<'f> {
             }
             Event::Archived(pack) => self.findings.archive(pack),
             Event::NotLookedInto => self.findings.counts.trees_archived += 1,
+            Event::StoreFailed(error) => {
+                self.failure.get_or_insert(error);
+            }
             Event::Missing(kind, id) => self.findings.miss_blob(kind, id),
             Event::NotIndexed(kind, id, pack) => {
                 if self.not_indexed.insert((kind, id), ()).is_none() {
@@ -342,7 +365,9 @@ impl<'f> Collector<'f> {
         }
     }
 
-    fn finish(self) {
+    /// Ends the walk. Tells why it could not go on, if so.
+    fn finish(self) -> Option<ReadError> {
         self.findings.blame_unindexed();
+        self.failure
     }
 }

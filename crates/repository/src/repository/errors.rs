@@ -82,7 +82,17 @@ impl ReadError {
     pub(crate) fn is_archived(&self) -> bool {
         match self {
             Self::Storage(error) => error.problem() == StorageProblem::Archived,
-            Self::NotWarm(_) => true,
+            Self::NotWarm(error) => matches!(error, NotWarm::Archived { .. }),
+            _ => false,
+        }
+    }
+
+    /// Whether it tells of the store, or of the way there, and nothing of what was to be read: the
+    /// store does not answer, or does not bring back what it archived.
+    pub(crate) fn is_of_store(&self) -> bool {
+        match self {
+            Self::Storage(error) => error.problem().is_of_store(),
+            Self::NotWarm(_) | Self::Cancelled(_) => true,
             _ => false,
         }
     }

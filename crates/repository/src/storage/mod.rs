@@ -460,6 +460,31 @@ impl StorageProblem {
     pub fn is_transient(self) -> bool {
         matches!(self, Self::HostUnknown | Self::Unreachable | Self::TimedOut | Self::Other)
     }
+
+    /// Whether this tells of the store, or of the way there, and nothing of the file that was asked
+    /// for: that is no damage.
+    #[must_use]
+    pub fn is_of_store(self) -> bool {
+        match self {
+            Self::Credentials
+            | Self::NoPlace
+            | Self::HostUnknown
+            | Self::Unreachable
+            | Self::Untrusted
+            | Self::TimedOut
+            | Self::Interrupted => true,
+            Self::NotFound
+            | Self::AlreadyExists
+            | Self::TooShort
+            | Self::TooLarge
+            | Self::Full
+            | Self::Denied
+            | Self::CannotHold
+            | Self::InThePast
+            | Self::Archived
+            | Self::Other => false,
+        }
+    }
 }
 
 /// An operation on a store failed.
@@ -618,9 +643,9 @@ impl Fault for StorageError {
                  it into another one"
             }
             StorageProblem::Archived => {
-                "say --warm-up (restore, dump, check, copy, prune, key rotate): the store brings back what is \
-                 needed, which takes hours and is charged; anything but packs must not be archived, \
-                 bring that back by hand"
+                "say --warm-up (restore, dump, check, copy, prune, key rotate, and verify of a \
+                 plan): the store brings back what is needed, which takes hours and is charged; let \
+                 the bucket's rule spare all but data/, which every command needs"
             }
             StorageProblem::Interrupted => {
                 "run the command again: what is stored already is not stored twice"

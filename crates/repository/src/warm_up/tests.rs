@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -12,7 +12,7 @@ use muster_model::Fault as _;
 
 use super::*;
 use crate::{
-    check::{CheckOptions, ReadData, Rota, check, check_in_turn},
+    check::{CheckError, CheckOptions, ReadData, Rota, Verified, check, check_in_turn},
     copy::{Target, copy},
     dump::{ArchiveFormat, dump, find_target},
     environment::Environment,
@@ -20,6 +20,7 @@ use crate::{
     id::{BlobId, SnapshotId},
     packer::PackOptions,
     prune::{Limit, PruneOptions, prune},
+    repository::Repository,
     restore::{RestoreOptions, restore},
     storage::{FileKind, Listed, Storing, memory::MemoryStorage},
     testing::RepositoryBuilder,
@@ -44,6 +45,10 @@ struct Archive {
     archiving: Archiving,
     looks: AtomicU64,
     asked: AtomicU64,
+    /// How often something was to be read that is archived.
+    refused: AtomicU64,
+    /// It brings nothing back.
+    is_broken: AtomicBool,
 }
 
 /// A clock that stands still but for those who wait.
@@ -86,7 +91,10 @@ impl Archive {
     fn refuse_archived(&self, file: File) -> Result<(), StorageError> {
         match self.state(file) {
             State::Ready => Ok(()),
-            _ => Err(StorageError::new("read", file, StorageProblem::Archived)),
+            _ => {
+                self.refused.fetch_add(1, Ordering::SeqCst);
+                Err(StorageError::new("read", file, StorageProblem::Archived))
+            }
         }
     }
 }
@@ -157,6 +165,9 @@ impl Storage for Archive {
     }
 
     fn warm_up(&self, file: File) -> Result<(), StorageError> {
+        if self.is_broken.load(Ordering::SeqCst) {
+            return Err(StorageError::new("bring back", file, StorageProblem::Denied));
+        }
         self.asked.fetch_add(1, Ordering::SeqCst);
         let until = self.clock.now() + TAKES;
         self.states.lock().unwrap().insert(file, State::Warming(until));
@@ -190,7 +201,9 @@ impl Cold {
         let inner = builder.storage();
         let clock = Arc::new(Hand { stop_after, ..Hand::default() });
         let (looks, asked) = (AtomicU64::new(0), AtomicU64::new(0));
-        let archive = Arc::new(Archive { inner, states, clock, archiving, looks, asked });
+        let (refused, is_broken) = (AtomicU64::new(0), AtomicBool::new(false));
+        let archive = Archive { inner, states, clock, archiving, looks, asked, refused, is_broken };
+        let archive = Arc::new(archive);
         let storage: Arc<dyn Storage> = archive.clone();
         let hot = builder.finish();
         let index = hot.read_index(&Run::new()).unwrap();
@@ -270,7 +283,9 @@ fn all_that_is_archived_comes_back_in_one_wait() {
     let pauses = cold.archive.clock.pauses.lock().unwrap().clone();
     assert_eq!(pauses[..7], [10, 20, 40, 80, 160, 300, 300]);
     let events = events.lock().unwrap();
-    let [Event::Asked { waits, on_their_way }, Event::Ready { packs, waited }] = events[..] else {
+    let [Event::Asked { waits, on_their_way, .. }, Event::Ready { came: packs, waited, .. }] =
+        events[..]
+    else {
         panic!("{events:?}")
     };
     assert_eq!((waits.packs, on_their_way.packs, packs), (2, 0, waits));
@@ -379,6 +394,130 @@ fn reading_in_turn_does_without_what_is_archived_and_says_so() {
         assert_eq!((report.counts.packs_archived, cold.counts().1), (0, 3));
         assert_eq!(report.in_turn.unwrap().never_read, 0);
     }
+}
+
+#[test]
+fn what_is_archived_does_not_stand_before_what_can_be_read() {
+    let cold = Cold::new(Archiving::Possible, None);
+    let _ = (cold.snapshot(0), cold.snapshot(1));
+    let options = CheckOptions { read_data: ReadData::All };
+    let read = |rota: &Rota| {
+        let before = cold.archive.refused.load(Ordering::SeqCst);
+        let run = Run::new();
+        let report = check_in_turn(&cold.repository, &options, Some(rota), &run).unwrap();
+        (report, cold.archive.refused.load(Ordering::SeqCst) - before)
+    };
+    let (report, _) = read(&Rota { now: 100, ..Rota::default() });
+    let mut verified = Verified::default();
+    report.sound_packs.iter().for_each(|pack| verified.note(*pack, 100));
+    report.archived_packs.iter().for_each(|pack| verified.note_archived(*pack, 100));
+    assert_eq!(report.archived_packs.len(), 3);
+    // What was never found sound would come first, and the time is over at once.
+    let budget = Some(Duration::ZERO);
+    let rota = Rota { verified, now: 200, budget, ..Rota::default() };
+    let (report, refused) = read(&rota);
+    let counts = report.counts;
+    assert_eq!((counts.packs_read, refused), (1, 0), "{counts:?}");
+    assert_eq!(counts.packs_archived, 3, "they are told all the same");
+    assert!(counts.bytes_archived > 0 && report.archived_packs.is_empty(), "{report:?}");
+    assert_eq!(report.in_turn.unwrap().never_read, 3, "and stay due");
+    assert_eq!(counts.packs_due, counts.packs - 1 - 3);
+    // When there is time they have their turn, in case that somebody brought them back.
+    let (report, refused) = read(&Rota { budget: None, ..rota });
+    assert_eq!((report.archived_packs.len(), refused, report.counts.packs_due), (3, 3, 0));
+}
+
+#[test]
+fn folders_that_do_not_come_back_are_no_damage() {
+    let check = |cold: &Cold, run: &Run| check(&cold.repository, &CheckOptions::default(), run);
+    let cold = Cold::new(Archiving::Possible, None);
+    let _ = (cold.archive_folders(), cold.snapshot(0), cold.snapshot(1));
+    cold.archive.is_broken.store(true, Ordering::SeqCst);
+    let error = check(&cold, &cold.run(DAY)).err().unwrap();
+    assert_eq!((error.class(), error.code()), (Class::Denied, "storage-denied"));
+    let CheckError::Read(ReadError::NotWarm(why)) = &error else { panic!("{error:?}") };
+    assert_eq!(why.to_string(), "bring back archived packs");
+    assert!(error.help().unwrap().contains("credentials"), "{:?}", error.help());
+    cold.archive.is_broken.store(false, Ordering::SeqCst);
+    let error = check(&cold, &cold.run(Duration::from_secs(3600))).err().unwrap();
+    assert_eq!((error.class(), error.code()), (Class::Transient, "warm-up-timed-out"));
+    assert!(check(&cold, &cold.run(DAY)).unwrap().is_clean());
+}
+
+/// A repository whose small files a rule of the bucket archived, as it is opened by a run.
+fn small(cold: &Cold, run: &Run) -> Result<Repository, crate::repository::OpenError> {
+    let archive: Arc<dyn Storage> = cold.archive.clone();
+    Repository::open(small_files(archive, run), crate::testing::PASSWORD, None)
+}
+
+impl Cold {
+    /// Archives all files of some kinds.
+    fn archive_small(&self, kinds: &[FileKind]) -> usize {
+        let list = |&kind: &FileKind| self.archive.inner.list(kind).unwrap();
+        let files: Vec<_> = kinds.iter().flat_map(list).map(|it| it.file).collect();
+        let mut states = self.archive.states.lock().unwrap();
+        states.extend(files.iter().map(|file| (*file, State::Archived)));
+        files.len()
+    }
+}
+
+#[test]
+fn small_files_that_a_rule_archived_come_back_in_one_wait() {
+    let cold = Cold::new(Archiving::Possible, None);
+    let _ = (cold.snapshot(0), cold.snapshot(1));
+    let kinds = [FileKind::Key, FileKind::Snapshot, FileKind::Index];
+    let archived = cold.archive_small(&kinds) as u64;
+    cold.archive.states.lock().unwrap().insert(File::Config, State::Archived);
+    let error = small(&cold, &Run::new()).err().unwrap();
+    assert_eq!((error.class(), error.code()), (Class::Denied, "store-archived"));
+    let told = std::error::Error::source(&error).unwrap().to_string();
+    let key = cold.archive.inner.list(FileKind::Key).unwrap()[0].file.to_string();
+    assert!(told.starts_with("archived: config, keys/") && told.contains(&key), "{told}");
+    assert_eq!((told.matches("snapshots/").count(), told.matches("index/").count()), (2, 1));
+    assert!(error.help().unwrap().contains("--warm-up"));
+    assert_eq!(cold.counts().1, 0);
+
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let heard = events.clone();
+    let mut run = cold.run(DAY);
+    run.warm_up = run.warm_up.telling(move |event| heard.lock().unwrap().push(event));
+    let opened = small(&cold, &run).unwrap();
+    assert_eq!(opened.snapshots().unwrap().len(), 2);
+    let _ = opened.read_index(&run).unwrap();
+    assert_eq!(cold.counts().1, archived + 1, "config too");
+    let events = events.lock().unwrap();
+    assert!(matches!(events[..], [Event::Asked { .. }, Event::Ready { .. }]), "{events:?}");
+}
+
+#[test]
+fn archived_small_files_are_named_and_no_damage() {
+    for kind in [FileKind::Snapshot, FileKind::Index] {
+        let cold = Cold::new(Archiving::Possible, None);
+        for _ in 0..10 {
+            let _ = cold.snapshot(0);
+        }
+        cold.archive_small(&[kind]);
+        let opened = small(&cold, &Run::new()).unwrap();
+        let error = check(&opened, &CheckOptions::default(), &Run::new()).err().unwrap();
+        assert_eq!((error.class(), error.code()), (Class::Denied, "store-archived"));
+        let told = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(told.contains("2 more snapshots"), kind == FileKind::Snapshot, "{told}");
+        let looks = cold.counts().0;
+        assert!(opened.read_index(&Run::new()).is_err() || kind == FileKind::Snapshot);
+        assert_eq!(cold.counts().0, looks, "they are looked at once");
+    }
+}
+
+#[test]
+fn small_files_that_do_not_come_in_time_come_later() {
+    let cold = Cold::new(Archiving::Possible, None);
+    cold.archive_small(&[FileKind::Key]);
+    let error = small(&cold, &cold.run(Duration::from_secs(3600))).err().unwrap();
+    assert_eq!(error.class(), Class::Transient);
+    let told = std::error::Error::source(&error).unwrap().to_string();
+    assert!(told.contains("1 small file (") && told.contains("not there after 1h"), "{told}");
+    assert!(small(&cold, &cold.run(DAY)).is_ok());
+    assert_eq!(cold.counts().1, 1, "nothing is asked for twice");
 }
 
 #[test]

@@ -1,6 +1,13 @@
 //! Stores that speak S3 and leave some of it out, and how many requests deletions take.
 
-use muster_repository::storage::{File, FileKind, StorageProblem, conformance::pack};
+use std::sync::Arc;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use muster_repository::{
+    format::pack::BlobKind,
+    id::PackId,
+    storage::{File, FileKind, StorageProblem, conformance::pack},
+};
 use muster_testkit::stores::{
     self,
     front::{Front, Seen},
@@ -32,6 +39,23 @@ fn a_store_without_conditions_creates_once_all_the_same() {
     assert_eq!(error.problem(), StorageProblem::AlreadyExists);
     assert_eq!(storage.read(File::Config, 10).unwrap(), b"one");
     assert!(front.seen().iter().any(is_conditional), "it was asked for first");
+}
+
+/// One hash names a pack, and is what the store compares the content with.
+#[test]
+fn a_pack_is_one_request_with_its_name_as_checksum() {
+    let Some(server) = stores::s3(&["muster"]) else { return };
+    let front = Front::start(server.address(), |_| None);
+    let storage = store(&url(&front), &[], LOGIN);
+    // More than others send in one part.
+    let content = Arc::new(vec![7; 12 << 20]);
+    let id = PackId::of(&content);
+    storage.put_pack(id, BlobKind::Data, &content).unwrap().finish().unwrap();
+    let seen = front.seen();
+    let [put] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!(put.method, "PUT");
+    assert_eq!(put.headers["x-amz-checksum-sha256"], BASE64.encode(id.as_bytes()));
+    assert_eq!(storage.size(File::Pack(id)).unwrap(), 12 << 20);
 }
 
 /// Puts a few files, deletes these and others, and gives the requests that the deletion took.

@@ -53,7 +53,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     new: NewArgs,
     #[command(flatten)]
-    warm_up: WarmUpArgs,
+    pub(in crate::repo) warm_up: WarmUpArgs,
 }
 
 const EXAMPLES: &str = "The old repository stays in use and is not changed; run this as often as \
