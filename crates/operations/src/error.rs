@@ -100,6 +100,24 @@ pub enum OperationError {
         /// What failed, and why.
         failures: Vec<(String, OperationError)>,
     },
+    /// A hook did not end well.
+    #[error("run `{command}`: {why}")]
+    HookFailed {
+        /// The program and its arguments.
+        command: String,
+        /// How it ended.
+        why: String,
+        /// Where its output is.
+        log: PathBuf,
+    },
+    /// What was asked for runs already.
+    #[error("{what}: {why}")]
+    Running {
+        /// What was asked for.
+        what: String,
+        /// What runs.
+        why: String,
+    },
     /// A step of a recovery was not done.
     #[error("recover: the step `{summary}` was not done: {why}")]
     StepFailed {
@@ -165,10 +183,20 @@ fn worst(failures: &[(String, OperationError)]) -> Option<&OperationError> {
     errors.max_by_key(|error| error.class().gravity())
 }
 
-/// The class of a refusal: damaged data is not a matter of permission.
+/// The class of a refusal: damaged data is not a matter of permission, nor is a point that does
+/// not exist.
 #[must_use]
 pub fn refusal_class(blockers: &[Blocker]) -> Class {
-    if is_damage(blockers) { Class::Corrupt } else { Class::Denied }
+    match () {
+        () if is_damage(blockers) => Class::Corrupt,
+        () if is_unknown(blockers) => Class::NotFound,
+        () => Class::Denied,
+    }
+}
+
+/// Whether nothing else is wrong than that what was named does not exist.
+fn is_unknown(blockers: &[Blocker]) -> bool {
+    !blockers.is_empty() && blockers.iter().all(|blocker| blocker.code == "unknown-point")
 }
 
 fn is_damage(blockers: &[Blocker]) -> bool {
@@ -228,7 +256,8 @@ impl Fault for OperationError {
             Self::Refused { blockers, .. } => refusal_class(blockers),
             Self::Secret { .. } => Class::Denied,
             Self::Several { failures, .. } => worst(failures).map_or(Class::Bug, Fault::class),
-            Self::Io { .. } | Self::StepFailed { .. } => Class::Transient,
+            Self::Io { .. } | Self::StepFailed { .. } | Self::HookFailed { .. } => Class::Transient,
+            Self::Running { .. } => Class::Conflict,
             Self::Incomplete { .. } | Self::Tampered { .. } => Class::Corrupt,
             Self::Below(below) => below.0.class(),
             Self::Interrupted { .. } => Class::Interrupted,
@@ -242,6 +271,7 @@ impl Fault for OperationError {
             Self::PlanInvalid { .. } => "plan-invalid",
             Self::NotFound { .. } => "not-found",
             Self::Refused { blockers, .. } if is_damage(blockers) => "repository-damaged",
+            Self::Refused { blockers, .. } if is_unknown(blockers) => "not-found",
             Self::Refused { .. } => "refused",
             Self::Several { failures, .. } => worst(failures).map_or("bug", Fault::code),
             Self::Usage { .. } => "usage",
@@ -249,6 +279,8 @@ impl Fault for OperationError {
             Self::Io { source, .. } if is_full(source) => "no-space",
             Self::Io { .. } => "io",
             Self::StepFailed { .. } => "step-failed",
+            Self::HookFailed { .. } => "hook-failed",
+            Self::Running { .. } => "already-running",
             Self::Incomplete { .. } => "incomplete",
             Self::Tampered { .. } => "evidence-mismatch",
             Self::Below(below) => below.0.code(),
@@ -270,6 +302,13 @@ impl Fault for OperationError {
                 let help: Vec<&str> =
                     blockers.iter().map(|blocker| blocker.help.as_str()).collect();
                 (!help.is_empty()).then(|| help.join("; "))
+            }
+            Self::HookFailed { log, .. } => {
+                let log = log.display();
+                Some(format!("what it printed is in {log}; mend it and run the command again"))
+            }
+            Self::Running { .. } => {
+                Some("wait until that has ended; `muster status` shows how it went".to_owned())
             }
             Self::Secret { .. } => Some("set what the plan's reference names".to_owned()),
             Self::Below(below) => below.0.help(),

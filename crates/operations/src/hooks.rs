@@ -60,7 +60,17 @@ fn name_of((when, class, _): Due<'_>) -> String {
     }
 }
 
-/// Runs a hook of a job to its end; the inner error says why it failed. `failures` is what went
+/// How a hook failed.
+pub(crate) struct HookFailure {
+    /// On one line, for the ledger and for other hooks.
+    pub(crate) told: String,
+    /// When it ran.
+    pub(crate) name: String,
+    /// Why.
+    pub(crate) error: OperationError,
+}
+
+/// Runs a hook of a job to its end; tells how it failed, if it did. `failures` is what went
 /// wrong so far, for `on_failure`.
 ///
 /// # Errors
@@ -72,7 +82,7 @@ pub(crate) fn run_hook(
     due: Due<'_>,
     failures: &[String],
     run: &Run,
-) -> Result<Result<(), String>, OperationError> {
+) -> Result<Option<HookFailure>, OperationError> {
     let name = name_of(due);
     let started = HookStarted {
         job: job.name.clone(),
@@ -84,20 +94,23 @@ pub(crate) fn run_hook(
     workspace.state.record(&Record::HookStarted(started.clone()))?;
     let begun = Instant::now();
     let done = perform(workspace, job, point, due, failures, run);
-    let why = match done {
-        Ok(None) => None,
-        Ok(Some(why)) => Some(why),
-        Err(error) => Some(error.one_line()),
-    };
-    let error = why.map(|why| format!("{name} `{}`: {why}", due.2.argv.join(" ")));
+    let command = due.2.argv.join(" ");
+    let failed = done.err().map(|error| {
+        let why = match &error {
+            OperationError::HookFailed { why, .. } => why.clone(),
+            error => error.one_line(),
+        };
+        HookFailure { told: format!("{name} `{command}`: {why}"), name, error }
+    });
+    let error = failed.as_ref().map(|failed| failed.told.clone());
     let took_s = begun.elapsed().as_secs_f64();
-    let ended = HookEnded { started, took_s: Some(took_s), error: error.clone() };
+    let ended = HookEnded { started, took_s: Some(took_s), error };
     workspace.state.record(&Record::HookEnded(ended))?;
     interrupted(run)?;
-    Ok(error.map_or(Ok(()), Err))
+    Ok(failed)
 }
 
-/// Why it failed, if it did.
+/// Fails when it cannot be run, and when it did not end well.
 fn perform(
     workspace: &Workspace,
     job: &Job<'_>,
@@ -105,7 +118,7 @@ fn perform(
     due @ (when, _, hook): Due<'_>,
     failures: &[String],
     run: &Run,
-) -> Result<Option<String>, OperationError> {
+) -> Result<(), OperationError> {
     let folder = workspace.state.private_folder("hooks")?;
     let log = format!("{}.{}.log", job.name, name_of(due)).replace(['/', ' '], "-");
     let log = folder.join(log);
@@ -153,10 +166,12 @@ fn perform(
     let child_ended = ChildEnded { run: point.to_owned(), pid, mark, how };
     workspace.state.record(&Record::ChildEnded(child_ended))?;
     let why = match ended {
-        Some(RunEnd::Exited(status)) if status.success() => return Ok(None),
+        Some(RunEnd::Exited(status)) if status.success() => return Ok(()),
         Some(RunEnd::Exited(status)) => status.to_string(),
         Some(RunEnd::TimedOut(_)) => format!("not done after {}", format_duration(hook.timeout)),
         None => "it was asked to stop".to_owned(),
     };
-    Ok(Some(format!("{why}: {}", tail(&log, LINES_QUOTED).join(" | "))))
+    let said = tail(&log, LINES_QUOTED).join(" | ");
+    let why = if said.is_empty() { why } else { format!("{why}: {said}") };
+    Err(OperationError::HookFailed { command: hook.argv.join(" "), why, log })
 }

@@ -1,6 +1,8 @@
 //! What follows backups: `keep` applied, space freed, and when.
 //!
-//! Never in the way of a backup: a repository that somebody uses is left for the next time. In
+//! Never in the way of a backup: a repository that somebody uses is left for the next time. A lock
+//! whose process is gone is removed, as `muster repo unlock` does; or one killed backup would be the
+//! end of all retention. In
 //! the loop `keep` is applied at most once an hour to a repository. Space is freed at most once in
 //! 23 hours, which is the time that the first phase of a prune leaves what it took out of use
 //! before a later one deletes it; and only when something was removed or waits for its deletion.
@@ -46,12 +48,15 @@ pub struct Pruned {
     pub waiting_bytes: u64,
     /// Packs that were to be repacked and are damaged, in hex.
     pub damaged: Vec<String>,
+    /// Locks of processes that are gone, removed so that the repository could be locked.
+    #[serde(default, skip_serializing_if = "keeping::is_none")]
+    pub unlocked: usize,
     /// Why it failed, if it did.
     pub error: Option<String>,
 }
 
 impl Pruned {
-    fn of(repository: &str, report: &PruneReport) -> Self {
+    fn of(repository: &str, report: &PruneReport, unlocked: usize) -> Self {
         let bytes = |amount: Amount| amount.bytes;
         Self {
             repository: repository.to_owned(),
@@ -61,6 +66,7 @@ impl Pruned {
             deleted_bytes: bytes(report.deleted),
             waiting_bytes: bytes(report.waiting),
             damaged: report.damaged.iter().map(|(pack, _)| pack.to_hex()).collect(),
+            unlocked,
             error: None,
         }
     }
@@ -150,14 +156,15 @@ pub fn prune_now(
     run: &Run,
 ) -> Result<Pruned, OperationError> {
     let opened = stores::open(workspace, repository)?;
+    let unlocked = keeping::unlock(workspace, &opened);
     let options = PruneOptions { retry_lock: PATIENCE, ..PruneOptions::default() };
     let done = prune(&opened, &options, &workspace.state.environment, run);
     let done = done.map_err(OperationError::below);
     let pruned = match &done {
-        Ok(report) => Pruned::of(repository, report),
+        Ok(report) => Pruned::of(repository, report, unlocked),
         Err(error) => Pruned {
             error: Some(error.one_line()),
-            ..Pruned::of(repository, &PruneReport::default())
+            ..Pruned::of(repository, &PruneReport::default(), unlocked)
         },
     };
     workspace.state.record(&Record::Pruned(pruned.clone()))?;

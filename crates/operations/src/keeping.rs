@@ -16,7 +16,7 @@ use muster_control::{choice::Blocker, retention::Policy};
 use muster_repository::{
     forget::{self, ForgetReport},
     id::SnapshotId,
-    lock::{Lock, LockKind},
+    lock::{self, Lock, LockKind},
     repository::Repository,
     run::Run,
     storage::Retention,
@@ -86,6 +86,9 @@ pub struct Applied {
     /// Those that stay, since the store holds them, and until when if that is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<(String, Option<String>)>,
+    /// Locks of processes that are gone, removed so that the repository could be locked.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub unlocked: usize,
     /// Why the removal stopped, if it did.
     pub error: Option<String>,
 }
@@ -176,6 +179,7 @@ fn settle(
             removed: gone.filter(|id| !there.contains(id)).collect(),
             failed: Vec::new(),
             held: Vec::new(),
+            unlocked: 0,
             error: Some("the process that removed them died".to_owned()),
         };
         workspace.state.record(&Record::KeepApplied(applied))?;
@@ -197,6 +201,19 @@ pub fn apply(
     let patience = Duration::from_secs(60);
     let applied = act(workspace, &shown.repository, names, (now, patience), Some(shown), run)?;
     applied.ok_or_else(|| overtaken(&shown.repository))
+}
+
+/// Removes the locks of processes that are gone, as `muster repo unlock` does, and tells how many:
+/// a backup that was killed leaves one behind, and nobody looks on who could remove it. Where
+/// that cannot be done, taking the lock tells why.
+pub(crate) fn unlock(workspace: &Workspace, opened: &Repository) -> usize {
+    lock::remove_stale(opened, &workspace.state.environment).unwrap_or_default()
+}
+
+/// For serde: whether nothing is to be told of a number.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+pub(crate) fn is_none(number: &usize) -> bool {
+    *number == 0
 }
 
 /// Decides and removes at once, where nobody looks on; `None` when nothing goes.
@@ -227,6 +244,7 @@ fn act(
 ) -> Result<Option<Applied>, OperationError> {
     let opened = stores::open(workspace, repository)?;
     let environment = &workspace.state.environment;
+    let unlocked = unlock(workspace, &opened);
     let lock = Lock::acquire(&opened, LockKind::Exclusive, patience, environment, run)
         .map_err(OperationError::below)?;
     settle(workspace, &opened, repository)?;
@@ -239,7 +257,7 @@ fn act(
     }
     let applied = match proposed.is_empty() {
         true => None,
-        false => Some(remove(workspace, &opened, &lock, &proposed, run)?),
+        false => Some(remove(workspace, (&opened, &lock, unlocked), &proposed, run)?),
     };
     lock.release().map_err(OperationError::below)?;
     Ok(applied)
@@ -248,8 +266,7 @@ fn act(
 /// Removes what a proposal says, which is in the ledger before the first snapshot goes.
 fn remove(
     workspace: &Workspace,
-    opened: &Repository,
-    lock: &Lock,
+    (opened, lock, unlocked): (&Repository, &Lock, usize),
     proposed: &Proposed,
     run: &Run,
 ) -> Result<Applied, OperationError> {
@@ -274,6 +291,7 @@ fn remove(
         removed: report.removed.iter().map(SnapshotId::to_hex).collect(),
         failed: failed.collect(),
         held: held.collect(),
+        unlocked,
         error: error.as_ref().map(OperationError::one_line),
     };
     workspace.state.record(&Record::KeepApplied(applied.clone()))?;

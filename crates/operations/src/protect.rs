@@ -73,6 +73,8 @@ pub struct Job<'w> {
 pub struct JobReport {
     /// The recovery point.
     pub point: String,
+    /// The data items of the job, as `SERVICE/DATA`.
+    pub names: Vec<String>,
     /// The snapshots.
     pub backups: Vec<BackupEnded>,
     /// The copies.
@@ -110,6 +112,12 @@ impl JobReport {
             && self.backups.iter().all(whole)
             && self.copies.iter().all(|copy| copy.error.is_none())
             && self.holds.iter().all(|hold| hold.error.is_none())
+    }
+
+    /// What the job is about, as a reader knows it.
+    #[must_use]
+    pub fn covers(&self) -> String {
+        self.names.join(", ")
     }
 
     /// Whether a snapshot was taken.
@@ -314,13 +322,19 @@ pub fn run_job(
     job: &Job<'_>,
     run: &Run,
 ) -> Result<JobReport, OperationError> {
-    let mut report = JobReport { point: Uuid::now_v7().to_string(), ..JobReport::default() };
+    let names = job.data.iter().map(|data| format!("{}/{data}", job.service.name)).collect();
+    let point = Uuid::now_v7().to_string();
+    let mut report = JobReport { point, names, ..JobReport::default() };
     let Some(_lock) = workspace.state.lock(&format!("backup {}", job.name))? else {
         let skipped = crate::records::RunSkipped {
             job: job.name.clone(),
             service: job.service.name.clone(),
             why: "the run before is still under way".to_owned(),
         };
+        let what = format!("back up {}", report.covers());
+        let twice = "do the same twice at once".to_owned();
+        let error = OperationError::Running { what: twice, why: skipped.why.clone() };
+        report.failures.push(JobFailure { what, error });
         workspace.state.record(&Record::RunSkipped(skipped))?;
         report.skipped = true;
         return Ok(report);
@@ -399,8 +413,12 @@ fn hook(
 ) -> Result<(), OperationError> {
     let Some(hook) = hook else { return Ok(()) };
     let failures = report.failures();
-    let done = run_hook(workspace, job, &report.point, (when, class, hook), &failures, run)?;
-    report.hooks_failed.extend(done.err());
+    let due = (when, class, hook);
+    if let Some(failed) = run_hook(workspace, job, &report.point, due, &failures, run)? {
+        report.hooks_failed.push(failed.told);
+        let what = format!("finish `{}` of {}", failed.name, report.covers());
+        report.failures.push(JobFailure { what, error: failed.error });
+    }
     Ok(())
 }
 

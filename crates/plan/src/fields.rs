@@ -3,13 +3,17 @@
 //! To add a field, add a row here and read it in [`crate::decode`]; the check, the schema and
 //! the reference follow.
 
-use crate::shape::{
-    Field, Keys, Object,
-    Shape::{
-        Address, Any, Argv, Bool, Count, Date, Duration, ExitCode, List, Map, NoneOr, Object as Of,
-        OneOf, OneOrMore, Percentage, Place, PostgresUrl, Rate, Scalar, Schedule, Secret, Status,
-        Text, TextOr, TimeZone, Variant, Version, Within, Word,
+use crate::{
+    shape::{
+        Field, Keys, Object,
+        Shape::{
+            Address, Any, Argv, Bool, Count, Date, Duration, ExitCode, List, Map, NoneOr,
+            Object as Of, OneOf, OneOrMore, Percentage, Place, PostgresUrl, Rate, Scalar, Schedule,
+            Secret, Status, Text, TextOr, TimeZone, Variant, Version, Within, Word,
+        },
     },
+    tree::Node,
+    value::{self, Wrong},
 };
 
 /// The names of all disruptions, as [`muster_model::Disruption::ALL`] has them.
@@ -303,6 +307,7 @@ static PROTECTION: Object = Object {
         Field::new("on_failure", Of(&HOOK), "runs when anything of this line failed"),
     ],
     one_of: &["every", "schedule"],
+    sense: None,
 };
 
 static HOOK: Object = Object::new(&[
@@ -310,21 +315,39 @@ static HOOK: Object = Object::new(&[
     Field::new("timeout", Duration, "when it is ended and has failed; 10m by default"),
 ]);
 
-static KEEP: Object = Object::new(&[
-    Field::new("last", Count, "the newest so many"),
-    Field::new("hourly", Count, "one an hour"),
-    Field::new("daily", Count, "one a day"),
-    Field::new("weekly", Count, "one a week"),
-    Field::new("monthly", Count, "one a month"),
-    Field::new("yearly", Count, "one a year"),
-    Field::new("within", Within, "all so much newer than the newest: 1y5m7d2h, m is months"),
-    Field::new("within_hourly", Within, "one an hour within this"),
-    Field::new("within_daily", Within, "one a day within this"),
-    Field::new("within_weekly", Within, "one a week within this"),
-    Field::new("within_monthly", Within, "one a month within this"),
-    Field::new("within_yearly", Within, "one a year within this"),
-    Field::new("tags", OneOrMore(&Text), "those with a tag, or with all of `one,two`"),
-]);
+static KEEP: Object = Object {
+    fields: &[
+        Field::new("last", Count, "the newest so many"),
+        Field::new("hourly", Count, "one an hour"),
+        Field::new("daily", Count, "one a day"),
+        Field::new("weekly", Count, "one a week"),
+        Field::new("monthly", Count, "one a month"),
+        Field::new("yearly", Count, "one a year"),
+        Field::new("within", Within, "all so much newer than the newest: 1y5m7d2h, m is months"),
+        Field::new("within_hourly", Within, "one an hour within this"),
+        Field::new("within_daily", Within, "one a day within this"),
+        Field::new("within_weekly", Within, "one a week within this"),
+        Field::new("within_monthly", Within, "one a month within this"),
+        Field::new("within_yearly", Within, "one a year within this"),
+        Field::new("tags", OneOrMore(&Text), "those with a tag, or with all of `one,two`"),
+    ],
+    one_of: &[],
+    sense: Some(keeps_something),
+};
+
+/// Counts of zero are no rules. Without any rule nothing would be kept but what always is.
+fn keeps_something(node: &Node) -> Option<(&'static str, Wrong)> {
+    let is_zero = |value: &Node| value::count(value) == Ok(0);
+    let entries = node.entries();
+    if entries.iter().any(|(_, value)| !is_zero(value)) {
+        return None;
+    }
+    let of_entry = |field: &&Field| entries.first().is_some_and(|(key, _)| key.text == field.name);
+    let first = KEEP.fields.iter().find(of_entry)?.name;
+    let message = format!("{first}: 0 keeps nothing, and no other rule stands beside it");
+    let help = "say what stays, as in {daily: 7, weekly: 5}; without `keep` everything does";
+    Some((first, Wrong::new("bad-value", message, help)))
+}
 
 static MARKERS: Object = Object::new(&[
     Field::required("data", Text, "the part of the data that they are written to"),

@@ -76,7 +76,12 @@ pub(crate) struct Object {
     pub(crate) fields: &'static [Field],
     /// Exactly one of these must be there.
     pub(crate) one_of: &'static [&'static str],
+    /// What its values mean together.
+    pub(crate) sense: Option<Sense>,
 }
+
+/// Finds what is wrong with the values of a mapping together: the field, and why.
+pub(crate) type Sense = fn(&Node) -> Option<(&'static str, Wrong)>;
 
 /// A field.
 #[derive(Debug)]
@@ -89,7 +94,7 @@ pub(crate) struct Field {
 
 impl Object {
     pub(crate) const fn new(fields: &'static [Field]) -> Self {
-        Self { fields, one_of: &[] }
+        Self { fields, one_of: &[], sense: None }
     }
 
     pub(crate) fn field(&self, name: &str) -> Option<&'static Field> {
@@ -226,6 +231,12 @@ impl Checker {
             self.report(path, parent, Wrong::new("missing-field", message, help));
         }
         self.exactly_one(path, parent, node, object.one_of);
+        let wrong = object.sense.and_then(|sense| sense(node));
+        if let Some((field, wrong)) = wrong
+            && let Some(value) = node.get(field)
+        {
+            self.report(&join(path, field), value.at, wrong);
+        }
     }
 
     fn exactly_one(&mut self, path: &str, parent: Position, node: &Node, names: &[&str]) {

@@ -209,7 +209,7 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
             (Vec::new(), wanted.into_iter().map(|(id, _)| id).collect(), Vec::new())
         }
     };
-    if !app.output.is_json() {
+    if !app.output.is_json() && !app.output.is_quiet() {
         groups.iter().try_for_each(|group| print_group(app, group, args.compact))?;
     }
     let (exit, held) = match &lock {

@@ -165,7 +165,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Outcome {
 }
 
 /// `n snapshots`, `1 snapshot`.
-fn counted(number: usize, noun: &str) -> String {
+pub(crate) fn counted(number: usize, noun: &str) -> String {
     match number {
         1 => format!("1 {noun}"),
         _ => format!("{number} {noun}s"),

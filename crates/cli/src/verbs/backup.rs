@@ -51,13 +51,13 @@ const EXAMPLES: &str = "Examples:
   muster backup --loop            as the plan schedules it, with markers, until Ctrl-C
 
 A repository that does not exist yet is made. A job that still runs elsewhere is not run twice.
-After jobs that went well the plan's `keep` is applied to what they back up (see `muster forget`), and
-space is freed, at most once in 23 hours; in the loop `keep` is applied at most once an hour, and
-repositories with a `verify` are read back in turn, all in the pauses between backups.
+After jobs that went well the plan's `keep` is applied to what they back up (see `muster forget`),
+and space is freed, at most once in 23 hours; in the loop `keep` is applied at most once an hour,
+and repositories with a `verify` are read back in turn, all in the pauses between backups.
 
-Exit code 0 when everything was done. When something was not, each is named and the worst decides: 3
-for damaged data, 4 for a refusal (a wrong password, a lock), else 5 when a part was done and 1 when
-nothing was.";
+Exit code 0 when everything was done. When something was not, each is named and the worst decides:
+3 for damaged data, 4 for a refusal (a wrong password, a lock), else 5 when a part was done and 1
+when nothing was.";
 
 #[derive(Serialize)]
 struct Result<'a> {
@@ -96,7 +96,7 @@ pub(crate) fn run(args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
         match report {
             Ok(report) => {
                 if !output.is_json() {
-                    tell(job, &report, output)?;
+                    tell(&report, output)?;
                 }
                 ran.reports.push((job, report));
             }
@@ -165,7 +165,7 @@ impl Ran<'_, '_> {
             }
             for (what, error) in kept.failures() {
                 match is_in_use(error) {
-                    true => output.warning(format_args!("{what} later: somebody works in it")),
+                    true => output.warning(format_args!("{what} later: {}", in_use(error))),
                     false => {
                         output.failure(&forget::named(&what, error));
                     }
@@ -207,6 +207,12 @@ fn is_in_use(error: &OperationError) -> bool {
     error.code() == "locked"
 }
 
+/// Who works in a repository, as the error tells that does not get its lock.
+fn in_use(error: &OperationError) -> String {
+    let told = error.one_line();
+    told.split_once(": ").map_or_else(|| told.clone(), |(_, who)| who.to_owned())
+}
+
 /// A part of a job that could not be done, as a failure of its own.
 fn failure(failed: &JobFailure) -> Failure {
     let error = Failure::of(&failed.error);
@@ -231,8 +237,8 @@ fn result<'a>(job: &'a Job<'_>, report: &'a JobReport) -> Result<'a> {
 }
 
 /// Tells what a job did, one line for each thing.
-fn tell(job: &Job<'_>, report: &JobReport, output: &Output) -> std::result::Result<(), Failure> {
-    for line in lines(&job.name, report) {
+fn tell(report: &JobReport, output: &Output) -> std::result::Result<(), Failure> {
+    for line in lines(report) {
         output.line(visible(line.as_bytes()))?;
     }
     for warning in &report.warnings {
@@ -244,9 +250,10 @@ fn tell(job: &Job<'_>, report: &JobReport, output: &Output) -> std::result::Resu
     Ok(())
 }
 
-fn lines(job: &str, report: &JobReport) -> Vec<String> {
+fn lines(report: &JobReport) -> Vec<String> {
     let mut lines: Vec<String> =
         report.made.iter().map(|name| format!("repository {name} is new: made")).collect();
+    let job = report.covers();
     if report.skipped {
         lines.push(format!("{job}: left out, the run before is still under way"));
     }
@@ -329,6 +336,9 @@ fn tell_turn(turn: &Turn<'_>, output: &Output) -> std::result::Result<(), Failur
     let now = Timestamp::now().to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string();
     match turn {
         Turn::Ran { job, report, took } => {
+            report.failures.iter().for_each(|failed| {
+                output.failure(&failure(failed));
+            });
             if output.is_json() {
                 return output.json(&serde_json::json!({
                     "turn": "ran", "job": job, "took_s": took.as_secs_f64(), "point": report.point,
@@ -337,7 +347,7 @@ fn tell_turn(turn: &Turn<'_>, output: &Output) -> std::result::Result<(), Failur
                     "hooks_failed": report.hooks_failed,
                 }));
             }
-            for line in lines(job, report) {
+            for line in lines(report) {
                 output.line(format_args!("{now} {}", visible(line.as_bytes())))?;
             }
             for warning in &report.warnings {

@@ -17,6 +17,7 @@ use crate::{
     exit::Exit,
     output::{Output, table, visible},
     progress::{self, Shape},
+    repo::counted,
     workspace::PlanArgs,
 };
 
@@ -162,8 +163,14 @@ pub(super) fn named(what: &str, error: &OperationError) -> Failure {
 /// What was done in a repository, a line for each thing.
 fn lines(repository: &str, applied: Option<&Applied>, pruned: Option<&Pruned>) -> Vec<String> {
     let mut lines = Vec::new();
+    let unlocked = applied.map_or(0, |it| it.unlocked) + pruned.map_or(0, |it| it.unlocked);
+    if unlocked > 0 {
+        let locks = counted(unlocked, "lock");
+        lines.push(format!("{repository}: removed {locks} of processes that are gone"));
+    }
     if let Some(applied) = applied {
-        lines.push(format!("{repository}: removed {} snapshots by `keep`", applied.removed.len()));
+        let removed = counted(applied.removed.len(), "snapshot");
+        lines.push(format!("{repository}: removed {removed} by `keep`"));
         let short = |id: &str| id.get(..8).unwrap_or(id).to_owned();
         let failed = applied.failed.iter();
         lines.extend(

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::{forget::named, heeding_signals, open};
 use crate::{
-    error::{Failure, Outcome},
+    error::{Failure, Outcome, Problem},
     exit::Exit,
     output::{Output, visible},
     progress::{self, Shape},
@@ -118,7 +118,8 @@ fn wanted(args: &Args, workspace: &Workspace) -> Result<Vec<String>, Failure> {
     let all = || workspace.plan.repositories.iter().map(|repository| repository.name.as_str());
     if let Some(unknown) = args.repositories.iter().find(|name| !all().any(|it| it == **name)) {
         let names: Vec<&str> = all().collect();
-        return Err(Failure::usage(format!("find a repository named '{unknown}'"))
+        let message = format!("find a repository named '{unknown}'");
+        return Err(Failure::new(Problem::NotFound, message)
             .help(format!("the plan has: {}", names.join(", "))));
     }
     if !args.repositories.is_empty() {

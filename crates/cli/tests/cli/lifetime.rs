@@ -2,13 +2,20 @@
 
 use std::{
     fs,
-    process::Stdio,
+    process::{Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use muster_ledger::Filter;
 use muster_operations::state::State;
-use muster_repository::lock::LockKind;
+use muster_repository::{
+    environment::Environment,
+    lock::{Lock, LockKind},
+    repository::Repository,
+    run::Run,
+    storage::LocalStorage,
+};
 use muster_testkit::wait_for;
 use serde_json::Value;
 
@@ -89,6 +96,38 @@ fn forget_shows_what_goes_and_removes_exactly_that() {
     // Nothing is left to do, and nothing is written down about it.
     office.run(&["forget", "files/docs"]).expect(0).shows("1 stay, 0 go");
     assert_eq!(entries(&office, "keep-proposed").len(), 2);
+}
+
+/// Leaves the lock of a backup in a repository whose process is gone.
+fn leave_lock(office: &Office, repository: &str) {
+    let mut gone = Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    let killed = Environment { pid: gone.id(), ..Environment::detect() };
+    let storage = Arc::new(LocalStorage::new(office.path(repository)));
+    let opened = Repository::open(storage, PASSWORD.as_bytes(), None).unwrap();
+    let (run, shared) = (Run::new(), LockKind::Shared);
+    let lock = Lock::acquire(&opened, shared, Duration::ZERO, &killed, &run).unwrap();
+    // Never released, as when it is killed.
+    std::mem::forget(lock);
+}
+
+#[test]
+fn a_killed_backup_does_not_end_retention() {
+    let office = with_three_points("life-killed");
+    ["near", "far"].iter().for_each(|repository| leave_lock(&office, repository));
+    let ran = office.run(&["backup", "files"]).expect(0);
+    ran.shows("near: removed 1 lock of processes that are gone")
+        .shows("near: removed 6 snapshots by `keep`");
+    assert_eq!((points(&office, "docs", "near"), points(&office, "docs", "far")), (1, 1));
+    let unlocked = entries(&office, "keep-applied");
+    assert!(unlocked.iter().all(|applied| applied["unlocked"] == 1), "{unlocked:#?}");
+    // A living process is left in peace, and named.
+    office.write("docs/one.txt", "another");
+    let (lock, _run) = office.held("near", LockKind::Shared);
+    let ran = office.run(&["backup", "files"]).expect(0);
+    ran.tells("apply `keep` in near later: it is locked by process");
+    assert_eq!(points(&office, "docs", "near"), 2);
+    lock.release().unwrap();
 }
 
 #[test]

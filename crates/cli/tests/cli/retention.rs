@@ -161,6 +161,8 @@ fn what_is_shown_is_what_goes() {
     let all = history.ids();
     let shown = history.sandbox.run(&["forget", "--keep-last", "2", "--dry-run"]).expect(0);
     shown.shows("keep 2 snapshots:").shows("remove 3 snapshots:").shows("last snapshot");
+    let quiet = history.sandbox.run(&["-q", "forget", "--keep-last", "2", "--dry-run"]).expect(0);
+    assert_eq!(quiet.stdout, "", "only warnings and errors");
     assert_eq!(history.ids(), all);
     let said = history.sandbox.run(&["forget", "--keep-last", "2", "--json"]).expect(0).json();
     assert_eq!(said[0]["remove"].as_array().unwrap().len(), 3);

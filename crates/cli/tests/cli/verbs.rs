@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use muster_operations::state::State;
 use serde_json::Value;
 
 use crate::planned::{Office, flip};
@@ -182,6 +183,55 @@ fn a_damaged_snapshot_is_told_and_hides_no_other() {
     assert_eq!(ran.error()["code"], "repository-damaged");
     let message = ran.error()["message"].to_string();
     assert!(message.contains("snapshot") && message.contains("far did not answer"), "{message}");
+}
+
+#[test]
+fn a_failed_hook_is_told_as_an_error_with_its_log() {
+    let office = Office::open("verbs-hook");
+    office.change_plan(
+        "- {data: [docs, mail],",
+        "- {before: {run: [\"false\"]}, data: [docs, mail],",
+    );
+    let ran = office.run(&["backup", "files"]).expect(1);
+    let log = office.path(".muster/hooks/files-0.before.log");
+    assert!(log.is_file());
+    let ran = ran
+        .tells("error: cannot finish `before` of files/docs, files/mail")
+        .tells("cause: run `false`: exit status: 1\n")
+        .tells(&format!("help: what it printed is in {}", log.display()))
+        .shows("files/docs, files/mail: FAILED before `false`: exit status: 1\n");
+    assert!(!ran.stdout.contains("files/0"), "{}", ran.stdout);
+    let error = office.run(&["backup", "files", "--json"]).expect(1).error();
+    assert_eq!((&error["code"], &error["class"]), (&"hook-failed".into(), &"transient".into()));
+}
+
+#[test]
+fn a_run_that_is_left_out_is_told_as_an_error() {
+    let office = Office::protected("verbs-twice");
+    let state = State::open(&office.path(".muster")).unwrap();
+    let _job = state.lock("backup files/0").unwrap().unwrap();
+    let ran = office.run(&["backup", "files"]).expect(4);
+    ran.tells("error: cannot back up files/docs, files/mail").tells("still under way");
+    let error = office.run(&["backup", "files", "--json"]).expect(4).error();
+    assert_eq!(error["code"], "already-running");
+}
+
+#[test]
+fn what_does_not_exist_is_not_found_whatever_the_verb() {
+    let office = Office::protected("verbs-unknown");
+    for arguments in [
+        &["backup", "nope"][..],
+        &["forget", "files/nope"],
+        &["verify", "nope"],
+        &["points", "nope"],
+        &["restore", "nope", "--to", "there"],
+        &["restore", "files", "--to", "there", "--point", "nope"],
+        &["drill", "run", "nope"],
+    ] {
+        let arguments = [arguments, &["--json"]].concat();
+        let error = office.run(&arguments).expect(1).error();
+        assert_eq!(error["class"], "not-found", "{arguments:?}: {error:#}");
+    }
 }
 
 #[test]

@@ -56,6 +56,25 @@ fn a_line_without_keep_keeps_everything_whatever_the_class_says() {
 }
 
 #[test]
+fn a_keep_that_keeps_nothing_is_refused_where_it_stands() {
+    let check = |keep: &str, expected: &[&str]| {
+        let text = PLAN.replace("{last: 3, within_daily: 7d, tags: [important]}", keep);
+        let found = of_code(&text, "bad-value");
+        let paths: Vec<&str> = found.iter().map(|finding| finding.path.as_str()).collect();
+        assert_eq!(paths, expected, "{keep}");
+        found.into_iter().next()
+    };
+    let found = check("{last: 0}", &["services.orders.protect[0].keep.last"]).unwrap();
+    let line = PLAN.lines().position(|line| line.contains("keep: {last: 3")).unwrap();
+    let column = PLAN.lines().nth(line).unwrap().find("3, within_daily").unwrap();
+    assert_eq!((found.line as usize, found.column as usize), (line + 1, column + 1));
+    check("{daily: 0, weekly: 0}", &["services.orders.protect[0].keep.daily"]);
+    check("{last: 0, daily: 7}", &[]);
+    check("{last: 0, within: 30d}", &[]);
+    check("{}", &[]);
+}
+
+#[test]
 fn only_an_exception_weakens_a_class_and_it_shows() {
     let narrow = PLAN.replace("residency: [west, north]", "residency: [west]");
     let found = of_code(&narrow, "outside-residency");
