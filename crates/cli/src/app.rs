@@ -2,13 +2,14 @@
 
 use std::{cell::Cell, sync::Arc};
 
+use muster_model::{Fault as _, Location};
 use muster_repository::{
     environment::Environment,
     lock::{Lock, LockError, LockKind},
     packer::PackOptions,
-    repository::{IndexedRepository, OpenError, Repository},
+    repository::{IndexedRepository, OpenError, ReadError, Repository, SaveError},
     run::Run,
-    storage::Storage,
+    storage::{File, Storage, StorageProblem},
     warm_up::small_files,
 };
 use muster_stores::Settings;
@@ -104,7 +105,8 @@ impl<'a> App<'a> {
                     self.output.warning(format_args!("cannot {error}; try again"));
                     tries_left -= 1;
                 }
-                result => return Ok((result?, found.password)),
+                Ok(repository) => return Ok((repository, found.password)),
+                Err(error) => return Err(not_opened(&error, named)),
             }
         }
     }
@@ -118,10 +120,11 @@ impl<'a> App<'a> {
         }
     }
 
-    /// Takes a lock, and heeds signals, so that it is released.
+    /// Takes a lock to write, and heeds signals, so that it is released.
     pub(crate) fn lock(&self, repository: &Repository, kind: LockKind) -> Result<Lock, Failure> {
         self.heed_signals()?;
-        self.acquire(repository, kind).map_err(|error| Failure::of(error.as_ref()))
+        let lock = self.acquire(repository, kind);
+        lock.map_err(|error| not_locked_to_write(&error, repository))
     }
 
     /// Takes a lock; tells a [`LockError`] for those who decide by it.
@@ -141,7 +144,9 @@ impl<'a> App<'a> {
             self.heed_signals()?;
             return Ok(None);
         }
-        self.lock(repository, LockKind::Shared).map(Some)
+        self.heed_signals()?;
+        let lock = self.acquire(repository, LockKind::Shared);
+        lock.map(Some).map_err(|error| not_locked(&error, repository))
     }
 
     /// The same, and asks the store for something [meanwhile](Lock::acquire_while).
@@ -157,7 +162,7 @@ impl<'a> App<'a> {
         let retry = self.settings.retry_lock.unwrap_or_default();
         let (kind, environment, run) = (LockKind::Shared, &self.environment, &self.run);
         let taken = Lock::acquire_while(repository, kind, retry, environment, run, meanwhile);
-        let (lock, read) = taken.map_err(|error| Failure::of(&error))?;
+        let (lock, read) = taken.map_err(|error| not_locked(&error, repository))?;
         Ok((Some(lock), read))
     }
 
@@ -191,4 +196,47 @@ impl<'a> App<'a> {
     pub(crate) fn with_progress<T>(&self, shape: Shape, work: impl FnOnce() -> T) -> T {
         progress::shown(self.output, &self.run.progress, shape, work)
     }
+}
+
+/// Why a repository could not be opened, with what is known here of the place.
+fn not_opened(error: &OpenError, named: location::Named<'_>) -> Failure {
+    let failure = Failure::of(error);
+    let is_file = match named.location() {
+        Ok(Location::Folder(path)) => path.is_file(),
+        _ => false,
+    };
+    match error {
+        _ if is_file => failure.help("that is a file; name the folder of a repository"),
+        // Nothing opens without it: `check` cannot tell more.
+        OpenError::Read(ReadError::Damaged { file: File::Config, .. }) => failure.help(
+            "bring 'config' back from a copy of this repository; the other files are of no use \
+             without it",
+        ),
+        _ => failure,
+    }
+}
+
+/// Why a lock was not had; names the repository, since there may be two.
+fn not_locked(error: &LockError, repository: &Repository) -> Failure {
+    let failure = Failure::of(error);
+    let named = format!("lock the repository at {}", repository.storage().location());
+    let message = failure.message.replacen("lock the repository", &named, 1);
+    Failure { message, ..failure }
+}
+
+/// The same, for a command that cannot do without.
+fn not_locked_to_write(error: &LockError, repository: &Repository) -> Failure {
+    let store = match error {
+        LockError::Storage(error) | LockError::Save(SaveError::Storage(error)) => Some(error),
+        _ => None,
+    };
+    let is_folder = repository.storage().location().starts_with('/');
+    let help = match store {
+        Some(error) if error.problem() == StorageProblem::Denied && is_folder => {
+            Some("check that this user may write there, and that it is not read-only".to_owned())
+        }
+        Some(error) => error.help(),
+        None => error.help(),
+    };
+    Failure { help, ..not_locked(error, repository) }
 }

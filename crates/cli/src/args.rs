@@ -14,7 +14,7 @@ use crate::{demo, exit, init, location, output::Color, password, plan, repo, ver
 
 /// Disaster recovery as code: recovery is measured, not declared.
 #[derive(Debug, Parser)]
-#[command(name = "muster", version, disable_help_subcommand = true, after_help = exit::HELP)]
+#[command(name = "muster", version, disable_help_subcommand = true, after_help = help())]
 pub(crate) struct Cli {
     /// How to print.
     #[command(flatten)]
@@ -25,6 +25,17 @@ pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// What stands below the verbs in `muster --help`.
+fn help() -> String {
+    format!(
+        "Examples:\n  muster demo                         see it work\n  muster init                         \
+         write a starter plan\n  muster backup                       protect what the plan \
+         names\n  muster drill run orders             rehearse a recovery, and measure it\n  muster \
+         repo -r /backup/repo snapshots   a repository alone, as with restic\n\n{}",
+        exit::HELP
+    )
 }
 
 /// The nouns.
@@ -150,11 +161,11 @@ pub(crate) struct StoreArgs {
     /// Set an option of the store (repeatable), for example s3.region=eu-west-1
     #[arg(short, long = "option", global = true, value_name = "NAME=VALUE")]
     option: Vec<String>,
-    /// Send no faster than this many KiB a second
-    #[arg(long, global = true, value_name = "KIB", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Send no faster than this many KiB a second; 0 is no limit
+    #[arg(long, global = true, value_name = "KIB")]
     limit_upload: Option<u64>,
-    /// Receive no faster than this many KiB a second
-    #[arg(long, global = true, value_name = "KIB", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Receive no faster than this many KiB a second; 0 is no limit
+    #[arg(long, global = true, value_name = "KIB")]
     limit_download: Option<u64>,
     /// File with authorities to trust besides the system's, in PEM [env: MUSTER_CACERT,
     /// RESTIC_CACERT]
@@ -177,7 +188,8 @@ impl StoreArgs {
 
     /// The limits that were given, in bytes per second.
     pub(crate) fn limits(&self) -> Limits {
-        let bytes = |kibibytes: Option<u64>| kibibytes.map(|n| n.saturating_mul(1024));
+        let bytes =
+            |kibibytes: Option<u64>| kibibytes.filter(|&n| n > 0).map(|n| n.saturating_mul(1024));
         Limits { up: bytes(self.limit_upload), down: bytes(self.limit_download) }
     }
 }

@@ -141,7 +141,9 @@ impl Sources<'_> {
 fn from_file(path: &Path) -> Result<Password, Failure> {
     let content = fs::read(path).map_err(|error| {
         let message = format!("read the password file {}", path.display());
-        Failure::new(Problem::PasswordFile, message).caused_by(&error)
+        Failure::new(Problem::PasswordFile, message)
+            .caused_by(&error)
+            .help("check the path, and that this user may read it")
     })?;
     Ok(trimmed(&decoded(Zeroizing::new(content))))
 }
@@ -149,7 +151,10 @@ fn from_file(path: &Path) -> Result<Password, Failure> {
 fn from_command(command: &str) -> Result<Password, Failure> {
     let failure = |problem: &str| {
         let message = format!("get the password from the command '{command}': {problem}");
-        Failure::new(Problem::PasswordCommand, message)
+        Failure::new(Problem::PasswordCommand, message).help(
+            "run it by hand: it must print the password, and nothing else, and end with 0; it runs \
+             without a shell",
+        )
     };
     let words = split_words(command).map_err(failure)?;
     let (program, arguments) = words.split_first().ok_or_else(|| failure("it is empty"))?;

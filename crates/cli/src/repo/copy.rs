@@ -5,6 +5,7 @@ use muster_repository::{
     copy::{CopyEvent, CopyReport, Target, copy},
     id::SnapshotId,
     lock::LockKind,
+    repository::Repository,
     select,
 };
 use serde_json::{Value, json};
@@ -48,6 +49,7 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let (named, password) = (args.from.named(), args.from.password());
     let source = app.open_at(named, password, args.from.from_key_hint.as_deref())?;
     let target = app.open()?;
+    refuse_itself(&source, &target)?;
     let source_lock = app.lock_to_read(&source)?;
     let target_lock = app.lock(&target, LockKind::Shared)?;
     let selection = select::select(&source, &args.snapshots, &snapshot_filter(&args.filter))?;
@@ -63,6 +65,20 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     release(source_lock)?;
     release(Some(target_lock))?;
     print(app, &report)
+}
+
+/// A repository that is copied into itself was named by mistake.
+fn refuse_itself(source: &Repository, target: &Repository) -> Result<(), Failure> {
+    let place = |repository: &Repository| {
+        let location = repository.storage().location();
+        std::fs::canonicalize(&location).map_or(location, |path| path.display().to_string())
+    };
+    if place(source) != place(target) {
+        return Ok(());
+    }
+    let message = format!("copy {} into itself", target.storage().location());
+    Err(Failure::usage(message)
+        .help("name the repository to read from with --from-repo, the one to write to with -r"))
 }
 
 fn tell(app: &App<'_>, event: &CopyEvent) {

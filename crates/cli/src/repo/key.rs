@@ -26,6 +26,11 @@ use crate::{
     password,
 };
 
+pub(super) const EXAMPLES: &str = "Examples:
+  muster repo -r /backup/repo key list
+  muster repo -r /backup/repo key add
+  muster repo -r /backup/repo key passwd";
+
 /// The verbs of `key`.
 #[derive(Debug, Subcommand)]
 #[command(disable_help_subcommand = true)]

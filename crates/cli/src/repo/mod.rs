@@ -114,7 +114,7 @@ enum Verb {
     /// Bring a repository to a newer version of the format
     Migrate(migrate::Args),
     /// Manage the passwords that open the repository
-    #[command(subcommand)]
+    #[command(subcommand, after_help = key::EXAMPLES)]
     Key(key::Verb),
     /// Remove locks that dead processes left behind
     Unlock(unlock::Args),

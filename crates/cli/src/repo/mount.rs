@@ -87,7 +87,7 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
                 .caused_by(&io::Error::other("the folder is not empty"))
                 .help("choose an empty folder"));
         }
-        Err(error) => return Err(failed(&args.target).caused_by(&error)),
+        Err(error) => return Err(failed(&args.target).caused_by(&error).help(no_target(&error))),
     }
     let repository = app.open()?;
     let lock = app.lock_to_read(&repository)?;
@@ -118,6 +118,19 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
         // Ctrl-C is how it is meant to end; a lost lock is not.
         Err(error) if error.code() != "interrupted" => Err(error.into()),
         _ => Ok(Exit::Done),
+    }
+}
+
+/// What to do about a folder that cannot be mounted at.
+fn no_target(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "make the folder first, with mkdir",
+        io::ErrorKind::NotADirectory => "choose an empty folder",
+        _ if error.raw_os_error() == Some(nix::errno::Errno::ENOTCONN as i32) => {
+            "a mount whose process is gone is still there; take it away with umount (or \
+             fusermount3 -u) and try again"
+        }
+        _ => "choose an empty folder that this user may read",
     }
 }
 

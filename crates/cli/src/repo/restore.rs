@@ -125,7 +125,28 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
         restore(&opened.repository, opened.tree, &options, &run)
     })?;
     release(opened.lock)?;
+    warn_of_nothing(args, app, &report);
     print(args, app, &report, started.elapsed())
+}
+
+/// Patterns that match nothing are a slip of the pen more often than not.
+fn warn_of_nothing(args: &Args, app: &App<'_>, report: &RestoreReport) {
+    let counts = &report.counts;
+    let chosen = [
+        counts.files_restored,
+        counts.others_restored,
+        counts.folders_restored,
+        counts.files_skipped,
+        counts.others_skipped,
+        counts.not_restored,
+        counts.problems,
+    ];
+    let is_asked = !matches!(args.include.lists().parse().as_deref(), Ok([]) | Err(_));
+    if is_asked && chosen.iter().all(|&number| number == 0) {
+        app.output.warning(
+            "nothing in the snapshot matches a pattern of --include: see 'muster repo ls'",
+        );
+    }
 }
 
 /// The decision about each path, when not everything is wanted.

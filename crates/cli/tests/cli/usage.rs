@@ -1,8 +1,8 @@
 //! Help, and what happens when the command line is wrong.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
-use crate::sandbox::{Sandbox, run};
+use crate::sandbox::{PASSWORD, Sandbox, run};
 
 const VERBS: [&[&str]; 25] = [
     &[],
@@ -105,4 +105,43 @@ fn places_that_are_none_are_refused_clearly() {
         .tells("rest.conections")
         .tells("rest.connections");
     run(&mut sandbox.bare_command(&["snapshots"])).expect(2).tells("MUSTER_REPOSITORY");
+}
+
+/// What is told of a command that fails: the help beside the error.
+fn helped(sandbox: &Sandbox, arguments: &[&str], help: &str) {
+    let ran = sandbox.run(arguments);
+    assert_ne!(ran.code, Some(0), "{arguments:?}");
+    assert!(ran.stderr.contains(help), "{arguments:?}: '{help}' is missing in {}", ran.stderr);
+}
+
+#[test]
+fn every_slip_of_a_newcomer_is_told_the_next_step() {
+    let sandbox = Sandbox::new("slips");
+    sandbox.run(&["backup", "source"]).expect(0);
+    helped(&sandbox, &["--password-file", "no-such", "snapshots"], "this user may read it");
+    helped(&sandbox, &["--password-command", "false", "snapshots"], "run it by hand");
+    helped(&sandbox, &["-r", "source/a.txt", "snapshots"], "that is a file");
+    helped(&sandbox, &["mount", "no-such"], "make the folder first");
+    let mut itself = sandbox.command(&["copy", "--from-repo", "repo"]);
+    itself.env("MUSTER_FROM_PASSWORD", PASSWORD);
+    run(&mut itself).expect(2).tells("into itself");
+    let typo = ["restore", "latest", "--target", "there", "--include", "*.tyop"];
+    sandbox.run(&typo).expect(0).tells("nothing in the snapshot matches");
+    let restored = ["restore", "latest", "--target", "here", "--include", "*.txt"];
+    let restored = sandbox.run(&restored).expect(0);
+    assert!(!restored.stderr.contains("nothing in the snapshot"), "{}", restored.stderr);
+    sandbox.run(&["--limit-upload", "0", "snapshots"]).expect(0);
+    let mut backup = sandbox.waiting_backup();
+    let repository = sandbox.path("repo").display().to_string();
+    let told = format!("cannot lock the repository at {repository}: it is locked");
+    sandbox.run(&["forget", "--keep-last", "1"]).expect(4).tells(&told);
+    backup.kill().unwrap();
+    backup.wait().unwrap();
+    sandbox.run(&["unlock"]).expect(0);
+    fs::write(sandbox.path("repo/config"), "").unwrap_or_else(|_| {
+        fs::remove_file(sandbox.path("repo/config")).unwrap();
+        fs::write(sandbox.path("repo/config"), "").unwrap();
+    });
+    let ran = sandbox.run(&["snapshots"]).expect(3).tells("bring 'config' back from a copy");
+    assert!(!ran.stderr.contains("--read-data"), "{}", ran.stderr);
 }
