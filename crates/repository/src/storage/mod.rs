@@ -643,9 +643,9 @@ impl Fault for StorageError {
                  it into another one"
             }
             StorageProblem::Archived => {
-                "say --warm-up (restore, dump, check, copy, prune, key rotate, and verify of a \
-                 plan): the store brings back what is needed, which takes hours and is charged; let \
-                 the bucket's rule spare all but data/, which every command needs"
+                "it is archived: say --warm-up (restore, dump, check, copy, prune, key rotate, and \
+                 verify of a plan), and the store brings back what is needed, which takes hours and \
+                 is charged; let the bucket's rule spare all but data/, which every command needs"
             }
             StorageProblem::Interrupted => {
                 "run the command again: what is stored already is not stored twice"
