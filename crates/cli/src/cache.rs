@@ -1,7 +1,8 @@
 //! Where what can be made again is kept: the user's cache folder.
 //!
 //! Nothing in it is needed to restore anything, and nothing in it is trusted to be true of a
-//! repository. It holds the record of which packs were read back when.
+//! repository. It holds the record of which packs were read back when, and of which snapshots a
+//! rotation of the key was proven.
 
 use std::{env, path::PathBuf};
 

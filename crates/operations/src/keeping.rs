@@ -351,6 +351,8 @@ fn decide(
         let is_its = |(_, snapshot): &&Found| {
             points::tag(snapshot, "service") == Some(service)
                 && points::tag(snapshot, "data") == Some(data)
+                // A rewritten form is no point, and must not count as one.
+                && points::tag(snapshot, "point").is_some()
         };
         let group: Vec<Found> = all.iter().filter(is_its).cloned().collect();
         let policies: Vec<Policy> = keeps.iter().map(|keep| policy_of(keep)).collect();

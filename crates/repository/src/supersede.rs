@@ -64,15 +64,21 @@ impl<'r> Snapshots<'r> {
     }
 
     /// Removes a snapshot's file, unless the store holds it: then it stays, and this tells how it is
-    /// held. (A bucket with versions would only hide it.)
-    pub(crate) fn remove(&mut self, id: SnapshotId) -> Result<Option<Retention>, ChangeError> {
+    /// held. (A bucket with versions would only hide it.) `new` has taken its place.
+    pub(crate) fn remove(
+        &mut self,
+        id: SnapshotId,
+        new: Option<SnapshotId>,
+    ) -> Result<Option<Retention>, ChangeError> {
         self.run.cancel.check_condition()?;
         let held = immutable::held_snapshots(self.repository, &[id], self.run)?;
         if let Some((_, retention)) = held.first() {
             return Ok(Some(*retention));
         }
         match self.repository.storage().delete(File::Snapshot(id)) {
-            Err(error) if error.problem() != StorageProblem::NotFound => return Err(error.into()),
+            Err(source) if source.problem() != StorageProblem::NotFound => {
+                return Err(ChangeError::NotRemoved { old: id, new, source });
+            }
             _ => {}
         }
         self.known.retain(|(known, _)| *known != id);
@@ -96,6 +102,16 @@ pub enum ChangeError {
     /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The store did not let go of a snapshot: it is there, beside its new form if there is one.
+    #[error("remove snapshot {}{}", old.short(), beside(*new))]
+    NotRemoved {
+        /// The snapshot.
+        old: SnapshotId,
+        /// Its new form.
+        new: Option<SnapshotId>,
+        /// Why.
+        source: StorageError,
+    },
     /// The check that comes first could not go on.
     #[error(transparent)]
     Check(#[from] CheckError),
@@ -114,6 +130,12 @@ pub enum ChangeError {
     Cancelled(#[from] Cancelled),
 }
 
+fn beside(new: Option<SnapshotId>) -> String {
+    new.map_or_else(String::new, |new| {
+        format!(": it stays beside its new form {}, which is stored", new.short())
+    })
+}
+
 impl From<HeldError> for ChangeError {
     fn from(error: HeldError) -> Self {
         match error {
@@ -129,7 +151,7 @@ impl ChangeError {
             Self::Read(error) => Some(error),
             Self::Write(error) => Some(error),
             Self::Save(error) => Some(error),
-            Self::Storage(error) => Some(error),
+            Self::Storage(error) | Self::NotRemoved { source: error, .. } => Some(error),
             Self::Check(error) => Some(error),
             Self::WouldLose { .. } => None,
             Self::Cancelled(error) => Some(error),

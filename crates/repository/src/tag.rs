@@ -8,12 +8,16 @@
 //! point, that something is missing. `--set` leaves them alone, unless it names one itself, which
 //! then takes the place of its namesake. Only naming one in `--remove` takes it away.
 //!
+//! Some of them vouch for what is in the snapshot ([`disown`]). A form with another content or
+//! time loses these, so that nothing takes it for the point that was made, or for proven.
+//!
 //! # Source
 //! restic, `cmd/restic/cmd_tag.go`.
 
 use std::collections::HashSet;
 
 use crate::{
+    forget::PROVEN_TAG,
     format::snapshot::Snapshot,
     id::SnapshotId,
     immutable::{self, HeldSnapshots},
@@ -24,6 +28,21 @@ use crate::{
 
 /// How the tags that Muster records begin.
 pub const OWN_TAGS: &str = "muster:";
+
+/// Tag of a recovery point of a plan; its value is the point.
+pub const POINT_TAG: &str = "muster:point";
+
+/// Takes away the tags that vouch for a snapshot's content: which recovery point it is, and that
+/// it was proven. What else a plan recorded stays: whose data it is, and how to bring it back.
+pub fn disown(tags: &mut Vec<String>) {
+    let vouches = |tag: &String| [POINT_TAG, PROVEN_TAG].contains(&name(tag));
+    tags.retain(|tag| !vouches(tag));
+}
+
+/// A tag without its value.
+fn name(tag: &str) -> &str {
+    tag.split_once('=').map_or(tag, |(name, _)| name)
+}
 
 /// What is to become of a snapshot's tags. Applied in the order of the fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,7 +75,6 @@ impl TagChange {
 
 /// Muster's own tags, as far as `set` has none of the same name, and then `set`.
 fn replaced(tags: &[String], set: &[String]) -> Vec<String> {
-    let name = |tag: &str| tag.split_once('=').map_or(tag, |(name, _)| name).to_owned();
     let is_named = |own: &String| set.iter().any(|tag| name(tag) == name(own));
     let own = tags.iter().filter(|tag| tag.starts_with(OWN_TAGS) && !is_named(tag));
     let given = set.iter().filter(|tag| !tag.is_empty());
@@ -96,7 +114,8 @@ pub fn propose(snapshots: &[(SnapshotId, Snapshot)], change: &TagChange) -> Vec<
 ///
 /// # Errors
 /// Fails when the store does or the run is cancelled; the snapshots before are changed then, and
-/// of one there may be both forms. Running it again removes the old one.
+/// of one there may be both forms ([`ChangeError::NotRemoved`] says so). Running it again removes
+/// the old one.
 pub fn apply(
     repository: &Repository,
     retaggings: &[Retagging],
@@ -110,7 +129,8 @@ pub fn apply(
     for retagging in retaggings.iter().filter(|it| !are_held.contains(&it.old)) {
         let new = snapshots.save(&retagging.new)?;
         // Held by somebody since the look above: both forms are there then.
-        held.extend(snapshots.remove(retagging.old)?.map(|retention| (retagging.old, retention)));
+        let stays = snapshots.remove(retagging.old, Some(new))?;
+        held.extend(stays.map(|retention| (retagging.old, retention)));
         tell(retagging.old, new);
     }
     Ok(held)
@@ -155,6 +175,13 @@ mod tests {
             "muster:partial x muster:kind=incremental",
         );
         check("a muster:partial", change(None, "", "muster:partial"), "a");
+    }
+
+    #[test]
+    fn an_altered_form_is_no_point_and_not_proven() {
+        let mut tags = words("a muster:point=p1 muster:proven muster:data=db muster:hold");
+        disown(&mut tags);
+        assert_eq!(tags, words("a muster:data=db muster:hold"));
     }
 
     /// The change is stopped at every write and run again: one snapshot is left each time, with

@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use muster_control::retention::{Count, Policy, Proposal, Within};
-use muster_operations::retention::{
-    Found, Protected, propose, protected_as_points, protected_by_tags,
-};
+use muster_operations::retention::{Found, Protected, propose};
 use muster_repository::{
     forget::forget,
     format::time::Timestamp,
@@ -14,11 +12,12 @@ use muster_repository::{
     lock::LockKind,
     repository::Repository,
     select::{self, GroupBy, GroupKey, parse_tag_list},
+    storage::Retention,
 };
 use serde::Serialize;
 
 use super::{
-    counted, immutable, prune, release, select_several,
+    counted, immutable, protection, prune, release, select_several,
     snapshots::{WithId, group_by, group_title},
 };
 use crate::{
@@ -196,7 +195,8 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
         true => app.lock_to_read(&repository)?,
         false => Some(app.lock(&repository, LockKind::Exclusive)?),
     };
-    let protected = protected(&repository.snapshots()?, args);
+    let all = repository.snapshots()?;
+    let protected = protection::protected(&all, args.release_hold, args.ignore_plan);
     let wanted = select_several(app, &repository, &args.snapshots, &args.which.filter())?;
     let (groups, remove, relied_upon) = match args.snapshots.is_empty() {
         true => {
@@ -205,14 +205,17 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
             (groups, remove, relied_upon)
         }
         false => {
-            refuse_protected(&wanted, &protected)?;
-            (Vec::new(), wanted.into_iter().map(|(id, _)| id).collect(), Vec::new())
+            let ids: Vec<SnapshotId> = wanted.into_iter().map(|(id, _)| id).collect();
+            match protection::refusal("remove", "nothing was removed", &ids, &protected) {
+                Some(refusal) => return Err(refusal),
+                None => (Vec::new(), ids, Vec::new()),
+            }
         }
     };
     if !app.output.is_json() && !app.output.is_quiet() {
         groups.iter().try_for_each(|group| print_group(app, group, args.compact))?;
     }
-    let (exit, held) = match &lock {
+    let (exit, stays) = match &lock {
         Some(lock) if !args.dry_run => {
             let report = app.with_progress(Shape::Plain { items: "snapshots" }, || {
                 forget(&repository, lock, &remove, &relied_upon, &app.run)
@@ -222,27 +225,34 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
             }
             let failures = report.failed.iter().map(|(_, error)| Failure::of(error));
             let exit = failures.fold(None, |_, failure| Some(app.output.failure(&failure)));
-            (exit, report.held)
+            let failed = report.failed.iter().map(|(id, _)| *id).collect();
+            (exit, Stays { held: report.held, failed })
         }
-        _ => (None, held_snapshots(&repository, &remove, &app.run)?),
+        _ => {
+            let held = held_snapshots(&repository, &remove, &app.run)?;
+            (None, Stays { held, failed: Vec::new() })
+        }
     };
     release(lock)?;
-    immutable::warn_of_held(app, &held);
-    let is_held = |id: &SnapshotId| held.iter().any(|(held, _)| held == id);
-    let gone: Vec<SnapshotId> = remove.into_iter().filter(|id| !is_held(id)).collect();
-    tell(app, args, &groups, gone.len(), &held)?;
+    immutable::warn_of_held(app, &stays.held);
+    let is_gone = |id: &SnapshotId| stays.retention(id).is_none() && !stays.failed.contains(id);
+    let gone: Vec<SnapshotId> = remove.into_iter().filter(is_gone).collect();
+    tell(app, args, &groups, gone.len(), &stays)?;
     prune_after(app, args, &repository, gone, exit)
 }
 
-/// What stays whatever the policy says. Here only tags are known, and no ledger.
-fn protected(all: &[Found], args: &Args) -> Protected {
-    let mut protected = protected_by_tags(all, !args.release_hold);
-    if !args.ignore_plan {
-        for (id, reasons) in protected_as_points(all) {
-            protected.entry(id).or_default().extend(reasons);
-        }
+/// What was to be removed and stays.
+struct Stays {
+    /// The store holds it.
+    held: HeldSnapshots,
+    /// The store did not let it go, and that was told.
+    failed: Vec<SnapshotId>,
+}
+
+impl Stays {
+    fn retention(&self, id: &SnapshotId) -> Option<&Retention> {
+        self.held.iter().find(|(held, _)| held == id).map(|(_, retention)| retention)
     }
-    protected
 }
 
 fn refuse_nonsense(args: &Args, policy: &Policy, app: &App<'_>) -> Result<(), Failure> {
@@ -261,27 +271,6 @@ fn refuse_nonsense(args: &Args, policy: &Policy, app: &App<'_>) -> Result<(), Fa
             .help("name some with --host, --tag or --path")),
         (false, _) => Err(Failure::usage(format!("{what}there is no policy"))
             .help("say what to keep, as in --keep-daily 7 --keep-weekly 5")),
-    }
-}
-
-fn refuse_protected(wanted: &[Found], protected: &Protected) -> Result<(), Failure> {
-    let blockers: Vec<String> = wanted
-        .iter()
-        .filter_map(|(id, _)| Some((id, protected.get(id)?)))
-        .map(|(id, reasons)| format!("{} ({})", id.short(), reasons.join(", ")))
-        .collect();
-    match blockers.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::new(
-            Problem::SnapshotProtected,
-            format!("remove snapshots that are protected: {}", blockers.join(", ")),
-        )
-        .help(
-            "nothing was removed; a legal hold is released with --release-hold, and the last \
-             proven snapshot goes when there is a newer proven one; points of a plan are removed \
-             by its `keep`, with `muster forget`, which knows what was proven (--ignore-plan removes \
-             them all the same)",
-        )),
     }
 }
 
@@ -369,6 +358,10 @@ struct GroupJson<'a> {
     /// What was to be removed and stays, since the store holds it; only where there is some.
     #[serde(skip_serializing_if = "Option::is_none")]
     held: Option<Vec<HeldJson<'a>>>,
+    /// What was to be removed and stays, since the store did not let it go; only where there is
+    /// some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<Vec<WithId<'a>>>,
     reasons: Option<Vec<ReasonJson<'a>>>,
 }
 
@@ -385,7 +378,7 @@ struct ReasonJson<'a> {
 }
 
 impl<'a> GroupJson<'a> {
-    fn new(group: &'a Group, held: &HeldSnapshots) -> Self {
+    fn new(group: &'a Group, stays: &Stays) -> Self {
         fn filled<T>(list: Vec<T>) -> Option<Vec<T>> {
             (!list.is_empty()).then_some(list)
         }
@@ -395,12 +388,14 @@ impl<'a> GroupJson<'a> {
             snapshot: with_id(kept.id),
             matches: &kept.reasons,
         };
-        let retention = |id: &SnapshotId| held.iter().find(|(held, _)| held == id);
-        let (stay, go): (Vec<SnapshotId>, Vec<SnapshotId>) =
-            group.proposal.remove.iter().partition(|id| retention(id).is_some());
+        let remove = group.proposal.remove.iter().copied();
+        let (held, rest): (Vec<SnapshotId>, Vec<SnapshotId>) =
+            remove.partition(|id| stays.retention(id).is_some());
+        let (failed, go): (Vec<SnapshotId>, Vec<SnapshotId>) =
+            rest.into_iter().partition(|id| stays.failed.contains(id));
         let held_json = |id: &SnapshotId| HeldJson {
             snapshot: with_id(*id),
-            immutable_until: retention(id).and_then(|(_, retention)| retention.until),
+            immutable_until: stays.retention(id).and_then(|retention| retention.until),
         };
         Self {
             tags: Some(&group.key.tags[..]).filter(|tags| !tags.is_empty()),
@@ -408,7 +403,8 @@ impl<'a> GroupJson<'a> {
             paths: Some(&group.key.paths[..]).filter(|paths| !paths.is_empty()),
             keep: filled(keep.clone().map(|kept| with_id(kept.id)).collect()),
             remove: filled(go.iter().map(|id| with_id(*id)).collect()),
-            held: filled(stay.iter().map(held_json).collect()),
+            held: filled(held.iter().map(held_json).collect()),
+            failed: filled(failed.iter().map(|id| with_id(*id)).collect()),
             reasons: filled(keep.map(reason).collect()),
         }
     }
@@ -419,13 +415,13 @@ fn tell(
     args: &Args,
     groups: &[Group],
     removed: usize,
-    held: &HeldSnapshots,
+    stays: &Stays,
 ) -> Result<(), Failure> {
     if app.output.is_json() {
         // Of snapshots that are named restic prints nothing.
         return match args.snapshots.is_empty() {
             true => {
-                let groups = groups.iter().map(|group| GroupJson::new(group, held));
+                let groups = groups.iter().map(|group| GroupJson::new(group, stays));
                 app.output.json(&groups.collect::<Vec<_>>())
             }
             false => Ok(()),

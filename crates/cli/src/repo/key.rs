@@ -4,6 +4,7 @@
 //! prompt. It is asked for before the repository is locked, so that nobody waits for somebody
 //! who thinks about a password.
 
+mod proven;
 mod rotate;
 
 use std::path::PathBuf;

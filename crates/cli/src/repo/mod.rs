@@ -19,6 +19,7 @@ mod migrate;
 mod mount;
 mod ncdu;
 mod nodes;
+mod protection;
 mod prune;
 mod repair;
 mod restore;

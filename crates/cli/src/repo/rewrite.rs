@@ -1,12 +1,15 @@
 //! `muster repo rewrite`
 
+use std::collections::HashSet;
+
+use muster_operations::retention::Protected;
 use muster_repository::{
     lock::LockKind,
     rewrite::{RewriteOptions, RewriteReport, RewrittenSnapshot, rewrite},
 };
 use serde_json::{Value, json};
 
-use super::{counted, filter::ExcludeArgs, immutable, release, select_several};
+use super::{counted, filter::ExcludeArgs, immutable, protection, release, select_several};
 use crate::{
     app::App,
     args::FilterArgs,
@@ -27,6 +30,8 @@ pub(crate) struct Args {
     /// Remove the old snapshots
     #[arg(long)]
     forget: bool,
+    #[command(flatten)]
+    let_go: protection::Release,
     /// Only show what would change
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -48,7 +53,8 @@ pub(crate) struct Args {
 const EXAMPLES: &str =
     "The old snapshots stay unless --forget is given; the new ones have the tag \
 'rewrite'
-then. What was left out is gone for good after a prune without the old snapshots.
+then. What was left out is gone for good after a prune without the old snapshots. A snapshot with
+another content or time is no recovery point of a plan, and not proven.
 
 Examples:
   muster repo rewrite --exclude '*.iso' --dry-run -v
@@ -57,12 +63,13 @@ Examples:
 /// Rewrites snapshots.
 pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let new_time = args.new_time.as_deref();
-    let options = RewriteOptions {
+    let mut options = RewriteOptions {
         excludes: args.exclude.lists().parse()?,
         new_host: args.new_host.clone(),
         new_time: new_time.map(|text| time::given(text, &app.environment.zone)).transpose()?,
         snapshot_summary: args.snapshot_summary,
         forget: args.forget,
+        protected: HashSet::new(),
         packs: app.pack_options(args.dry_run),
     };
     if options.is_empty() {
@@ -76,15 +83,20 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
         false => Some(app.lock(&repository, kind)?),
     };
     let snapshots = select_several(app, &repository, &args.snapshots, &args.filter)?;
+    let protected = match args.forget {
+        true => args.let_go.protected(&repository.snapshots()?),
+        false => Protected::new(),
+    };
+    options.protected = protection::ids(&protected);
     let repository = app.load_index(&repository)?;
     let report = app.with_progress(Shape::Plain { items: "trees" }, || {
         rewrite(&repository, &snapshots, &options, &app.run)
     })?;
     release(lock)?;
-    print(app, args, &report)
+    print(app, args, &report, &protected)
 }
 
-fn print(app: &App<'_>, args: &Args, report: &RewriteReport) -> Outcome {
+fn print(app: &App<'_>, args: &Args, report: &RewriteReport, protected: &Protected) -> Outcome {
     let changed = report.snapshots.iter().filter(|done| done.changed);
     match app.output.is_json() {
         true => app.output.json(&json!({
@@ -93,6 +105,7 @@ fn print(app: &App<'_>, args: &Args, report: &RewriteReport) -> Outcome {
             "rewritten": changed.clone().map(to_json).collect::<Vec<_>>(),
             "unchanged": report.snapshots.len() - changed.count(),
             "held": immutable::held_json(&report.held),
+            "protected": protection::as_json(&report.protected, protected),
             "failed": report.failed.iter().map(|(id, _)| id.to_hex()).collect::<Vec<_>>(),
         }))?,
         false => {
@@ -113,7 +126,11 @@ fn print(app: &App<'_>, args: &Args, report: &RewriteReport) -> Outcome {
     for (id, error) in &report.failed {
         let mut failure = Failure::of(error);
         failure.message = format!("rewrite snapshot {id}: {}", failure.message);
-        exit = app.output.failure(&failure);
+        exit = exit.and(app.output.failure(&failure));
+    }
+    let outcome = "they were left as they are";
+    if let Some(refusal) = protection::refusal("replace", outcome, &report.protected, protected) {
+        exit = exit.and(app.output.failure(&refusal));
     }
     Ok(exit)
 }
@@ -125,7 +142,8 @@ fn print_one(
     report: &RewriteReport,
 ) -> Result<(), Failure> {
     let old = done.old.short();
-    let is_gone = args.forget && !report.held.iter().any(|(id, _)| *id == done.old);
+    let stays = report.held.iter().map(|(id, _)| id).chain(report.failed.iter().map(|(id, _)| id));
+    let is_gone = args.forget && !stays.into_iter().any(|id| *id == done.old);
     let line = match (done.new, is_gone) {
         (Some(new), true) => format!("{old} is now {}", new.short()),
         (Some(new), false) => format!("{old} is rewritten as {}", new.short()),

@@ -70,15 +70,15 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let snapshots = select_several(app, &repository, &args.snapshots, &args.filter)?;
     let retaggings = tag::propose(&snapshots, &change);
     let mut pairs = Vec::new();
-    let held = if args.dry_run {
+    let outcome = if args.dry_run {
         let old: Vec<_> = retaggings.iter().map(|retagging| retagging.old).collect();
         let held = held_snapshots(&repository, &old, &app.run)?;
         let is_held = |id: &SnapshotId| held.iter().any(|(held, _)| held == id);
         pairs.extend(old.iter().filter(|id| !is_held(id)).map(|id| (*id, None)));
-        held
+        Ok(held)
     } else {
         let mut tell = |old, new| pairs.push((old, Some(new)));
-        tag::apply(&repository, &retaggings, &app.run, &mut tell)?
+        tag::apply(&repository, &retaggings, &app.run, &mut tell)
     };
     release(lock)?;
     for (old, new) in &pairs {
@@ -100,6 +100,8 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
             }
         }
     }
+    // What was changed until then is told first.
+    let held = outcome?;
     match app.output.is_json() {
         true => app.output.json(&json!({
             "message_type": "summary",

@@ -175,6 +175,37 @@ fn the_bare_repository_refuses_to_remove_the_points_of_a_plan() {
     assert_eq!(points(&office, "docs", "near") + points(&office, "mail", "near"), 1);
 }
 
+/// What was cut out of a copy must not be proven by a drill that does not find it missing.
+#[test]
+fn an_altered_copy_is_no_point_of_the_plan() {
+    let office = Office::open("life-altered");
+    office.write("docs/two.txt", "gone soon\n");
+    office.run(&["backup"]).expect(0);
+    let repo = |name: &str, arguments: &[&str], code: i32| {
+        let secret = format!("secret-{name}");
+        let named = ["repo", "-r", name, "--password-file", &secret];
+        office.run(&[&named[..], arguments].concat()).expect(code)
+    };
+    let copies = || {
+        let listed = office.run(&["points", "files", "--json"]).expect(0).json();
+        let points = listed["points"].as_array().unwrap().clone();
+        points.into_iter().map(|point| (point["data"].clone(), point["copies"].clone())).collect()
+    };
+    let known: Vec<(Value, Value)> = copies();
+    repo("near", &["rewrite", "--exclude", "two.txt"], 0).shows("rewrote 1 snapshot");
+    let listed = repo("near", &["snapshots", "--json"], 0).json();
+    assert_eq!(listed.as_array().unwrap().len(), 3, "the altered form is there");
+    assert_eq!(copies(), known);
+    repo("near", &["rewrite", "--exclude", "two.txt", "--forget"], 4).tells("point of a plan");
+    assert_eq!(copies(), known);
+    // Where somebody insists there is no point left, and nothing to prove.
+    repo("near", &["rewrite", "--exclude", "two.txt", "--forget", "--ignore-plan"], 0);
+    repo("far", &["rewrite", "--exclude", "two.txt", "--forget", "--ignore-plan"], 0);
+    assert_eq!((points(&office, "docs", "near"), points(&office, "docs", "far")), (0, 0));
+    assert_eq!(points(&office, "mail", "near"), 1);
+    office.run(&["drill", "run", "files"]).expect(4).tells("docs");
+}
+
 #[test]
 fn damage_that_reading_back_finds_makes_a_copy_no_good_one_until_it_is_mended() {
     let office = Office::open("life-verify");

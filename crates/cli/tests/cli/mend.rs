@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use muster_repository::storage::FileKind;
 use serde_json::json;
 
 use crate::sandbox::Sandbox;
@@ -53,6 +54,54 @@ fn a_rewritten_snapshot_lacks_what_was_excluded() {
     assert_eq!(snapshots.as_array().unwrap().len(), 2);
     assert!(snapshots.as_array().unwrap().iter().all(|snapshot| snapshot["hostname"] == "moved"));
     sandbox.run(&["check", "--read-data"]).expect(0);
+}
+
+/// What was proven is the content that was there: the altered form must not take its place.
+#[test]
+fn a_rewritten_snapshot_is_not_the_proven_one() {
+    let sandbox = Sandbox::new("rewrite-proven");
+    sandbox.run(&["backup", "source", "--tag", "muster:proven"]).expect(0);
+    let proven = sandbox.run(&["snapshots", "--json"]).json()[0]["id"].clone();
+    sandbox.run(&["rewrite", "--exclude", "b.txt"]).expect(0);
+    sandbox.run(&["forget", "--keep-last", "1"]).expect(0).shows("last proven");
+    let left = sandbox.run(&["snapshots", "--json"]).json();
+    let ids: Vec<_> = left.as_array().unwrap().iter().map(|snapshot| &snapshot["id"]).collect();
+    assert!(ids.contains(&&proven), "{left:#}");
+    sandbox.run(&["rewrite", "--exclude", "b.txt", "--forget"]).expect(4).tells("last proven");
+}
+
+#[test]
+fn a_legal_hold_is_neither_rewritten_nor_repaired_away() {
+    let sandbox = Sandbox::new("rewrite-held");
+    sandbox.write("source/held.txt", &"held\n".repeat(100));
+    sandbox.run(&["backup", "source", "--tag", "muster:hold"]).expect(0);
+    sandbox.run(&["backup", "source/sub"]).expect(0);
+    let listed = || sandbox.run(&["snapshots", "--json"]).expect(0).json();
+    let held = listed()[0]["id"].as_str().unwrap().to_owned();
+    let is_there = || listed().as_array().unwrap().iter().any(|snapshot| snapshot["id"] == held);
+
+    sandbox.run(&["rewrite", "--exclude", "b.txt", "--release-hold"]).expect(2);
+    let rewrite = ["rewrite", "--exclude", "b.txt", "--forget"];
+    let ran = sandbox.run(&[&rewrite[..], &["--dry-run"]].concat()).expect(4);
+    ran.tells("legal hold").tells("--release-hold").shows("would rewrite 1 snapshot");
+    let ran = sandbox.run(&[&rewrite[..], &["--json"]].concat()).expect(4);
+    assert_eq!(ran.error()["code"], "snapshot-protected");
+    let done = ran.json();
+    assert_eq!(done["protected"], json!([{"snapshot_id": held, "reasons": ["legal hold"]}]));
+    assert_eq!(done["rewritten"].as_array().unwrap().len(), 1, "the other one is rewritten");
+    assert!(is_there() && listed().as_array().unwrap().len() == 2);
+
+    // All that it holds is lost: it stays as it is, too.
+    let storage = sandbox.open().storage().clone();
+    for pack in storage.list(FileKind::Pack).unwrap() {
+        storage.delete(pack.file).unwrap();
+    }
+    sandbox.run(&["repair", "index"]).expect(0);
+    let ran = sandbox.run(&["repair", "snapshots", "--forget"]).expect(4);
+    ran.tells("legal hold").shows("removed 1");
+    assert!(is_there());
+    sandbox.run(&["repair", "snapshots", "--forget", "--release-hold"]).expect(0);
+    assert!(!is_there());
 }
 
 #[test]

@@ -57,6 +57,11 @@ fn a_key_is_rotated_in_rounds_and_finished_with_a_proof() {
     let done = rotate(&sandbox, &["--finish", "--read-data-subset", "50%", "--json"]).expect(0);
     let done = done.last_json();
     assert_eq!((&done["finished"], &done["copied"]), (&true.into(), &0.into()));
+    let status = rotate(&sandbox, &["--status", "--json"]).expect(0).json();
+    assert_eq!(status["finished"], true);
+    rotate(&sandbox, &["--status"]).expect(0).shows("finished: --finish proved");
+    let unknown = rotate(&sandbox, &["--status", "--no-cache"]).expect(0);
+    drop(unknown.shows("no proof of it is noted here"));
 
     // The old password opens both; the other one only the old; no key file of one opens the other.
     let second = |repository: &str| {

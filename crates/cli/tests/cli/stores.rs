@@ -219,6 +219,29 @@ fn an_append_only_server_takes_backups_and_refuses_what_deletes() {
     let id = added.as_array().unwrap().iter().find(is_new).unwrap()["id"].as_str().unwrap();
     let ran = place.muster(&sandbox, &["--json", "key", "remove", id]).expect(4);
     assert_eq!(ran.error()["code"], "storage-denied");
+
+    // What was not removed is not counted as removed, and of two forms both are named.
+    let ran = place.muster(&sandbox, &["forget", "latest"]).expect(4).shows("removed 0 snapshots");
+    ran.tells("cannot delete");
+    let ran = place
+        .muster(
+            &sandbox,
+            &[
+                "forget",
+                "--json",
+                "--unsafe-allow-remove-all",
+                "--path",
+                sandbox.path("source").to_str().unwrap(),
+            ],
+        )
+        .expect(4);
+    assert!(ran.json()[0]["remove"].is_null() && ran.json()[0]["failed"][0]["id"].is_string());
+    let ran = place.muster(&sandbox, &["tag", "--add", "x"]).expect(4);
+    ran.tells("stays beside its new form");
+    let ran = place.muster(&sandbox, &["rewrite", "--exclude", "b.txt", "--forget"]).expect(4);
+    ran.tells("stays beside its new form").shows("is rewritten as");
+    let listed = place.muster(&sandbox, &["--json", "snapshots"]).expect(0).json();
+    assert_eq!(listed.as_array().unwrap().len(), 4, "{listed:#}");
 }
 
 #[test]

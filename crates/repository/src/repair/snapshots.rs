@@ -3,8 +3,8 @@
 //! A chunk is lost when no index lists it, or only in packs that are gone or end before it. Files
 //! go on without their lost chunks, as restic does it, and it is said which bytes were there. A
 //! folder whose tree cannot be read becomes empty. The new snapshot has the tags `repaired` and
-//! [`PARTIAL_TAG`], so that nothing takes it for proof; the old one stays unless it is to be
-//! forgotten.
+//! [`PARTIAL_TAG`], so that nothing takes it for proof, and is no recovery point of a plan any more;
+//! the old one stays unless it is to be forgotten.
 //!
 //! A snapshot file that lies under a wrong name, and is sealed by this repository's key, is stored
 //! anew under the right one. A snapshot of which not even the root can be read, and a snapshot
@@ -16,7 +16,7 @@
 //! # Source
 //! restic, `cmd/restic/cmd_repair_snapshots.go`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 use muster_model::{Class, Fault as _};
@@ -38,20 +38,26 @@ use crate::{
     index::Index,
     packer::{PackOptions, PackStats, PackWriter, write_packs},
     repository::{IndexedRepository, ReadError, Repository},
-    rewrite::trees::{Fate, Rewritten, Rule, TreeRewriter},
+    rewrite::{
+        trees::{Fate, Rewritten, Rule, TreeRewriter},
+        with_totals,
+    },
     run::Run,
     storage::{File, FileKind},
     supersede::{ChangeError, Snapshots},
+    tag,
 };
 
 /// Tag of a repaired snapshot, as restic gives it.
 pub const REPAIRED_TAG: &str = "repaired";
 
 /// How snapshots are repaired.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RepairSnapshotsOptions {
     /// Whether the old snapshots go, and such as cannot be repaired.
     pub forget: bool,
+    /// Snapshots that may not go: with `forget` they are left as they are.
+    pub protected: HashSet<SnapshotId>,
     /// How trees are written. With `dry_run` nothing changes at all.
     pub packs: PackOptions,
 }
@@ -86,6 +92,10 @@ pub struct RepairSnapshotsReport {
     pub removed: Vec<SnapshotId>,
     /// Those that should have gone and that the store holds: they stay.
     pub held: HeldSnapshots,
+    /// Those that lost something and were left as they are, since they may not go.
+    pub protected: Vec<SnapshotId>,
+    /// Those that should have gone and that the store did not let go, and why.
+    pub failed: Vec<(SnapshotId, ChangeError)>,
     /// What was stored.
     pub stats: PackStats,
 }
@@ -158,7 +168,7 @@ fn misnamed(repository: &Repository, id: SnapshotId) -> Option<(SnapshotId, Snap
 pub fn repair(
     repository: &IndexedRepository,
     snapshots: &SnapshotList,
-    options: RepairSnapshotsOptions,
+    options: &RepairSnapshotsOptions,
     run: &Run,
 ) -> Result<RepairSnapshotsReport, ChangeError> {
     let mut report = RepairSnapshotsReport::default();
@@ -178,18 +188,29 @@ pub fn repair(
             report.whole += 1;
             continue;
         }
+        if is_protected(*old, options) {
+            report.protected.push(*old);
+            continue;
+        }
         let mut repaired = found(*old, rewritten);
         if !options.packs.dry_run {
             if !repaired.is_lost {
                 repaired.new = Some(known.save(&new_form(*old, snapshot, rewritten))?);
             }
             if options.forget {
-                remove(&mut known, *old, &mut report)?;
+                remove(&mut known, (*old, repaired.new), &mut report)?;
             }
         }
         report.snapshots.push(repaired);
     }
     for damaged in &snapshots.damaged {
+        if is_protected(damaged.id, options) {
+            report.protected.push(damaged.id);
+            if damaged.misnamed.is_some() {
+                forms.next();
+            }
+            continue;
+        }
         let mut new = None;
         if let Some((own, snapshot)) = &damaged.misnamed
             && let Some(rewritten) = forms.next()
@@ -202,7 +223,7 @@ pub fn repair(
         }
         report.unreadable.push((damaged.id, new));
         if options.forget && !options.packs.dry_run {
-            remove(&mut known, damaged.id, &mut report)?;
+            remove(&mut known, (damaged.id, new), &mut report)?;
         }
     }
     Ok(report)
@@ -210,14 +231,20 @@ pub fn repair(
 
 fn remove(
     known: &mut Snapshots<'_>,
-    id: SnapshotId,
+    (id, new): (SnapshotId, Option<SnapshotId>),
     report: &mut RepairSnapshotsReport,
 ) -> Result<(), ChangeError> {
-    match known.remove(id)? {
-        Some(retention) => report.held.push((id, retention)),
-        None => report.removed.push(id),
+    match known.remove(id, new) {
+        Ok(Some(retention)) => report.held.push((id, retention)),
+        Ok(None) => report.removed.push(id),
+        Err(error @ ChangeError::NotRemoved { .. }) => report.failed.push((id, error)),
+        Err(error) => return Err(error),
     }
     Ok(())
+}
+
+fn is_protected(id: SnapshotId, options: &RepairSnapshotsOptions) -> bool {
+    options.forget && options.protected.contains(&id)
 }
 
 fn new_forms(
@@ -250,6 +277,10 @@ fn new_form(old: SnapshotId, snapshot: &Snapshot, rewritten: &Rewritten<Loss>) -
     let lost =
         rewritten.notes.iter().any(is_loss) || rewritten.notes_total > rewritten.notes.len() as u64;
     let changed = rewritten.notes_total > 0;
+    if changed {
+        tag::disown(&mut new.tags);
+        new.summary = new.summary.map(|summary| with_totals(summary, rewritten.totals));
+    }
     let tags = [changed.then_some(REPAIRED_TAG), lost.then_some(PARTIAL_TAG)];
     for tag in tags.into_iter().flatten() {
         if !new.tags.iter().any(|there| there == tag) {

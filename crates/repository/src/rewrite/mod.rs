@@ -3,7 +3,7 @@
 //! Trees that hold something excluded are written anew, all others stay; chunks of files are not
 //! touched. The new snapshot names the old one as its `original` and has the tag `rewrite`;
 //! the old one stays unless it is to be forgotten, and then the new one has no such tag, as in
-//! restic.
+//! restic. With another tree or time it is no recovery point of a plan any more, and not proven.
 //!
 //! What was left out stays in the packs until a prune. Who wants something gone for good forgets
 //! the old snapshots and prunes.
@@ -17,7 +17,10 @@
 
 pub(crate) mod trees;
 
-use std::{collections::HashMap, rc::Rc};
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 pub use self::trees::Totals;
 use self::trees::{Fate, Rewritten, Rule, TreeRewriter};
@@ -34,6 +37,7 @@ use crate::{
     repository::{IndexedRepository, ReadError},
     run::Run,
     supersede::{ChangeError, Snapshots},
+    tag,
 };
 
 /// Tag of a rewritten snapshot whose original stays, as restic gives it.
@@ -52,6 +56,8 @@ pub struct RewriteOptions {
     pub snapshot_summary: bool,
     /// Whether the old snapshot goes.
     pub forget: bool,
+    /// Snapshots that may not go: with `forget` they are left as they are.
+    pub protected: HashSet<SnapshotId>,
     /// How trees are written. With `dry_run` nothing changes at all.
     pub packs: PackOptions,
 }
@@ -93,7 +99,10 @@ pub struct RewrittenSnapshot {
 pub struct RewriteReport {
     /// What became of each snapshot.
     pub snapshots: Vec<RewrittenSnapshot>,
-    /// Snapshots that were left as they are, and why.
+    /// Snapshots that were left as they are, since they may not go.
+    pub protected: Vec<SnapshotId>,
+    /// Snapshots that were left as they are, and why; of some the new form is there as well, as the
+    /// error says.
     pub failed: Vec<(SnapshotId, ChangeError)>,
     /// Old forms that should have gone and that the store holds: they stay beside the new ones.
     pub held: HeldSnapshots,
@@ -122,16 +131,32 @@ pub fn rewrite(
     report.stats = stats;
     let mut known = Snapshots::load(repository, run)?;
     for (mut done, new) in new_forms {
+        if done.changed && options.forget && options.protected.contains(&done.old) {
+            report.protected.push(done.old);
+            continue;
+        }
         if done.changed && !options.packs.dry_run {
             done.new = Some(known.save(&new)?);
             if options.forget {
-                let held = known.remove(done.old)?;
-                report.held.extend(held.map(|retention| (done.old, retention)));
+                remove(&mut known, &done, &mut report)?;
             }
         }
         report.snapshots.push(done);
     }
     Ok(report)
+}
+
+fn remove(
+    known: &mut Snapshots<'_>,
+    done: &RewrittenSnapshot,
+    report: &mut RewriteReport,
+) -> Result<(), ChangeError> {
+    match known.remove(done.old, done.new) {
+        Ok(held) => report.held.extend(held.map(|retention| (done.old, retention))),
+        Err(error @ ChangeError::NotRemoved { .. }) => report.failed.push((done.old, error)),
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// Writes the trees and puts the new snapshots together.
@@ -189,6 +214,9 @@ fn new_form(
     }
     new.time = options.new_time.unwrap_or(new.time);
     let changed = new != *snapshot;
+    if new.tree != snapshot.tree || new.time != snapshot.time {
+        tag::disown(&mut new.tags);
+    }
     new.original = Some(id);
     if !options.forget && !new.tags.iter().any(|tag| tag == REWRITE_TAG) {
         new.tags.push(REWRITE_TAG.to_owned());
@@ -207,7 +235,8 @@ fn new_form(
     (done, new)
 }
 
-fn with_totals(summary: Summary, totals: Totals) -> Summary {
+/// A summary that counts what is there now.
+pub(crate) fn with_totals(summary: Summary, totals: Totals) -> Summary {
     Summary { total_files_processed: totals.files, total_bytes_processed: totals.bytes, ..summary }
 }
 

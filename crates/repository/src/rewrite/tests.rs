@@ -8,7 +8,7 @@ use crate::{
     format::pack::BlobKind,
     repository::Repository,
     storage::{
-        FileKind, Storage as _,
+        File, FileKind, Storage as _,
         unreliable::{Faults, Unreliable},
     },
     tree_walk::{
@@ -103,6 +103,48 @@ fn host_and_time_change_without_a_look_at_trees() {
     for (_, snapshot) in sample.repository.snapshots().unwrap() {
         assert_eq!((snapshot.hostname.as_str(), snapshot.time), ("moved", time));
     }
+}
+
+/// Snapshots that a plan relies upon: one is a point, one a legal hold.
+fn relied_upon() -> Sample {
+    let sample = sample();
+    let tags = [&["muster:point=p", "muster:proven", "muster:data=d"][..], &["muster:hold"]];
+    for ((id, snapshot), tags) in sample.repository.snapshots().unwrap().into_iter().zip(tags) {
+        let tags = tags.iter().map(|&tag| tag.to_owned()).collect();
+        sample.repository.save_unpacked(File::Snapshot, &Snapshot { tags, ..snapshot }).unwrap();
+        sample.storage.delete(File::Snapshot(id)).unwrap();
+    }
+    sample
+}
+
+#[test]
+fn only_a_form_with_the_same_content_and_time_is_still_the_point() {
+    let host = RewriteOptions { new_host: Some("moved".to_owned()), ..RewriteOptions::default() };
+    let time = Some(Timestamp::new(77, 0, 0));
+    let time = RewriteOptions { new_time: time, ..RewriteOptions::default() };
+    for (options, is_point) in [(host, true), (time, false), (excluding(&["keep"]), false)] {
+        let sample = relied_upon();
+        let report = run_on(&sample.repository, &options).unwrap();
+        let new = sample.repository.snapshot(report.snapshots[0].new.unwrap()).unwrap();
+        let has = |tag: &str| new.tags.iter().any(|own| own == tag);
+        assert_eq!((has("muster:point=p"), has("muster:proven")), (is_point, is_point));
+        assert!(has("muster:data=d"), "{:?}", new.tags);
+    }
+}
+
+#[test]
+fn protected_snapshots_are_left_as_they_are() {
+    let sample = relied_upon();
+    let before = sample.repository.snapshots().unwrap();
+    let protected = before.iter().map(|(id, _)| *id).collect();
+    let excluded = excluding(&["keep", "x"]);
+    let options = RewriteOptions { forget: true, protected, ..excluded.clone() };
+    let report = run_on(&sample.repository, &options).unwrap();
+    assert_eq!((report.protected.len(), report.snapshots.len()), (2, 0));
+    assert_eq!(sample.repository.snapshots().unwrap(), before);
+    // Beside them a new form does no harm.
+    let report = run_on(&sample.repository, &RewriteOptions { forget: false, ..options }).unwrap();
+    assert_eq!((report.protected.len(), report.snapshots.len()), (0, 2));
 }
 
 #[test]

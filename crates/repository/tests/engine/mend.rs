@@ -63,7 +63,7 @@ pub(crate) fn mend(repository: &Repository) -> anyhow::Result<Vec<&'static str>>
     let indexed = repository.load_index(&run)?;
     assert!(snapshots::unindexed_packs(repository, &run)?.is_empty());
     let options = snapshots::RepairSnapshotsOptions { forget: true, ..Default::default() };
-    let report = snapshots::repair(&indexed, &snapshots::list(repository)?, options, &run)?;
+    let report = snapshots::repair(&indexed, &snapshots::list(repository)?, &options, &run)?;
     if !report.removed.is_empty() {
         steps.push("repair snapshots --forget");
     }

@@ -100,7 +100,7 @@ fn repair_snapshots(repository: &Repository) -> Result<(), ChangeError> {
     let run = Run::new();
     let list = snapshots::list(repository)?;
     let options = snapshots::RepairSnapshotsOptions { forget: true, ..Default::default() };
-    snapshots::repair(&repository.load_index(&run)?, &list, options, &run).map(drop)
+    snapshots::repair(&repository.load_index(&run)?, &list, &options, &run).map(drop)
 }
 
 fn rewrite_without(

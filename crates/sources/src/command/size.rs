@@ -31,6 +31,8 @@ pub(super) fn of_last_snapshot(
         tag_value(snapshot, "muster:service=") == Some(&request.service)
             && tag_value(snapshot, "muster:data=") == Some(&request.data)
             && tag_value(snapshot, SOURCE_TAG) == Some(source)
+            // A rewritten form is no point any more, and says nothing of the data's size.
+            && tag_value(snapshot, "muster:point=").is_some()
             && !snapshot.tags.iter().any(|tag| tag == PARTIAL_TAG)
     };
     // A damaged snapshot compares with nothing; `check` is there to tell of it. When the

@@ -20,7 +20,7 @@ use muster_repository::{
 };
 use serde_json::{Value, json};
 
-use super::NewArgs;
+use super::{NewArgs, proven};
 use crate::{
     app::App,
     error::{Failure, Outcome},
@@ -172,13 +172,19 @@ fn tell_status(
     standing: &Standing,
     keys: &[KeyInfo],
 ) -> Outcome {
+    let finished = proven::covers(app, old, new, standing);
     if app.output.is_json() {
-        app.output.json(&as_json(old, new, standing, keys, json!({"finished": false})))?;
+        app.output.json(&as_json(old, new, standing, keys, json!({"finished": finished})))?;
     } else {
         tell_standing(app, standing)?;
-        app.output.line(match standing.missing.is_empty() {
-            true => "nothing is missing, which is not proven yet: run it again with --finish",
-            false => "not finished: run it again, then with --finish",
+        app.output.line(match (finished, standing.missing.is_empty()) {
+            (true, _) => {
+                "finished: --finish proved that all of it is there, and nothing has come since"
+            }
+            (false, true) => {
+                "nothing is missing, and no proof of it is noted here: --finish makes one"
+            }
+            (false, false) => "not finished: run it again, then with --finish",
         })?;
     }
     Ok(if standing.missing.is_empty() { Exit::Done } else { Exit::Partial })
@@ -254,6 +260,9 @@ fn tell_proof(
 ) -> Outcome {
     let standing = &proof.standing;
     let finished = proof.is_complete();
+    if finished {
+        proven::note(app, old, new, standing);
+    }
     if app.output.is_json() {
         let more = json!({
             "finished": finished,

@@ -1,5 +1,6 @@
 //! `muster repo repair snapshots`
 
+use muster_operations::retention::{Found, Protected};
 use muster_repository::{
     id::{PackId, SnapshotId},
     lock::LockKind,
@@ -12,7 +13,9 @@ use muster_repository::{
 };
 use serde_json::{Value, json};
 
-use super::super::{counted, immutable, release, snapshot_filter, warn_of_unused_filter};
+use super::super::{
+    counted, immutable, protection, release, snapshot_filter, warn_of_unused_filter,
+};
 use crate::{
     app::App,
     args::FilterArgs,
@@ -32,6 +35,8 @@ pub(crate) struct Args {
     /// Remove the old snapshots, and such as cannot be repaired
     #[arg(long)]
     forget: bool,
+    #[command(flatten)]
+    let_go: protection::Release,
     /// Only show what is lost and what would change
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -60,21 +65,44 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let snapshots = chosen(app, args, &repository)?;
     let repository = app.load_index(&repository)?;
     refuse_unindexed(&unindexed_packs(&repository, &app.run)?)?;
-    let options =
-        RepairSnapshotsOptions { forget: args.forget, packs: app.pack_options(args.dry_run) };
+    let protected = match args.forget {
+        true => args.let_go.protected(&all(&list(&repository)?)),
+        false => Protected::new(),
+    };
+    let options = RepairSnapshotsOptions {
+        forget: args.forget,
+        protected: protection::ids(&protected),
+        packs: app.pack_options(args.dry_run),
+    };
     let report = app.with_progress(Shape::Plain { items: "trees" }, || {
-        repair(&repository, &snapshots, options, &app.run)
+        repair(&repository, &snapshots, &options, &app.run)
     })?;
     release(lock)?;
     match app.output.is_json() {
-        true => print_json(app, args, &report)?,
+        true => print_json(app, args, &report, &protected)?,
         false => print(app, args, &report)?,
     }
     let left = report.snapshots.iter().any(|repaired| repaired.is_lost)
         || report.unreadable.iter().any(|(_, new)| new.is_none());
     immutable::warn_of_held(app, &report.held);
     let is_part = (left && !args.forget) || !report.held.is_empty();
-    Ok(if is_part { Exit::Partial } else { Exit::Done })
+    let mut exit = if is_part { Exit::Partial } else { Exit::Done };
+    for (_, error) in &report.failed {
+        exit = exit.and(app.output.failure(&Failure::of(error)));
+    }
+    let outcome = "they were left as they are";
+    if let Some(refusal) = protection::refusal("replace", outcome, &report.protected, &protected) {
+        exit = exit.and(app.output.failure(&refusal));
+    }
+    Ok(exit)
+}
+
+/// All that can be read, by the names of their files.
+fn all(list: &SnapshotList) -> Vec<Found> {
+    let misnamed = list.damaged.iter().filter_map(|damaged| {
+        damaged.misnamed.as_ref().map(|(_, snapshot)| (damaged.id, snapshot.clone()))
+    });
+    list.readable.iter().cloned().chain(misnamed).collect()
 }
 
 /// The snapshots that are named, or all that the filter lets through. Nobody knows whether it
@@ -165,7 +193,12 @@ fn losses(number: usize) -> String {
     }
 }
 
-fn print_json(app: &App<'_>, args: &Args, report: &RepairSnapshotsReport) -> Result<(), Failure> {
+fn print_json(
+    app: &App<'_>,
+    args: &Args,
+    report: &RepairSnapshotsReport,
+    protected: &Protected,
+) -> Result<(), Failure> {
     let ids = |ids: &[SnapshotId]| ids.iter().map(SnapshotId::to_hex).collect::<Vec<_>>();
     app.output.json(&json!({
         "message_type": "summary",
@@ -177,6 +210,8 @@ fn print_json(app: &App<'_>, args: &Args, report: &RepairSnapshotsReport) -> Res
         }).collect::<Vec<_>>(),
         "removed": ids(&report.removed),
         "held": immutable::held_json(&report.held),
+        "protected": protection::as_json(&report.protected, protected),
+        "failed": ids(&report.failed.iter().map(|(id, _)| *id).collect::<Vec<_>>()),
     }))
 }
 

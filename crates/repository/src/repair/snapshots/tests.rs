@@ -16,7 +16,7 @@ fn repair_all(repository: &Repository, forget: bool) -> Result<RepairSnapshotsRe
     let run = Run::new();
     let snapshots = list(repository)?;
     let options = RepairSnapshotsOptions { forget, ..Default::default() };
-    repair(&repository.load_index(&run)?, &snapshots, options, &run)
+    repair(&repository.load_index(&run)?, &snapshots, &options, &run)
 }
 
 /// Takes a chunk out of the repository, as `repair packs` does.
@@ -65,6 +65,42 @@ fn a_file_goes_on_without_its_lost_chunk() {
     let again = repair_all(&sample.repository, true).unwrap();
     assert_eq!(again.snapshots[0].new, Some(new), "it is not written twice");
     assert!(check_all(&sample.repository).is_clean());
+}
+
+/// What was cut out is gone from the sizes, too, and from what vouched for it.
+#[test]
+fn a_repaired_form_is_no_point_and_counts_what_is_left() {
+    let sample = two_snapshots();
+    let summary = |bytes: u64| -> crate::format::snapshot::Summary {
+        serde_json::from_value(serde_json::json!({
+            "backup_start": "2026-01-01T00:00:00Z", "backup_end": "2026-01-01T00:00:00Z",
+            "files_new": 0, "files_changed": 0, "files_unmodified": 0, "dirs_new": 0,
+            "dirs_changed": 0, "dirs_unmodified": 0, "data_blobs": 0, "tree_blobs": 0,
+            "data_added": 0, "total_files_processed": 2, "total_bytes_processed": bytes,
+        }))
+        .unwrap()
+    };
+    let (id, old) = sample.repository.snapshots().unwrap().remove(0);
+    let tags = ["muster:point=p", "muster:proven", "muster:hold"].map(str::to_owned).to_vec();
+    let old = Snapshot { tags, summary: Some(summary(4 * CHUNK as u64)), ..old };
+    let marked = sample.repository.save_unpacked(File::Snapshot, &old).unwrap();
+    sample.storage.delete(File::Snapshot(id)).unwrap();
+    lose(&sample, &chunk(11));
+
+    let run = Run::new();
+    let snapshots = list(&sample.repository).unwrap();
+    let protected = HashSet::from([marked]);
+    let options = RepairSnapshotsOptions { forget: true, protected, ..Default::default() };
+    let report = repair(&sample.indexed(), &snapshots, &options, &run).unwrap();
+    assert_eq!((&report.protected[..], report.removed.len()), (&[marked][..], 0));
+    assert_eq!(sample.repository.snapshots().unwrap().len(), 2, "nothing was changed");
+
+    let report = repair_all(&sample.repository, true).unwrap();
+    let new = sample.repository.snapshot(report.snapshots[0].new.unwrap()).unwrap();
+    assert_eq!(new.tags, ["muster:hold", REPAIRED_TAG, PARTIAL_TAG]);
+    let summary = new.summary.unwrap();
+    let left = (summary.total_files_processed, summary.total_bytes_processed);
+    assert_eq!(left, (2, 3 * CHUNK as u64));
 }
 
 /// A pack that is gone and still in the index: its chunks are lost, and their lengths known.
@@ -181,7 +217,7 @@ fn trees_that_share_one_another_are_walked_once() {
     let snapshot: Snapshot = serde_json::from_value(snapshot).unwrap();
     let readable = vec![(SnapshotId::of(b"any"), snapshot)];
     let list = SnapshotList { readable, damaged: Vec::new() };
-    let report = repair(&indexed, &list, RepairSnapshotsOptions::default(), &Run::new()).unwrap();
+    let report = repair(&indexed, &list, &RepairSnapshotsOptions::default(), &Run::new()).unwrap();
     let repaired = &report.snapshots[0];
     assert_eq!((repaired.losses_total, repaired.losses.len()), (1 << 60, 1000));
 }

@@ -211,7 +211,7 @@ fn countless_copies_of_a_chunk_are_not_asked_for_each_name() -> anyhow::Result<(
     assert_eq!(report.failed.len(), 1);
     let list = snapshots::list(&repository)?;
     let options = snapshots::RepairSnapshotsOptions::default();
-    let repaired = soon(|| snapshots::repair(&repository, &list, options, &Run::new()))?;
+    let repaired = soon(|| snapshots::repair(&repository, &list, &options, &Run::new()))?;
     assert_eq!(repaired.snapshots.len(), 1);
     Ok(())
 }

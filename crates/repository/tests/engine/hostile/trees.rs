@@ -390,7 +390,7 @@ fn trees_that_share_one_another_are_written_anew_soon() -> anyhow::Result<()> {
     let indexed = repository.load_index(&run)?;
     let list = snapshots::list(&indexed)?;
     let options = snapshots::RepairSnapshotsOptions::default();
-    let repaired = soon(|| snapshots::repair(&indexed, &list, options, &run))?;
+    let repaired = soon(|| snapshots::repair(&indexed, &list, &options, &run))?;
     assert!(repaired.snapshots.iter().any(|repaired| repaired.losses_total > 1 << 40));
     let some = FindOptions {
         matches: &|path| path.ends_with(b"/0/0"),
