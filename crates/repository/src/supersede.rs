@@ -77,6 +77,7 @@ impl<'r> Snapshots<'r> {
         }
         match self.repository.storage().delete(File::Snapshot(id)) {
             Err(source) if source.problem() != StorageProblem::NotFound => {
+                let source = Box::new(source);
                 return Err(ChangeError::NotRemoved { old: id, new, source });
             }
             _ => {}
@@ -110,7 +111,7 @@ pub enum ChangeError {
         /// Its new form.
         new: Option<SnapshotId>,
         /// Why.
-        source: StorageError,
+        source: Box<StorageError>,
     },
     /// The check that comes first could not go on.
     #[error(transparent)]
@@ -151,7 +152,8 @@ impl ChangeError {
             Self::Read(error) => Some(error),
             Self::Write(error) => Some(error),
             Self::Save(error) => Some(error),
-            Self::Storage(error) | Self::NotRemoved { source: error, .. } => Some(error),
+            Self::Storage(error) => Some(error),
+            Self::NotRemoved { source, .. } => Some(&**source),
             Self::Check(error) => Some(error),
             Self::WouldLose { .. } => None,
             Self::Cancelled(error) => Some(error),

@@ -67,7 +67,7 @@ fn a_keep_that_keeps_nothing_is_refused_where_it_stands() {
     let found = check("{last: 0}", &["services.orders.protect[0].keep.last"]).unwrap();
     let line = PLAN.lines().position(|line| line.contains("keep: {last: 3")).unwrap();
     let column = PLAN.lines().nth(line).unwrap().find("3, within_daily").unwrap();
-    assert_eq!((found.line as usize, found.column as usize), (line + 1, column + 1));
+    assert_eq!((found.line, found.column), (line + 1, column + 1));
     check("{daily: 0, weekly: 0}", &["services.orders.protect[0].keep.daily"]);
     check("{last: 0, daily: 7}", &[]);
     check("{last: 0, within: 30d}", &[]);
