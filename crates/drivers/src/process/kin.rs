@@ -42,9 +42,13 @@ use super::{
 /// How often [`kill_all`] looks: who forks faster than that is not caught this way.
 const LOOKS_MAX: usize = 1000;
 
-/// How long a process that shows no environment is looked at: one that changes its program has one
-/// again well within that, unless the program comes from a slow disk.
-const EXECVE_MAX: Duration = Duration::from_millis(50);
+/// How long a process that shows no environment is looked at: one that has changed its program
+/// while its environment was read has one again well within that.
+const SETTLED_AFTER: Duration = Duration::from_millis(50);
+
+/// The same for one that is seen to be changing its program: that waits for a processor, and for
+/// the disk that the program comes from.
+const EXECVE_MAX: Duration = Duration::from_secs(2);
 
 /// Finds the processes of some children, again and again.
 #[derive(Debug, Default)]
@@ -163,14 +167,18 @@ fn works_in(pid: u32, dir: &Path) -> bool {
 /// one whose memory was exchanged between opening and reading: who took that for an answer would
 /// overlook it. So nothing is believed only when it stays.
 fn environment(pid: u32) -> Option<Vec<u8>> {
-    let deadline = Instant::now() + EXECVE_MAX;
+    let start = Instant::now();
     loop {
         let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
             return Some(Vec::new());
         };
         let is_settled = !environment.is_empty() || !table::is_program(pid);
-        if is_settled || Instant::now() >= deadline {
-            return (is_settled || !table::is_in_execve(pid)).then_some(environment);
+        if is_settled {
+            return Some(environment);
+        }
+        let is_in_execve = table::is_in_execve(pid);
+        if start.elapsed() >= if is_in_execve { EXECVE_MAX } else { SETTLED_AFTER } {
+            return (!is_in_execve).then_some(environment);
         }
         thread::yield_now();
     }
