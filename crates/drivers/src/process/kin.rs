@@ -46,6 +46,9 @@ const LOOKS_MAX: usize = 1000;
 /// while its environment was read has one again well within that.
 const SETTLED_AFTER: Duration = Duration::from_millis(50);
 
+/// How often at least it is looked at.
+const EMPTY_LOOKS_MIN: usize = 10;
+
 /// The same for one that is seen to be changing its program: that waits for a processor, and for
 /// the disk that the program comes from.
 const EXECVE_MAX: Duration = Duration::from_secs(2);
@@ -167,7 +170,7 @@ fn works_in(pid: u32, dir: &Path) -> bool {
 /// one whose memory was exchanged between opening and reading: who took that for an answer would
 /// overlook it. So nothing is believed only when it stays.
 fn environment(pid: u32) -> Option<Vec<u8>> {
-    let start = Instant::now();
+    let (start, mut looks) = (Instant::now(), 0);
     loop {
         let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
             return Some(Vec::new());
@@ -176,8 +179,13 @@ fn environment(pid: u32) -> Option<Vec<u8>> {
         if is_settled {
             return Some(environment);
         }
+        // Between two looks another process may have had the processor for long, so time alone says
+        // nothing of this one.
         let is_in_execve = table::is_in_execve(pid);
-        if start.elapsed() >= if is_in_execve { EXECVE_MAX } else { SETTLED_AFTER } {
+        looks += usize::from(!is_in_execve);
+        let (longest, fewest) =
+            if is_in_execve { (EXECVE_MAX, 0) } else { (SETTLED_AFTER, EMPTY_LOOKS_MIN) };
+        if start.elapsed() >= longest && looks >= fewest {
             return (!is_in_execve).then_some(environment);
         }
         thread::yield_now();
