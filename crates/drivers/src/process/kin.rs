@@ -24,7 +24,8 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fs, io,
+    fs,
+    io::{self, Read},
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -172,9 +173,7 @@ fn works_in(pid: u32, dir: &Path) -> bool {
 fn environment(pid: u32) -> Option<Vec<u8>> {
     let (start, mut looks) = (Instant::now(), 0);
     loop {
-        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
-            return Some(Vec::new());
-        };
+        let Ok(environment) = read_environment(pid) else { return Some(Vec::new()) };
         let is_settled = !environment.is_empty() || !table::is_program(pid);
         if is_settled {
             return Some(environment);
@@ -189,6 +188,21 @@ fn environment(pid: u32) -> Option<Vec<u8>> {
             return (!is_in_execve).then_some(environment);
         }
         thread::yield_now();
+    }
+}
+
+/// Reads the environment by one call, since what the next one finds may be another program's: the
+/// kernel then says that there is no more, and the mark may stand in what is missing.
+fn read_environment(pid: u32) -> io::Result<Vec<u8>> {
+    let mut room = 64 << 10;
+    loop {
+        let mut environment = vec![0; room];
+        let read = fs::File::open(format!("/proc/{pid}/environ"))?.read(&mut environment)?;
+        if read < room {
+            environment.truncate(read);
+            return Ok(environment);
+        }
+        room *= 4;
     }
 }
 
