@@ -273,22 +273,12 @@ impl Visitor for Feed<'_> {
     }
 }
 
-/// Counts what a backup will have to do, for the time left.
+/// Counts what a backup will have to do, for the time left. Of problems the backup's own walk tells.
 pub(super) struct Count<'a> {
     pub(super) run: &'a Run,
 }
 
 impl Visitor for Count<'_> {
-    fn enter(
-        &mut self,
-        _: &[u8],
-        _: &[u8],
-        _: &Stat,
-        _: Option<&Arc<OwnedFd>>,
-    ) -> Result<(), BackupError> {
-        Ok(())
-    }
-
     fn entry(&mut self, found: Found<'_>) -> Result<(), BackupError> {
         if FileType::from_raw_mode(found.stat.st_mode) == FileType::RegularFile {
             let bytes = u64::try_from(found.stat.st_size).unwrap_or(0);
@@ -296,13 +286,4 @@ impl Visitor for Count<'_> {
         }
         Ok(())
     }
-
-    fn leave(&mut self) -> Result<(), BackupError> {
-        Ok(())
-    }
-
-    // The backup's own walk tells of these.
-    fn problem(&mut self, _: &[u8], _: &'static str, _: io::Error) {}
-
-    fn notice(&mut self, _: String) {}
 }

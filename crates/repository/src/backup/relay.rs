@@ -185,6 +185,8 @@ impl Visitor for Relay {
     fn problem(&mut self, path: &[u8], operation: &'static str, error: io::Error) {
         let path = self.batch.add(path);
         self.push(Step::Problem { path, operation, error });
+        // Should nobody listen any more, the next entry tells.
+        drop(self.hand_over_if_full());
     }
 
     fn notice(&mut self, text: String) {
@@ -278,28 +280,10 @@ mod tests {
     struct MostOpen(usize);
 
     impl Visitor for MostOpen {
-        fn enter(
-            &mut self,
-            _: &[u8],
-            _: &[u8],
-            _: &Stat,
-            _: Option<&Arc<OwnedFd>>,
-        ) -> Result<(), BackupError> {
-            Ok(())
-        }
-
         fn entry(&mut self, _: Found<'_>) -> Result<(), BackupError> {
             self.0 = self.0.max(fs::read_dir("/proc/self/fd").unwrap().count());
             Ok(())
         }
-
-        fn leave(&mut self) -> Result<(), BackupError> {
-            Ok(())
-        }
-
-        fn problem(&mut self, _: &[u8], _: &'static str, _: io::Error) {}
-
-        fn notice(&mut self, _: String) {}
     }
 
     #[test]

@@ -53,29 +53,33 @@ pub(super) struct Found<'a> {
     pub(super) stat: &'a Stat,
 }
 
-/// Told of everything that the walk finds.
+/// Told of everything that the walk finds; what does not matter to one it need not hear.
 pub(super) trait Visitor {
     /// A folder begins; its entries follow until `leave`. `open` is missing for a folder on
     /// the way to a source that may not be read.
     fn enter(
         &mut self,
-        stored_name: &[u8],
-        path: &[u8],
-        stat: &Stat,
-        open: Option<&Arc<OwnedFd>>,
-    ) -> Result<(), BackupError>;
+        _stored_name: &[u8],
+        _path: &[u8],
+        _stat: &Stat,
+        _open: Option<&Arc<OwnedFd>>,
+    ) -> Result<(), BackupError> {
+        Ok(())
+    }
 
     /// Anything but a folder.
     fn entry(&mut self, found: Found<'_>) -> Result<(), BackupError>;
 
     /// The folder entered last is done.
-    fn leave(&mut self) -> Result<(), BackupError>;
+    fn leave(&mut self) -> Result<(), BackupError> {
+        Ok(())
+    }
 
     /// Something could not be looked at and is left out.
-    fn problem(&mut self, path: &[u8], operation: &'static str, error: io::Error);
+    fn problem(&mut self, _path: &[u8], _operation: &'static str, _error: io::Error) {}
 
     /// Something is left out on purpose that the user may not expect.
-    fn notice(&mut self, text: String);
+    fn notice(&mut self, _text: String) {}
 }
 
 /// What the walk looks at next within a frame.

@@ -19,7 +19,7 @@ use crate::{
     },
     id::{BlobId, LockId, PackId, SnapshotId},
     repository::InitOptions,
-    storage::{FileKind, Listed, Storage, StorageProblem, memory::MemoryStorage},
+    storage::{FileKind, Storage, StorageProblem, forward, memory::MemoryStorage},
 };
 
 /// Makes a repository; nothing is right about it but what the test makes right.
@@ -563,21 +563,7 @@ impl Moody {
 }
 
 impl Storage for Moody {
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-
-    fn prepare(&self) -> Result<(), StorageError> {
-        self.inner.prepare()
-    }
-
-    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
-        self.inner.list(kind)
-    }
-
-    fn size(&self, file: File) -> Result<u64, StorageError> {
-        self.inner.size(file)
-    }
+    forward!(inner: location, prepare, list, size, put, put_new, delete);
 
     fn read(&self, file: File, bytes_max: u64) -> Result<Vec<u8>, StorageError> {
         self.denies(file)?;
@@ -594,18 +580,6 @@ impl Storage for Moody {
             buffer[0] ^= 1;
         }
         Ok(())
-    }
-
-    fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
-        self.inner.put(file, content)
-    }
-
-    fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
-        self.inner.put_new(file, content)
-    }
-
-    fn delete(&self, file: File) -> Result<(), StorageError> {
-        self.inner.delete(file)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     format::snapshot::Snapshot,
     lock::{Lock, LockKind},
     prune::{PruneOptions, prune},
-    storage::{FileKind, Listed, memory::MemoryStorage},
+    storage::{FileKind, forward, memory::MemoryStorage},
     testing::{RepositoryBuilder, file_node},
 };
 
@@ -24,32 +24,10 @@ struct Vault {
 }
 
 impl Storage for Vault {
+    forward!(inner: prepare, list, size, read, read_range, put, put_new, delete);
+
     fn location(&self) -> String {
         "vault".to_owned()
-    }
-    fn prepare(&self) -> Result<(), StorageError> {
-        self.inner.prepare()
-    }
-    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
-        self.inner.list(kind)
-    }
-    fn size(&self, file: File) -> Result<u64, StorageError> {
-        self.inner.size(file)
-    }
-    fn read(&self, file: File, bytes_max: u64) -> Result<Vec<u8>, StorageError> {
-        self.inner.read(file, bytes_max)
-    }
-    fn read_range(&self, file: File, at: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
-        self.inner.read_range(file, at, buffer)
-    }
-    fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
-        self.inner.put(file, content)
-    }
-    fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
-        self.inner.put_new(file, content)
-    }
-    fn delete(&self, file: File) -> Result<(), StorageError> {
-        self.inner.delete(file)
     }
     fn holding(&self) -> Result<Holding, StorageError> {
         Ok(Holding::OnRequest)

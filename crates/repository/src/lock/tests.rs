@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     format::{config::Version, key_file::Cost, time::Timestamp},
     repository::InitOptions,
-    storage::{Storage, memory::MemoryStorage},
+    storage::{Storage, forward, memory::MemoryStorage},
 };
 use muster_testkit::wait_for;
 
@@ -124,33 +124,11 @@ struct Rival {
 }
 
 impl Storage for Rival {
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-    fn prepare(&self) -> Result<(), StorageError> {
-        self.inner.prepare()
-    }
-    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
-        self.inner.list(kind)
-    }
-    fn size(&self, file: File) -> Result<u64, StorageError> {
-        self.inner.size(file)
-    }
-    fn read(&self, file: File, bytes_max: u64) -> Result<Vec<u8>, StorageError> {
-        self.inner.read(file, bytes_max)
-    }
-    fn read_range(&self, file: File, from: u64, to: &mut [u8]) -> Result<(), StorageError> {
-        self.inner.read_range(file, from, to)
-    }
+    forward!(inner: location, prepare, list, size, read, read_range, put_new, delete);
+
     fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
         self.inner.put(file, content)?;
         self.inner.put(self.lock.0, &self.lock.1)
-    }
-    fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
-        self.inner.put_new(file, content)
-    }
-    fn delete(&self, file: File) -> Result<(), StorageError> {
-        self.inner.delete(file)
     }
 }
 

@@ -18,6 +18,7 @@
 pub mod conformance;
 mod costs;
 mod disk;
+mod forward;
 mod local;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
@@ -35,6 +36,7 @@ use thiserror::Error;
 
 pub use costs::Costs;
 pub use disk::{Disk, NewFile, RealDisk};
+pub(crate) use forward::forward;
 pub use local::LocalStorage;
 pub use reach::{Archiving, Reach};
 pub use retention::{Holding, Mode, Retention};

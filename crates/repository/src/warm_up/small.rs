@@ -10,21 +10,14 @@
 
 use std::{
     fmt,
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use super::{Found, Piece, What, bring, look_at, show};
 use crate::{
-    format::{pack::BlobKind, time::Timestamp},
-    id::PackId,
     repository::ReadError,
     run::Run,
-    storage::{
-        Archiving, Costs, File, FileKind, Holding, Listed, PackFile, Reach, Retention, Storage,
-        StorageError, StorageProblem, Storing,
-    },
+    storage::{Archiving, File, FileKind, Listed, Storage, StorageError, StorageProblem, forward},
 };
 
 /// How many files of a kind a message names.
@@ -153,108 +146,9 @@ impl Storage for SmallFiles {
         }
     }
 
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-
-    fn prepare(&self) -> Result<(), StorageError> {
-        self.inner.prepare()
-    }
-
-    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
-        self.inner.list(kind)
-    }
-
-    fn size(&self, file: File) -> Result<u64, StorageError> {
-        self.inner.size(file)
-    }
-
-    fn read_range(&self, file: File, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
-        self.inner.read_range(file, offset, buffer)
-    }
-
-    fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
-        self.inner.put(file, content)
-    }
-
-    fn begin_put(&self, file: File, content: &[u8]) -> Result<Storing<'_>, StorageError> {
-        self.inner.begin_put(file, content)
-    }
-
-    fn put_pack(
-        &self,
-        id: PackId,
-        holds: BlobKind,
-        content: &Arc<Vec<u8>>,
-    ) -> Result<Storing<'_>, StorageError> {
-        self.inner.put_pack(id, holds, content)
-    }
-
-    fn begin_pack(&self) -> Result<Option<Box<dyn PackFile>>, StorageError> {
-        self.inner.begin_pack()
-    }
-
-    fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
-        self.inner.put_new(file, content)
-    }
-
-    fn delete(&self, file: File) -> Result<(), StorageError> {
-        self.inner.delete(file)
-    }
-
-    fn remove(&self, file: File) -> Result<(), StorageError> {
-        self.inner.remove(file)
-    }
-
-    fn delete_all(&self, files: &[File]) -> Vec<Result<(), StorageError>> {
-        self.inner.delete_all(files)
-    }
-
-    fn deletes_at_once(&self) -> usize {
-        self.inner.deletes_at_once()
-    }
-
-    fn settle(&self, kind: FileKind) -> Result<(), StorageError> {
-        self.inner.settle(kind)
-    }
-
-    fn listing_lag(&self) -> Duration {
-        self.inner.listing_lag()
-    }
-
-    fn costs(&self) -> Costs {
-        self.inner.costs()
-    }
-
-    fn local_folder(&self) -> Option<&Path> {
-        self.inner.local_folder()
-    }
-
-    fn holding(&self) -> Result<Holding, StorageError> {
-        self.inner.holding()
-    }
-
-    fn retention(&self, file: File) -> Result<Retention, StorageError> {
-        self.inner.retention(file)
-    }
-
-    fn retain(&self, file: File, until: Timestamp) -> Result<(), StorageError> {
-        self.inner.retain(file, until)
-    }
-
-    fn archiving(&self) -> Archiving {
-        self.inner.archiving()
-    }
-
-    fn reach(&self, file: File) -> Result<Reach, StorageError> {
-        self.inner.reach(file)
-    }
-
-    fn warm_up(&self, file: File) -> Result<(), StorageError> {
-        self.inner.warm_up(file)
-    }
-
-    fn remove_leftovers(&self) -> Result<usize, StorageError> {
-        self.inner.remove_leftovers()
-    }
+    forward!(inner:
+        location, prepare, list, size, read_range, put, begin_put, put_pack, begin_pack, put_new,
+        delete, remove, delete_all, deletes_at_once, settle, listing_lag, costs, local_folder, holding,
+        retention, retain, archiving, reach, warm_up, remove_leftovers,
+    );
 }

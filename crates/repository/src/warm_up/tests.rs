@@ -22,7 +22,7 @@ use crate::{
     prune::{Limit, PruneOptions, prune},
     repository::Repository,
     restore::{RestoreOptions, restore},
-    storage::{FileKind, Listed, Storing, memory::MemoryStorage},
+    storage::{FileKind, Storing, forward, memory::MemoryStorage},
     testing::RepositoryBuilder,
 };
 
@@ -100,20 +100,10 @@ impl Archive {
 }
 
 impl Storage for Archive {
+    forward!(inner: prepare, list, size, put, put_new, delete);
+
     fn location(&self) -> String {
         "cold".to_owned()
-    }
-
-    fn prepare(&self) -> Result<(), StorageError> {
-        self.inner.prepare()
-    }
-
-    fn list(&self, kind: FileKind) -> Result<Vec<Listed>, StorageError> {
-        self.inner.list(kind)
-    }
-
-    fn size(&self, file: File) -> Result<u64, StorageError> {
-        self.inner.size(file)
     }
 
     fn read(&self, file: File, bytes_max: u64) -> Result<Vec<u8>, StorageError> {
@@ -124,10 +114,6 @@ impl Storage for Archive {
     fn read_range(&self, file: File, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
         self.refuse_archived(file)?;
         self.inner.read_range(file, offset, buffer)
-    }
-
-    fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
-        self.inner.put(file, content)
     }
 
     fn put_pack(
@@ -141,14 +127,6 @@ impl Storage for Archive {
         }
         self.inner.put(File::Pack(id), content)?;
         Ok(Storing::done())
-    }
-
-    fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
-        self.inner.put_new(file, content)
-    }
-
-    fn delete(&self, file: File) -> Result<(), StorageError> {
-        self.inner.delete(file)
     }
 
     fn archiving(&self) -> Archiving {
