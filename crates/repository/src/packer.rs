@@ -421,7 +421,8 @@ impl<'a> PackWriter<'a> {
         }
     }
 
-    fn send(&self, pack: OpenPack) -> Result<(), WriteError> {
+    fn send(&self, mut pack: OpenPack) -> Result<(), WriteError> {
+        pack.give_up_buffer()?;
         self.to_store.send(pack).map_err(|_| WriteError::Aborted)
     }
 

@@ -63,6 +63,14 @@ impl OpenPack {
         Ok(())
     }
 
+    /// Writes on what was gathered, where the store has the rest: a pack that waits takes no buffer.
+    pub(super) fn give_up_buffer(&mut self) -> Result<(), WriteError> {
+        if let Some(spill) = self.file.as_mut().filter(|spill| spill.bytes > 0) {
+            spill.write(&std::mem::take(&mut self.bytes))?;
+        }
+        Ok(())
+    }
+
     /// The length of the content so far.
     pub(super) fn bytes(&self) -> u64 {
         self.spilled() + self.bytes.len() as u64
