@@ -6,6 +6,7 @@ use muster_operations::{
     housekeeping::{self, Kept, Pruned},
     keeping::{self, Applied, Proposed, ProposedItem},
     protect::Name,
+    standstill,
     workspace::Workspace,
 };
 use muster_repository::run::Run;
@@ -110,6 +111,13 @@ fn one(
         Done { repository, proposed: None, applied: None, pruned: None, failures: Vec::new() };
     let name = done.repository.clone();
     let proposed = match keeping::propose(workspace, &name, names, now) {
+        // Only a look.
+        proposed if args.dry_run => proposed,
+        // What became of it is not known yet.
+        Ok(proposed) if !proposed.is_empty() => Ok(proposed),
+        over => standstill::noted(workspace, &name, over),
+    };
+    let proposed = match proposed {
         Ok(proposed) => done.proposed.insert(proposed),
         Err(error) => {
             done.failures.push((format!("apply `keep` in {name}"), error));
