@@ -311,6 +311,43 @@ fn the_loop_keeps_house_between_backups() {
     office.run(&["verify"]).expect(0);
 }
 
+/// What goes wrong in the loop is on standard error, with its code, also where results are JSON.
+#[test]
+fn the_loop_tells_failures_on_standard_error() {
+    let office = with_three_points("life-loop-fails");
+    office.change_plan(
+        "every: 1h, to: near, copy: [far], keep",
+        "every: 2s, to: near, copy: [far], keep",
+    );
+    // Backups go well, and nothing may be removed where something cannot be read.
+    fs::write(office.path("near/snapshots").join("0".repeat(64)), "no snapshot").unwrap();
+    let told = office.path("told");
+    let mut command = office.command(&["backup", "files", "--loop", "--json"]);
+    command.stdout(Stdio::null()).stderr(fs::File::create(&told).unwrap());
+    let mut looping = command.spawn().unwrap();
+    let done = wait_for("the failure", Duration::from_secs(60), || {
+        let text = fs::read_to_string(&told).unwrap();
+        let mut errors = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        errors.find(|line| line["error"]["code"] == "file-damaged")
+    });
+    let pid = rustix::process::Pid::from_child(&looping);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(looping.wait().unwrap().code(), Some(130));
+    let error = done.unwrap()["error"].clone();
+    assert_eq!(error["message"], "cannot apply `keep` in near");
+    assert_eq!(error["class"], "corrupt");
+    // It stands still until somebody mends it, and is told where one looks.
+    let status = office.run(&["status", "--json"]).expect(3).json();
+    let stands = &status["standstill"][0];
+    assert_eq!((&stands["what"], &stands["repository"]), (&"keep".into(), &"near".into()));
+    assert_eq!(
+        (&stands["code"], &stands["services"][0]),
+        (&"file-damaged".into(), &"files".into())
+    );
+    let ran = office.run(&["status"]).expect(3).tells("`keep` is not applied in near (files");
+    ran.tells("then `muster forget`");
+}
+
 #[test]
 fn a_recovery_needs_the_plan_the_repository_and_the_password_alone() {
     let office = Office::protected("life-recover");
