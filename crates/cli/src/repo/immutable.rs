@@ -171,11 +171,12 @@ fn propose(
                 .collect::<Vec<_>>(),
         }))?,
         false => app.output.summary(format_args!(
-            "would hold {} ({} of packs) until {until}, of {} that {} need",
+            "would hold {} ({} of packs) until {until}, of {} that {} {}",
             counted(files, "file"),
             format_size(proposal.bytes),
             survey.files.len(),
-            counted(ids.len(), "snapshot")
+            counted(ids.len(), "snapshot"),
+            agree(ids.len(), "needs", "need")
         ))?,
     }
     Ok(Exit::Done)

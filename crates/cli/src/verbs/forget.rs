@@ -1,6 +1,9 @@
 //! `muster forget`
 
-use muster_model::{Fault, units::format_size};
+use muster_model::{
+    Fault,
+    units::{agree, format_size},
+};
 use muster_operations::{
     error::OperationError,
     housekeeping::{self, Kept, Pruned},
@@ -223,11 +226,13 @@ fn print(proposed: &Proposed, output: &Output) -> Result<(), Failure> {
 
 fn print_item(repository: &str, item: &ProposedItem, output: &Output) -> Result<(), Failure> {
     let title = format!(
-        "{}/{} in {repository}: {} stay, {} go ({})",
+        "{}/{} in {repository}: {} {}, {} {} ({})",
         item.service,
         item.data,
         item.keep.len(),
+        agree(item.keep.len(), "stays", "stay"),
         item.remove.len(),
+        agree(item.remove.len(), "goes", "go"),
         item.policies.join("; and ")
     );
     output.line(visible(title.as_bytes()))?;

@@ -66,7 +66,7 @@ fn forget_shows_what_goes_and_removes_exactly_that() {
     let items = near["proposed"]["items"].as_array().unwrap();
     assert_eq!(items.len(), 2, "what has no `keep` is not looked at: {items:#?}");
     let ran = office.run(&["forget", "--dry-run"]).expect(0);
-    ran.shows("files/docs in near: 1 stay, 2 go (last 1)").shows("newest good one");
+    ran.shows("files/docs in near: 1 stays, 2 go (last 1)").shows("newest good one");
     assert_eq!(points(&office, "docs", "near"), 3);
     assert!(entries(&office, "keep-proposed").is_empty());
 
@@ -94,7 +94,7 @@ fn forget_shows_what_goes_and_removes_exactly_that() {
         .or_else(|_| fs::read_to_string(office.path("back/docs/one.txt")));
     assert_eq!(text.unwrap(), "docs 2\n".repeat(500));
     // Nothing is left to do, and nothing is written down about it.
-    office.run(&["forget", "files/docs"]).expect(0).shows("1 stay, 0 go");
+    office.run(&["forget", "files/docs"]).expect(0).shows("1 stays, 0 go");
     assert_eq!(entries(&office, "keep-proposed").len(), 2);
 }
 

@@ -427,7 +427,8 @@ impl fmt::Display for Problem {
             }
             Self::NotIndexed => f.write_str("missing: snapshots need it and no index lists it"),
             Self::Many { count } => {
-                write!(f, "{count} are missing or faulty beyond those that are listed")
+                let are = agree(*count, "is", "are");
+                write!(f, "{count} {are} missing or faulty beyond those that are listed")
             }
             Self::PackNotIndexed { blobs_needed } => write!(
                 f,
