@@ -301,7 +301,7 @@ impl Fault for OperationError {
             Self::Running { .. } => "already-running",
             Self::Incomplete { .. } => "incomplete",
             Self::Tampered { .. } => "evidence-mismatch",
-            Self::Altered { .. } => ALTERED,
+            Self::Altered { .. } => "copy-altered",
             Self::Below(below) => below.0.code(),
             Self::Interrupted { .. } => "interrupted",
             Self::Bug { .. } => "bug",
