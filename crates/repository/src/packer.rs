@@ -77,6 +77,11 @@ const OPEN_PACKS: usize = 2;
 /// one after another (`docs/performance.md`).
 const SYNCED_AT_ONCE: usize = 4;
 
+/// How much of a disk's write-behind is used, in bytes: full packs that wait for the disk, and whose
+/// content is the system's. What cannot be compressed comes faster than a disk takes it, and what can
+/// be more slowly, so the disk catches up while the processor works.
+const UNSYNCED_BYTES: u64 = 320 << 20;
+
 /// How much of a pack is gathered before it is written to a store that takes packs by pieces: enough
 /// that small blobs are not a call each.
 const GATHERED_BYTES: usize = 1 << 20;
@@ -585,6 +590,16 @@ fn stored_at_once(storage: &dyn Storage, pack_bytes: u32) -> usize {
     storage.costs().connections.clamp(1, fit)
 }
 
+/// How many full packs may wait for a storing thread. Only a folder's may, as they take no memory; and
+/// not when nothing is written.
+fn waiting_at_most(storage: &dyn Storage, options: &PackOptions) -> usize {
+    if storage.local_folder().is_none() || options.dry_run {
+        return 0;
+    }
+    let fit = UNSYNCED_BYTES / u64::from(options.pack_bytes.max(1));
+    usize::try_from(fit).map_or(0, |fit| fit.saturating_sub(SYNCED_AT_ONCE))
+}
+
 /// Runs `work` with a writer of blobs; when it is done, stores what is still open and the
 /// index. `adopted` are packs that are stored already and that no index names yet: they go
 /// into the first index file.
@@ -608,8 +623,8 @@ pub fn write_packs<T, E: From<WriteError>>(
         Some(_) => SYNCED_AT_ONCE,
         None => stored_at_once,
     };
-    // No queue: who fills a pack waits until a storing thread takes it.
-    let (to_store, packs) = bounded(0);
+    // Who fills a pack that may not wait, waits until a storing thread takes it.
+    let (to_store, packs) = bounded(waiting_at_most(storage, &options));
     // For packs of data: the open ones and those that are being stored.
     let n_buffers = OPEN_PACKS + stored_at_once;
     let (to_pool, buffers) = bounded(n_buffers);

@@ -3,7 +3,8 @@
 //! A file is written under a temporary name beside its final one, synced, renamed, and the
 //! folder synced: after a power failure it is there whole or not at all. The temporary name is
 //! `NAME-tmp-RANDOM`, as restic's, so that either tool ignores the other's leftovers. A pack that comes
-//! piece by piece has no name before its end: it is written under that of some other pack, and moved.
+//! piece by piece has no name before its end: it is written beside the 256 folders of packs, so that
+//! whoever begins it waits for no folder to be made, under the name of some other pack, and moved.
 
 use std::{
     fs, io,
@@ -77,7 +78,7 @@ impl<D: Disk + Clone + 'static> LocalStorage<D> {
     }
 
     /// Does what makes a file at `path`, whose folder is created if need be: the 256 folders of
-    /// packs are made when they are first needed, as by restic.
+    /// packs are made when they are first needed.
     fn in_folder<T>(&self, path: &Path, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
         match make() {
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.root.is_dir() => {
@@ -179,18 +180,14 @@ impl<D: Disk + Clone + 'static> GrowingPack<D> {
         }
         drop(file);
         written.path = self.storage.path(File::Pack(id));
-        let folder = |path: &Path| path.parent().map(Path::to_path_buf);
-        let (Some(from), Some(to)) = (folder(&written.temporary), folder(&written.path)) else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        self.storage.create_folder(&to)?;
-        // Its own folder is synced last. Should the system not keep the order of changes to two
-        // folders, there must be something for the second to name.
-        self.storage.disk.sync_dir(&from)?;
+        let path = written.path.clone();
+        let to = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        self.storage.create_folder(to)?;
+        // The content is durable, so it needs no durable name before this one.
         match self.storage.disk.rename(&written.temporary, &written.path) {
             Ok(()) => {
                 written.named = true;
-                self.storage.disk.sync_dir(&to)
+                self.storage.disk.sync_dir(to)
             }
             // The folders of packs lie on several file systems.
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
@@ -207,7 +204,7 @@ fn create_growing<D: Disk + Clone + 'static>(
 ) -> io::Result<(Written<D>, Box<dyn NewFile>)> {
     let mut random = [0; 32];
     random_bytes(&mut random).map_err(io::Error::other)?;
-    let path = storage.path(File::Pack(PackId::from_bytes(random)));
+    let path = storage.root.join(FileKind::Pack.folder()).join(PackId::from_bytes(random).to_hex());
     let temporary = temporary_name(&path)?;
     let file = storage.in_folder(&temporary, || storage.disk.create(&temporary))?;
     Ok((Written { disk: storage.disk.clone(), temporary, path, named: false }, file))

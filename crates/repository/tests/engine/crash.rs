@@ -201,6 +201,8 @@ pub(crate) fn crash(base: &Path, changes: &[Change], n: usize, kept: Kept, targe
     let durable = |is_dir: bool, path: &Path, i: usize| {
         synced.get(&(is_dir, path.to_path_buf())).is_some_and(|&sync| sync > i)
     };
+    // Files whose content was synced and whose first name did not survive: a later one may.
+    let mut nameless: BTreeMap<&Path, Vec<u8>> = BTreeMap::new();
     for (i, change) in done.iter().enumerate() {
         let survives = |path: &Path| durable(true, &folder(path), i) || kept.name(i);
         match change {
@@ -215,18 +217,28 @@ pub(crate) fn crash(base: &Path, changes: &[Change], n: usize, kept: Kept, targe
                 };
                 let _ = fs::write(target.join(path), kept);
             }
+            Change::Write(path, content) if durable(false, path, i) => {
+                nameless.insert(path, content.clone());
+            }
             Change::Append(path, content) => {
                 let kept = match durable(false, path, i) {
                     true => content.clone(),
                     false => kept.content(i, content),
                 };
-                // Nothing is left to write to when the name did not survive.
-                if let Ok(mut file) = fs::OpenOptions::new().append(true).open(target.join(path)) {
+                // Without name and sync, nothing is left to write to.
+                if let Some(so_far) = nameless.get_mut(path.as_path()) {
+                    so_far.extend(kept);
+                } else if let Ok(mut file) =
+                    fs::OpenOptions::new().append(true).open(target.join(path))
+                {
                     file.write_all(&kept).unwrap();
                 }
             }
             Change::Rename(from, to) if survives(to) => {
-                let _ = fs::rename(target.join(from), target.join(to));
+                let _ = match nameless.remove(from.as_path()) {
+                    Some(content) => fs::write(target.join(to), content),
+                    None => fs::rename(target.join(from), target.join(to)),
+                };
             }
             Change::Remove(path) if survives(path) => {
                 let _ = fs::remove_file(target.join(path));
