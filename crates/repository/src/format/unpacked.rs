@@ -6,11 +6,13 @@
 //! # Source
 //! restic, `doc/design.rst`, *Unpacked Data Format*.
 
+use std::io::{self, BufWriter};
+
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{FormatError, config::Version, go_json};
 use crate::{
-    compression::{CompressionLevel, Compressor, decompress_bounded},
+    compression::{CompressionLevel, decompress_bounded, stream_compressor},
     crypto::Key,
 };
 
@@ -21,6 +23,9 @@ const COMPRESSED: u8 = 2;
 /// decompressed from one. An index file of restic or of Muster holds 50,000 blobs, about
 /// 10 MiB of JSON; rustic and restic's `rebuild-index` stay near that too.
 pub const UNPACKED_BYTES_MAX: u64 = 512 << 20;
+
+/// How much JSON is gathered before it is compressed.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// How a plaintext is wrapped before it is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,16 +56,23 @@ pub fn seal_json<T: Serialize>(
     wrapping: Wrapping,
     value: &T,
 ) -> Result<Vec<u8>, FormatError> {
-    let mut plaintext = go_json::to_vec(value)?;
-    if wrapping == Wrapping::Compressed {
-        let mut compressed = Vec::new();
-        Compressor::new(CompressionLevel::Auto)?.compress_always(&plaintext, &mut compressed)?;
-        compressed.insert(0, COMPRESSED);
-        plaintext = compressed;
-    }
+    let plaintext = match wrapping {
+        Wrapping::Plain => go_json::to_vec(value)?,
+        Wrapping::Compressed => compressed_json(value)?,
+    };
     let mut sealed = Vec::new();
     key.seal(&plaintext, &mut sealed).map_err(|error| FormatError::invalid(error.to_string()))?;
     Ok(sealed)
+}
+
+/// The byte 2 and the compressed JSON, which is never in memory whole: an index file's takes 10 MiB.
+fn compressed_json<T: Serialize>(value: &T) -> Result<Vec<u8>, FormatError> {
+    let failed = |error: io::Error| FormatError::invalid(format!("compress JSON: {error}"));
+    let compressor = stream_compressor(CompressionLevel::Auto, vec![COMPRESSED])?;
+    let mut writer = BufWriter::with_capacity(PIECE_BYTES, compressor);
+    go_json::to_writer(&mut writer, value)?;
+    let compressor = writer.into_inner().map_err(|error| failed(error.into_error()))?;
+    compressor.finish().map_err(failed)
 }
 
 /// Opens the content of an unpacked file.
