@@ -92,7 +92,8 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
-    /// Print results as JSON, in restic's shapes; errors as JSON on standard error
+    /// Print results as JSON, in restic's shapes; errors and progress as JSON on standard error (the
+    /// progress of backup and restore among their results, as restic's)
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Tell more; may be given several times, as to restic

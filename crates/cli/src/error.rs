@@ -185,6 +185,7 @@ impl Failure {
             causes: Vec::new(),
         };
         match error.source() {
+            Some(source) if is_stale_mount(source) => failure.caused_by(source).help(STALE_MOUNT),
             Some(source) => failure.caused_by(source),
             None => failure,
         }
@@ -195,6 +196,23 @@ impl Failure {
         let parts = std::iter::once(&self.message).chain(&self.causes);
         parts.map(String::as_str).collect::<Vec<_>>().join(": ")
     }
+}
+
+/// What to do about a folder at which the process that mounted it is gone.
+pub(crate) const STALE_MOUNT: &str = "a mount whose process is gone is still there; take it away with umount (or fusermount3 -u) \
+     and try again";
+
+/// Whether the kernel asked a process that is not there any more for a file.
+pub(crate) fn is_stale_mount(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let io = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        if io == Some(nix::errno::Errno::ENOTCONN as i32) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 impl<E: Fault> From<E> for Failure {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use muster_model::units::{format_duration, format_size, parse_duration};
+use muster_model::units::{agree, counted, format_duration, format_size, parse_duration};
 use muster_repository::{
     prune::Amount,
     run::Run,
@@ -62,7 +62,8 @@ fn text(event: Event) -> String {
                 0 => String::new(),
                 packs => format!(", {packs} of them asked for before"),
             };
-            format!("the store brings back {} that are archived{before}", amount(what, waits))
+            let are = agree(waits.packs, "is", "are");
+            format!("the store brings back {} that {are} archived{before}", amount(what, waits))
         }
         Event::Ready { what, came, waited } => {
             let waited = format_duration(Duration::from_secs(waited.as_secs()));
@@ -76,13 +77,17 @@ pub(crate) fn left_out(archived: Amount, trees: u64) -> Vec<String> {
     let mut lines = Vec::new();
     if archived.packs > 0 {
         let packs = packs(archived);
-        lines.push(format!("not read back: {packs} that are archived; --warm-up brings them back"));
+        let (are, them) = match archived.packs {
+            1 => ("is", "it"),
+            _ => ("are", "them"),
+        };
+        lines.push(format!(
+            "not read back: {packs} that {are} archived; --warm-up brings {them} back"
+        ));
     }
     if trees > 0 {
-        let folders = if trees == 1 { "folder" } else { "folders" };
-        lines.push(format!(
-            "not looked into: {trees} {folders} in these packs, and what is below them"
-        ));
+        let folders = counted(trees, "folder");
+        lines.push(format!("not looked into: {folders} in such packs, and what is below"));
     }
     lines
 }

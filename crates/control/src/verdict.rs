@@ -11,7 +11,7 @@ use muster_model::{
     drill::{
         Completeness, MarkerCounts, NegativeControl, ProbeResult, Proof, RecoveryLoss, RecoveryTime,
     },
-    units::format_duration,
+    units::{agree, counted, format_duration},
 };
 
 /// All that a verdict rests on.
@@ -140,10 +140,12 @@ fn loss_failure(case: &Case<'_>) -> Vec<String> {
     }
     if let Some(markers) = case.markers {
         if markers.holes > 0 {
-            reasons.push(format!("{} markers are missing between others", markers.holes));
+            let (holes, are) =
+                (counted(markers.holes, "marker"), agree(markers.holes, "is", "are"));
+            reasons.push(format!("{holes} {are} missing between others"));
         }
         if markers.duplicates > 0 {
-            reasons.push(format!("{} markers came back twice", markers.duplicates));
+            reasons.push(format!("{} came back twice", counted(markers.duplicates, "marker")));
         }
     }
     reasons

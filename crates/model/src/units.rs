@@ -146,6 +146,28 @@ pub mod seconds {
     }
 }
 
+/// Writes so many things for people: `1 pack`, `3 packs`, `2 entries`.
+#[must_use]
+pub fn counted<N: fmt::Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    let is_one = number == N::from(1);
+    let plural = match noun.strip_suffix('y') {
+        _ if is_one => noun.to_owned(),
+        Some(stem) if !stem.ends_with(['a', 'e', 'o']) => format!("{stem}ies"),
+        _ => format!("{noun}s"),
+    };
+    format!("{number} {plural}")
+}
+
+/// The word that goes with so many things: `is` or `are`.
+#[must_use]
+pub fn agree<N: PartialEq + From<u8>>(
+    number: N,
+    one: &'static str,
+    many: &'static str,
+) -> &'static str {
+    if number == N::from(1) { one } else { many }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,5 +228,13 @@ mod tests {
         check(187, "3m 07s");
         check(3900, "1h 05m");
         check(90_000, "1d 01h");
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(counted(0_u64, "pack"), "0 packs");
+        assert_eq!(counted(1_usize, "entry"), "1 entry");
+        assert_eq!([counted(2_u32, "entry"), counted(2_u32, "key")], ["2 entries", "2 keys"]);
+        assert_eq!([agree(1_u64, "is", "are"), agree(0_u64, "is", "are")], ["is", "are"]);
     }
 }

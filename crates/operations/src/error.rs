@@ -3,11 +3,18 @@
 use std::{fmt, io, path::PathBuf};
 
 use muster_control::choice::Blocker;
-use muster_model::{Class, Fault, Finding, Severity};
+use muster_model::{Class, Fault, Finding, Severity, units::counted};
 use thiserror::Error;
 
 /// The code of a blocker: what is needed is damaged where it lies.
 pub(crate) const DAMAGED: &str = "repository-damaged";
+
+/// The code of a snapshot that is no copy of the point whose tags it bears.
+pub(crate) const ALTERED: &str = "copy-altered";
+
+/// What to do about one.
+pub(crate) const ALTERED_HELP: &str = "nothing uses it; `muster repo diff` compares it with another copy, and `muster repo forget \
+     --ignore-plan` with its id removes it";
 
 /// A fault of a hand, kept whole.
 #[derive(Debug)]
@@ -144,6 +151,14 @@ pub enum OperationError {
         /// What differs.
         what: String,
     },
+    /// A snapshot bears a point's tags and does not hold what was backed up for it.
+    #[error("take it for point {point} of {item}: its content is not what was backed up")]
+    Altered {
+        /// The recovery point.
+        point: String,
+        /// The data item, as `SERVICE/DATA`.
+        item: String,
+    },
     /// The run was stopped on request.
     #[error("go on: {why}")]
     Interrupted {
@@ -160,7 +175,7 @@ pub enum OperationError {
 
 fn summary(findings: &[Finding]) -> String {
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-    format!("it has {errors} {}", if errors == 1 { "error" } else { "errors" })
+    format!("it has {}", counted(errors, "error"))
 }
 
 fn and_more(more: usize) -> String {
@@ -200,7 +215,8 @@ fn is_unknown(blockers: &[Blocker]) -> bool {
 }
 
 fn is_damage(blockers: &[Blocker]) -> bool {
-    blockers.iter().any(|blocker| blocker.code == DAMAGED || blocker.code == "snapshot-damaged")
+    let codes = [DAMAGED, ALTERED, "snapshot-damaged"];
+    blockers.iter().any(|blocker| codes.contains(&blocker.code))
 }
 
 fn blocked(blockers: &[Blocker]) -> String {
@@ -258,7 +274,9 @@ impl Fault for OperationError {
             Self::Several { failures, .. } => worst(failures).map_or(Class::Bug, Fault::class),
             Self::Io { .. } | Self::StepFailed { .. } | Self::HookFailed { .. } => Class::Transient,
             Self::Running { .. } => Class::Conflict,
-            Self::Incomplete { .. } | Self::Tampered { .. } => Class::Corrupt,
+            Self::Incomplete { .. } | Self::Tampered { .. } | Self::Altered { .. } => {
+                Class::Corrupt
+            }
             Self::Below(below) => below.0.class(),
             Self::Interrupted { .. } => Class::Interrupted,
             Self::Bug { .. } => Class::Bug,
@@ -283,6 +301,7 @@ impl Fault for OperationError {
             Self::Running { .. } => "already-running",
             Self::Incomplete { .. } => "incomplete",
             Self::Tampered { .. } => "evidence-mismatch",
+            Self::Altered { .. } => "copy-altered",
             Self::Below(below) => below.0.code(),
             Self::Interrupted { .. } => "interrupted",
             Self::Bug { .. } => "bug",
@@ -316,6 +335,7 @@ impl Fault for OperationError {
             Self::Tampered { .. } => {
                 Some("`muster evidence verify` names the first entry that does not match".into())
             }
+            Self::Altered { .. } => Some(ALTERED_HELP.to_owned()),
             Self::Incomplete { .. } => {
                 Some("`muster repo check --read-data` tells what is damaged".into())
             }

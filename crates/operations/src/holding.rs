@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
+use muster_model::units::{agree, counted};
 use muster_repository::{
     format::time::Timestamp as FileTime,
     id::SnapshotId,
@@ -155,9 +156,10 @@ impl HoldEnded {
         if report.lacking().any(|lacking| lacking.snapshot == id) {
             let first = held.lacking.first().map(|(file, _)| file.to_string());
             self.error = Some(format!(
-                "{} of {} files that it needs are not held, {} for one",
+                "{} of {} that it needs {} not held, {} for one",
                 held.lacking.len(),
-                held.files,
+                counted(held.files, "file"),
+                agree(held.lacking.len(), "is", "are"),
                 first.unwrap_or_else(|| "its end".to_owned())
             ));
         }

@@ -31,7 +31,7 @@ use crate::{
     retention::{
         Found, policy_of, propose_all, protected_as_newest, protected_by_proof, protected_by_tags,
     },
-    stores,
+    standstill, stores,
     workspace::{Planned, Workspace},
 };
 
@@ -199,7 +199,8 @@ pub fn apply(
     run: &Run,
 ) -> Result<Applied, OperationError> {
     let patience = Duration::from_secs(60);
-    let applied = act(workspace, &shown.repository, names, (now, patience), Some(shown), run)?;
+    let applied = act(workspace, &shown.repository, names, (now, patience), Some(shown), run);
+    let applied = standstill::noted(workspace, &shown.repository, applied)?;
     applied.ok_or_else(|| overtaken(&shown.repository))
 }
 
@@ -227,11 +228,13 @@ pub fn keep_now(
     (now, patience): (Timestamp, Duration),
     run: &Run,
 ) -> Result<Option<Applied>, OperationError> {
-    // Looked at before the lock is asked for: most of the time nothing goes.
-    if propose(workspace, repository, names, now)?.is_empty() {
-        return Ok(None);
-    }
-    act(workspace, repository, names, (now, patience), None, run)
+    let kept = match propose(workspace, repository, names, now) {
+        // Looked at before the lock is asked for: most of the time nothing goes.
+        Ok(proposed) if proposed.is_empty() => Ok(None),
+        Ok(_) => act(workspace, repository, names, (now, patience), None, run),
+        Err(error) => Err(error),
+    };
+    standstill::noted(workspace, repository, kept)
 }
 
 fn act(
@@ -325,9 +328,14 @@ fn decide(
     names: &[Name],
     now: Timestamp,
 ) -> Result<Proposed, OperationError> {
-    let all = opened.snapshots().map_err(OperationError::below)?;
+    let mut all = opened.snapshots().map_err(OperationError::below)?;
     let points = points::list(workspace, None)?;
-    if points.unread.iter().any(|unread| unread.repository == repository) {
+    // What bears a point's tags and is no copy of it fills no count, and is not ours to remove.
+    let altered = points.altered_in(repository);
+    all.retain(|(id, _)| !altered.contains(&id.to_hex()));
+    let is_silent =
+        |unread: &points::Unread| unread.repository == repository && !unread.is_altered();
+    if points.unread.iter().any(is_silent) {
         // Its last proven points are unknown: nothing may go.
         let what = format!("apply `keep` to repository {repository}");
         return Err(OperationError::Refused { what, blockers: points.explain(Vec::new()) });

@@ -89,6 +89,7 @@ pub mod retention;
 mod run;
 mod runtime;
 mod secrets;
+pub mod standstill;
 pub mod state;
 pub mod status;
 mod stores;

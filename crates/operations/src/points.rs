@@ -3,9 +3,14 @@
 //! The repositories are the truth: a point is there when a snapshot of it is there. The ledger
 //! adds what a snapshot does not hold (how large a restore is, what proved it), and where there
 //! is no ledger the points are the same without it.
+//!
+//! Tags are words that anybody with the password can write. So where the ledger knows what a point
+//! held when it was made, a snapshot that bears its tags and holds something else is no copy of it:
+//! it is among what could not be read, and nothing uses it. Where the ledger knows nothing of a
+//! point (a lost state, another machine, a ledger of before this was kept) its tags are believed.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
 };
 
@@ -25,7 +30,7 @@ use muster_repository::{
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use crate::{
-    error::{DAMAGED, OperationError},
+    error::{ALTERED, ALTERED_HELP, DAMAGED, OperationError},
     holding,
     records::{BackupEnded, Record},
     state::State,
@@ -71,21 +76,36 @@ impl Unread {
     /// What it is as a thing that stands in the way.
     fn blocker(&self) -> &'static str {
         match (&self.snapshot, self.error.class()) {
+            _ if self.is_altered() => ALTERED,
             (Some(_), _) => "snapshot-damaged",
             (None, Class::Corrupt) => DAMAGED,
             (None, _) => "repository-silent",
         }
     }
+
+    /// What is the matter with it.
+    fn told(&self) -> String {
+        let (name, why) = (&self.repository, self.error.one_line());
+        match &self.snapshot {
+            Some(id) if self.is_altered() => {
+                format!("snapshot {} in {name}: cannot {why}", short(id))
+            }
+            None => format!("repository {name} did not answer: cannot {why}"),
+            Some(id) => format!("snapshot {} in {name} cannot be read: cannot {why}", short(id)),
+        }
+    }
+
+    /// Whether it was read, and is no copy of the point whose tags it bears.
+    pub(crate) fn is_altered(&self) -> bool {
+        matches!(self.error, OperationError::Altered { .. })
+    }
 }
 
 impl fmt::Display for Unread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, why) = (&self.repository, self.error.one_line());
-        match &self.snapshot {
-            None => write!(f, "repository {name} did not answer: cannot {why}"),
-            Some(id) => {
-                write!(f, "snapshot {} in {name} cannot be read: cannot {why}", short(id))
-            }
+        match self.is_altered() {
+            true => write!(f, "{}: {ALTERED_HELP}", self.told()),
+            false => f.write_str(&self.told()),
         }
     }
 }
@@ -120,16 +140,21 @@ pub(crate) fn recall(
     state: Option<&State>,
     service: Option<&str>,
 ) -> (Points, Option<OperationError>) {
-    let mut points = find(planned, service);
-    let known = state.map(|state| add_what_the_ledger_knows(state, &mut points.points));
+    let (known, failed) = match state.map(Known::read) {
+        Some(Ok(known)) => (known, None),
+        Some(Err(error)) => (Known::default(), Some(error)),
+        None => (Known::default(), None),
+    };
+    let mut points = find(planned, service, &known);
+    known.add_to(&mut points.points);
     points.points.sort_by(|a, b| {
         (a.data_time, &a.service, &a.data).cmp(&(b.data_time, &b.service, &b.data))
     });
-    (points, known.and_then(Result::err))
+    (points, failed)
 }
 
 /// The points that the repositories hold.
-fn find(plan: &Planned, service: Option<&str>) -> Points {
+fn find(plan: &Planned, service: Option<&str>, known: &Known) -> Points {
     let mut points = Points::default();
     let mut found: BTreeMap<(Timestamp, String, String, String), RecoveryPoint> = BTreeMap::new();
     for planned in &plan.plan.repositories {
@@ -143,7 +168,13 @@ fn find(plan: &Planned, service: Option<&str>) -> Points {
                     match snapshot {
                         Ok(snapshot) => {
                             let until = held.get(&id).copied();
-                            add(&mut found, planned, (id, &snapshot), until, service);
+                            match known.altered(&snapshot) {
+                                None => add(&mut found, planned, (id, &snapshot), until, service),
+                                Some(error) if is_wanted(&snapshot, service) => {
+                                    unread(Some(id), error);
+                                }
+                                Some(_) => {}
+                            }
                         }
                         Err(error) => unread(Some(id), error),
                     }
@@ -163,6 +194,13 @@ impl Points {
         worst(&self.unread)
     }
 
+    /// The snapshots in a repository that are no copies of the points whose tags they bear, in hex.
+    pub(crate) fn altered_in(&self, repository: &str) -> BTreeSet<String> {
+        let altered = self.unread.iter().filter(|unread| unread.is_altered());
+        let here = altered.filter(|unread| unread.repository == repository);
+        here.filter_map(|unread| unread.snapshot.clone()).collect()
+    }
+
     /// What stands in the way, when a choice failed: a repository that did not answer may hold
     /// what is missing, so that comes first, and nobody is told that there is nothing.
     #[must_use]
@@ -172,7 +210,7 @@ impl Points {
         }
         let silent = self.unread.iter().map(|unread| Blocker {
             code: unread.blocker(),
-            message: unread.to_string(),
+            message: unread.told(),
             help: match unread.error.help() {
                 Some(help) => format!("{}: {help}", unread.repository),
                 None => format!("mend that first: what is missing may be in {}", unread.repository),
@@ -219,6 +257,11 @@ pub(crate) fn tag<'s>(snapshot: &'s Snapshot, name: &str) -> Option<&'s str> {
     snapshot.tags.iter().find_map(|tag| tag.strip_prefix(prefix.as_str()))
 }
 
+/// Whether a snapshot is of the service that is asked for, if one is.
+fn is_wanted(snapshot: &Snapshot, only: Option<&str>) -> bool {
+    only.is_none_or(|only| tag(snapshot, "service") == Some(only))
+}
+
 type Key = (Timestamp, String, String, String);
 
 fn add(
@@ -233,7 +276,7 @@ fn add(
     else {
         return;
     };
-    if only.is_some_and(|only| only != service) {
+    if !is_wanted(snapshot, only) {
         return;
     }
     let nanoseconds = i32::try_from(snapshot.time.nanoseconds()).unwrap_or_default();
@@ -283,39 +326,70 @@ fn merge(points: impl Iterator<Item = RecoveryPoint>) -> Vec<RecoveryPoint> {
     merged.into_values().collect()
 }
 
-fn add_what_the_ledger_knows(
-    state: &State,
-    points: &mut [RecoveryPoint],
-) -> Result<(), OperationError> {
-    let history = state.history(&["backup-ended", "drill-ended"])?;
-    let mut backups: HashMap<(&str, &str, &str), &BackupEnded> = HashMap::new();
-    let mut passed: Vec<&DrillResult> = Vec::new();
-    for logged in &history {
-        match &logged.record {
-            Record::BackupEnded(ended) => {
-                backups.insert((&ended.service, &ended.data, &ended.point), ended);
+/// What the ledger tells of points.
+#[derive(Default)]
+struct Known {
+    /// By service, data item and point.
+    backups: HashMap<(String, String, String), BackupEnded>,
+    passed: Vec<DrillResult>,
+    /// Repository and snapshot.
+    damaged: BTreeSet<(String, String)>,
+}
+
+impl Known {
+    fn read(state: &State) -> Result<Self, OperationError> {
+        let mut known = Self { damaged: crate::verify::damaged(state)?, ..Self::default() };
+        for logged in state.history(&["backup-ended", "drill-ended"])? {
+            match logged.record {
+                Record::BackupEnded(ended) => {
+                    let made = owned((&ended.service, &ended.data, &ended.point));
+                    known.backups.insert(made, ended);
+                }
+                Record::DrillEnded(drill) if drill.verdict == Verdict::Pass => {
+                    known.passed.push(*drill);
+                }
+                _ => {}
             }
-            Record::DrillEnded(drill) if drill.verdict == Verdict::Pass => passed.push(drill),
-            _ => {}
+        }
+        Ok(known)
+    }
+
+    /// Why a snapshot is no copy of the point whose tags it bears, if it is none. A tree is named by
+    /// the hash of its content, so it is the same in every true copy.
+    fn altered(&self, snapshot: &Snapshot) -> Option<OperationError> {
+        let (service, data) = (tag(snapshot, "service")?, tag(snapshot, "data")?);
+        let point = tag(snapshot, "point")?;
+        let made = self.backups.get(&owned((service, data, point)))?;
+        let tree = made.tree.as_ref()?;
+        (*tree != snapshot.tree.to_hex()).then(|| OperationError::Altered {
+            point: point.to_owned(),
+            item: format!("{service}/{data}"),
+        })
+    }
+
+    fn add_to(&self, points: &mut [RecoveryPoint]) {
+        for point in points {
+            for copy in &mut point.copies {
+                let it = (copy.repository.clone(), copy.snapshot.clone());
+                copy.damaged = self.damaged.contains(&it);
+            }
+            let made = owned((&point.service, &point.data, &point.id));
+            if let Some(ended) = self.backups.get(&made) {
+                point.data_time = ended.data_time.unwrap_or(point.data_time);
+                point.bytes = ended.bytes.or(point.bytes);
+            }
+            point.proof = proof(point, &self.passed);
         }
     }
-    let damaged = crate::verify::damaged(state)?;
-    for point in points {
-        for copy in &mut point.copies {
-            copy.damaged = damaged.contains(&(copy.repository.clone(), copy.snapshot.clone()));
-        }
-        if let Some(ended) = backups.get(&(&*point.service, &*point.data, &*point.id)) {
-            point.data_time = ended.data_time.unwrap_or(point.data_time);
-            point.bytes = ended.bytes.or(point.bytes);
-        }
-        point.proof = proof(point, &passed);
-    }
-    Ok(())
+}
+
+fn owned((service, data, point): (&str, &str, &str)) -> (String, String, String) {
+    (service.to_owned(), data.to_owned(), point.to_owned())
 }
 
 /// The newest passing drill that restored this very point, or else another point of the same
 /// data item from a repository that holds this one too.
-fn proof(point: &RecoveryPoint, passed: &[&DrillResult]) -> Option<PointProof> {
+fn proof(point: &RecoveryPoint, passed: &[DrillResult]) -> Option<PointProof> {
     let made = |drill: &DrillResult, how: &str| PointProof {
         drill: drill.drill.clone(),
         at: drill.ended,

@@ -623,6 +623,7 @@ impl BackupEnded {
             false => BackupOutcome::Partial,
         };
         self.snapshot = Some(captured.snapshot.to_hex());
+        self.tree = Some(captured.tree.to_hex());
         self.data_time = Some(captured.data_time);
         self.bytes = Some(captured.bytes);
         self.bytes_added = Some(captured.bytes_added);

@@ -19,6 +19,7 @@ use crate::{
     keeping::{Applied, Proposed},
     moment::Moment,
     points::Unread,
+    standstill::KeepTried,
     verify::VerifyEnded,
 };
 
@@ -36,6 +37,8 @@ pub enum Record {
     CopyEnded(CopyEnded),
     /// What a snapshot needs is held in its store, or that failed.
     HoldEnded(HoldEnded),
+    /// What became of a try to apply `keep` in a repository.
+    KeepTried(KeepTried),
     /// What a plan's `keep` takes from a repository, before anything is removed.
     KeepProposed(Proposed),
     /// What was removed.
@@ -151,6 +154,10 @@ pub struct BackupEnded {
     pub outcome: BackupOutcome,
     /// The snapshot, in hex.
     pub snapshot: Option<String>,
+    /// Its root tree, in hex: what is in it, and so in every copy of it. Unknown to ledgers of before
+    /// this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<String>,
     /// The content is not older than this.
     pub data_time: Option<Timestamp>,
     /// Bytes that a restore writes.
@@ -307,6 +314,7 @@ impl BackupEnded {
             point: started.point.clone(),
             outcome: BackupOutcome::Failed,
             snapshot: None,
+            tree: None,
             data_time: None,
             bytes: None,
             bytes_added: None,

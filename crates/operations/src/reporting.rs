@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use muster_control::matrix::Figures;
-use muster_model::{DrillResult, Finding, Verdict};
+use muster_model::{DrillResult, Finding, Verdict, units::counted};
 use muster_plan::document::{Facts as PlanFacts, Service};
 
 use crate::{
@@ -212,7 +212,9 @@ fn evidence(workspace: &Workspace, now: Timestamp) -> Result<EvidenceState, Oper
     let ledger = &workspace.state.ledger;
     let checkpoint = ledger.checkpoints().map_err(OperationError::below)?.pop();
     let (ok, detail) = match crate::evidence::verify_state(&workspace.state) {
-        Ok(verified) => (true, format!("{} entries, every leaf and signature", verified.size)),
+        Ok(verified) => {
+            (true, format!("{}, every leaf and signature", counted(verified.size, "entry")))
+        }
         Err(error) => (false, error.one_line()),
     };
     Ok(EvidenceState {

@@ -13,6 +13,7 @@ use crate::{
     error::OperationError,
     points::{self, Unread},
     records::{Appointment, Record},
+    standstill::{self, Standstill},
     state::Logged,
     verify::{self, VerificationState},
     workspace::Workspace,
@@ -33,6 +34,8 @@ pub struct Status {
     pub unfinished_recoveries: Vec<String>,
     /// Repositories that are read back in turn, with what was found.
     pub verification: Vec<VerificationState>,
+    /// What goes on between backups and has come to a stand, and why.
+    pub standstill: Vec<Standstill>,
 }
 
 /// Computes the matrix.
@@ -50,6 +53,7 @@ pub fn status(workspace: &Workspace) -> Result<Status, OperationError> {
         unread: listed.unread,
         unfinished_recoveries: crate::recover::unfinished_services(workspace)?,
         verification: verify::states(&workspace.plan, &workspace.state, Timestamp::now())?,
+        standstill: standstill::find(workspace, Timestamp::now())?,
     })
 }
 

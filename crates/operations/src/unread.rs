@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use muster_model::{Finding, Severity};
 
 use crate::{
-    error::OperationError,
+    error::{ALTERED, ALTERED_HELP, OperationError},
     points::Unread,
     records::{CopyUnread, Record},
     workspace::Workspace,
@@ -94,6 +94,7 @@ fn help(unread: &CopyUnread) -> &'static str {
             "what was asked for still comes: try again later, or give the repository a longer \
              `warm_up`"
         }
+        (ALTERED, _) => ALTERED_HELP,
         (_, Some(_)) => "`muster repo check --read-data` says what is damaged",
         (_, None) => "mend it before its copies are needed",
     }

@@ -11,7 +11,10 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use muster_model::{Finding, Severity};
+use muster_model::{
+    Finding, Severity,
+    units::{agree, counted},
+};
 use muster_plan::{
     Plan,
     document::{Verify, VerifyFact},
@@ -186,12 +189,9 @@ fn read(
     let report = check_in_turn(&repository, &options, Some(&rota), run);
     let report = report.map_err(OperationError::below)?;
     lock.release().map_err(OperationError::below)?;
-    let mut sound = Verified::default();
-    report.sound_packs.iter().for_each(|pack| sound.note(*pack, rota.now));
-    report.archived_packs.iter().for_each(|pack| sound.note_archived(*pack, rota.now));
-    let none = InTurn::default();
-    let there: HashSet<&PackId> = report.in_turn.as_ref().unwrap_or(&none).packs.iter().collect();
-    sound
+    let packs = report.in_turn.iter().flat_map(|turn| turn.packs.iter().copied());
+    let there: HashSet<PackId> = packs.chain(report.broken_packs()).collect();
+    Verified::of(&report, &rota.verified, rota.now)
         .write(&file, |pack| there.contains(pack))
         .map_err(OperationError::io("note what was verified in", &file))?;
     Ok(Read { report, had_record })
@@ -380,9 +380,10 @@ pub(crate) fn findings(
             column: position.column,
             path,
             message: format!(
-                "{} snapshots in {} lose something by damage{first}",
-                state.affected.len(),
-                state.repository
+                "{} in {} {} something by damage{first}",
+                counted(state.affected.len(), "snapshot"),
+                state.repository,
+                agree(state.affected.len(), "loses", "lose")
             ),
             help: Some("`muster repo check` and `muster repo repair` say what can be saved".into()),
         }

@@ -471,6 +471,7 @@ fn describe(filter: &SnapshotFilter) -> String {
 fn none_of(total: usize) -> String {
     match total {
         0 => "the repository holds no snapshot".to_owned(),
+        1 => "the only snapshot does not match".to_owned(),
         _ => format!("none of the {total} snapshots match"),
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use jiff::Timestamp;
 use muster_model::BackupKind;
-use muster_repository::id::SnapshotId;
+use muster_repository::id::{BlobId, SnapshotId};
 
 /// What to record with a snapshot, and where to work.
 #[derive(Debug, Clone)]
@@ -42,6 +42,8 @@ impl Request {
 pub struct Captured {
     /// The snapshot.
     pub snapshot: SnapshotId,
+    /// Its root tree, the hash of all that it holds: equal in every copy, whatever it is sealed with.
+    pub tree: BlobId,
     /// The content is not older than this moment, by the wall clock of this machine.
     pub data_time: Timestamp,
     /// Size of the data as a restore will write it.

@@ -54,6 +54,7 @@ pub(crate) fn captured(
         notices.push(Notice { code: "suspect", message: message.to_owned() });
     }
     Captured {
+        tree: report.snapshot.tree,
         snapshot: report.id.expect("it was no dry run, and a snapshot was wanted in any case"),
         data_time: to_jiff(data_time),
         bytes: summary.map_or(0, |summary| summary.total_bytes_processed),

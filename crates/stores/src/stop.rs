@@ -3,9 +3,12 @@
 //! What is under way then may finish for a moment, and what begins afterwards, the release of a
 //! lock above all, is given such a moment of its own. A store that let one of these pass is not
 //! asked again: so an operation ends within a second, and leaves its lock behind only where the
-//! store does not answer. Nothing is decided here about trying again (`patient.rs`).
+//! store does not answer. A moment is counted in looks, too: on a machine whose processor is
+//! elsewhere, or that slept, the clock alone would end it before the store had a chance to answer,
+//! and a lock would stay behind. Nothing is decided here about trying again (`patient.rs`).
 
 use std::{
+    cell::Cell,
     sync::{
         OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -23,6 +26,10 @@ pub(crate) const LOOK: Duration = Duration::from_millis(25);
 
 /// How long a store may take for its last answers.
 const FAREWELL: Duration = Duration::from_millis(350);
+
+/// So often it is looked whether they have come, before they are given up.
+const LOOKS: u32 = 14;
+const _: () = assert!(LOOKS as u128 * LOOK.as_millis() == FAREWELL.as_millis());
 
 /// Whether the operation shall stop, and whether the store still answers.
 #[derive(Debug, Default)]
@@ -54,7 +61,7 @@ impl Stop {
     /// Begins to watch over one request.
     pub(crate) fn watch(&self) -> Watch<'_> {
         let began = self.is_requested().then(Instant::now);
-        Watch { stop: self, began }
+        Watch { stop: self, began, looks: Cell::new(0) }
     }
 }
 
@@ -64,18 +71,24 @@ pub(crate) struct Watch<'s> {
     stop: &'s Stop,
     /// When it began, if that was after the stop was asked for.
     began: Option<Instant>,
+    /// How often it was asked whether it is over, since the stop was asked for.
+    looks: Cell<u32>,
 }
 
 impl Watch<'_> {
-    /// Whether to wait no longer.
+    /// Whether to wait no longer. To be asked once in [`LOOK`], while the answer has not come.
     pub(crate) fn is_over(&self) -> bool {
         if !self.stop.is_requested() {
             return false;
         }
-        let Some(began) = self.began else {
-            return self.stop.noticed.get().is_some_and(|noticed| noticed.elapsed() >= FAREWELL);
-        };
-        if began.elapsed() >= FAREWELL {
+        let looks = self.looks.get() + 1;
+        self.looks.set(looks);
+        let since = self.began.or_else(|| self.stop.noticed.get().copied());
+        let is_over = looks >= LOOKS && since.is_some_and(|since| since.elapsed() >= FAREWELL);
+        if self.began.is_none() {
+            return is_over;
+        }
+        if is_over {
             self.stop.silent.store(true, Ordering::Relaxed);
         }
         self.stop.silent.load(Ordering::Relaxed)
@@ -127,5 +140,23 @@ mod tests {
         assert!(!after.is_over() && !after.is_void(), "a lock can be released");
         last(&after);
         assert!(stop.watch().is_over(), "a silent store is not asked again");
+    }
+
+    /// Whoever looks again after a long time may have slept as long as the store: that alone is no
+    /// reason to leave a lock behind.
+    #[test]
+    fn a_moment_that_nobody_looked_at_is_not_over() {
+        let cancel = Cancel::default();
+        let stop = Stop::new(Some(cancel.clone()));
+        let under_way = stop.watch();
+        cancel.request("enough");
+        let after = stop.watch();
+        let began = Instant::now();
+        while began.elapsed() < 2 * FAREWELL {
+            std::thread::yield_now();
+        }
+        assert!(!under_way.is_over() && !after.is_over());
+        let looks = |watch: &Watch<'_>| (1..).find(|_| watch.is_over()).unwrap();
+        assert_eq!((looks(&under_way), looks(&after)), (LOOKS - 1, LOOKS - 1));
     }
 }

@@ -3,7 +3,10 @@
 use std::{borrow::Cow, path::Path, time::Duration};
 
 use jiff::Timestamp;
-use muster_model::{DrillResult, Verdict};
+use muster_model::{
+    DrillResult, Verdict,
+    units::{agree, counted},
+};
 use serde::Serialize;
 
 use super::{
@@ -159,7 +162,8 @@ impl Measured {
         row(story, "Recovery point", &figures(&actual, loss.objective_s, &verdict))?;
         let Some(markers) = &self.recovery.markers else { return Ok(()) };
         let (written, recovered, lost) = (markers.written, markers.recovered, markers.lost);
-        row(story, "", &format!("of {written} markers {recovered} came back, {lost} are lost"))
+        let (written, are) = (counted(written, "marker"), agree(lost, "is", "are"));
+        row(story, "", &format!("of {written} {recovered} came back, {lost} {are} lost"))
     }
 
     fn tell_orders(&self, story: &Story<'_>) -> Result<(), Failure> {

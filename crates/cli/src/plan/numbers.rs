@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-/// `1 error`, `2 errors`.
-pub(super) fn counted(number: usize, noun: &str) -> String {
-    let ending = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{ending}")
-}
+pub(super) use muster_model::units::counted;
 
 /// Seconds as the units that matter, without those that are zero: `15m`, `2m 15s`, `1d 6h`,
 /// `0.4s`.

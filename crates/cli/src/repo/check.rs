@@ -1,7 +1,6 @@
 //! `muster repo check`
 
 use std::{
-    collections::HashSet,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -9,7 +8,7 @@ use std::{
 use muster_model::units::{format_size, parse_duration};
 use muster_repository::{
     check::{CheckOptions, CheckReport, Damage, ReadData, Rota, Verified, check_in_turn},
-    id::{PackId, SnapshotId},
+    id::SnapshotId,
     immutable::Held,
     lock::{Lock, LockError, LockKind},
     prune::Amount,
@@ -69,8 +68,8 @@ Examples:
   muster repo check --read-data-subset 2/7     # the second of seven nights
   muster repo check --read-data --older-than 30d --budget 10m
 
-With --older-than or --budget data is read back in turn: what was never read back comes first, then
-what was read back longest ago. The record of that is kept in the cache folder of this user.";
+With --older-than or --budget data is read back in turn: first what has waited longest, since it was
+read back or, never read, since a check first saw it. The record of that is kept in the cache folder of this user.";
 
 /// How many affected files are listed for each damage without -v.
 const FILES_SHOWN: usize = 5;
@@ -109,7 +108,8 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     };
     release(lock)?;
     if let Some(record) = &record {
-        note(app, record, &report);
+        let before = rota.map(|rota| rota.verified).unwrap_or_default();
+        note(app, record, &before, &report);
     }
     match app.output.is_json() {
         true => app.output.json(&json(&report, held.as_deref(), sample.as_ref()))?,
@@ -178,16 +178,13 @@ fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
-/// Notes what was found sound, and forgets what was not: that is due again.
-fn note(app: &App<'_>, record: &Path, report: &CheckReport) {
-    if report.sound_packs.is_empty() && report.archived_packs.is_empty() && report.is_clean() {
+/// Notes what was found sound, and what was not: that is due again.
+fn note(app: &App<'_>, record: &Path, before: &Verified, report: &CheckReport) {
+    let told = Verified::of(report, before, now());
+    if told == Verified::default() {
         return;
     }
-    let (mut verified, at) = (Verified::default(), now());
-    report.sound_packs.iter().for_each(|pack| verified.note(*pack, at));
-    report.archived_packs.iter().for_each(|pack| verified.note_archived(*pack, at));
-    let broken: HashSet<PackId> = report.broken_packs().collect();
-    if let Err(error) = verified.write(record, |pack| !broken.contains(pack)) {
+    if let Err(error) = told.write(record, |_| true) {
         let record = record.display();
         app.output.warning(format_args!("cannot note in {record} what was verified: {error}"));
     }

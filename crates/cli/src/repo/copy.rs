@@ -16,7 +16,7 @@ use crate::{
     args::{FilterArgs, FromArgs},
     error::{Failure, Outcome},
     exit::Exit,
-    progress::Shape,
+    progress::COPY,
     warm_up::WarmUpArgs,
 };
 
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let source = app.load_index_for(&source, &run)?;
     let target = Target::open(&target, &target_lock, &app.run)?;
     let options = app.pack_options(false);
-    let report = app.with_progress(Shape::Copy, || {
+    let report = app.with_progress(COPY, || {
         let mut tell = |event: CopyEvent| tell(app, &event);
         copy(&source, target, &selection.snapshots, options, &run, &mut tell)
     })?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muster_model::units::{format_size, parse_duration};
+use muster_model::units::{agree, format_size, parse_duration};
 use muster_repository::{
     format::time::Timestamp,
     id::SnapshotId,
@@ -171,11 +171,12 @@ fn propose(
                 .collect::<Vec<_>>(),
         }))?,
         false => app.output.summary(format_args!(
-            "would hold {} ({} of packs) until {until}, of {} that {} need",
+            "would hold {} ({} of packs) until {until}, of {} that {} {}",
             counted(files, "file"),
             format_size(proposal.bytes),
             survey.files.len(),
-            counted(ids.len(), "snapshot")
+            counted(ids.len(), "snapshot"),
+            agree(ids.len(), "needs", "need")
         ))?,
     }
     Ok(Exit::Done)
@@ -235,9 +236,9 @@ fn why(lack: &Lack) -> &str {
 pub(super) fn print(app: &App<'_>, held: &Held) -> Result<(), Failure> {
     let (id, packs) = (held.snapshot.short(), counted(held.packs, "pack"));
     if let (Some(until), Some(mode)) = (held.until, held.mode) {
-        let files = held.files;
+        let files = counted(held.files, "file");
         return app.output.summary(format_args!(
-            "{id}: immutable until {until} ({mode}): {packs}, {files} files in all"
+            "{id}: immutable until {until} ({mode}): {packs}, {files} in all"
         ));
     }
     let is_verbose = app.output.verbosity() == Verbosity::Verbose;
@@ -250,9 +251,10 @@ pub(super) fn print(app: &App<'_>, held: &Held) -> Result<(), Failure> {
         names.push(format!("{} more", held.lacking.len() - shown));
     }
     app.output.summary(format_args!(
-        "{id}: not immutable: of {} files, {packs} among them, {} are not held: {}",
-        held.files,
+        "{id}: not immutable: of {}, {packs} among them, {} {} not held: {}",
+        counted(held.files, "file"),
         held.lacking.len(),
+        agree(held.lacking.len(), "is", "are"),
         names.join(", ")
     ))
 }

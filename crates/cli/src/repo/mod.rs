@@ -32,6 +32,7 @@ mod unlock;
 use std::path::Path;
 
 use clap::Subcommand;
+pub(crate) use muster_model::units::counted;
 use muster_repository::{
     format::snapshot::Snapshot,
     id::{BlobId, SnapshotId},
@@ -162,14 +163,6 @@ pub(crate) fn run(args: Args, output: &Output) -> Outcome {
         Verb::Migrate(args) => migrate::run(&args, app),
         Verb::Key(verb) => key::run(&verb, app),
         Verb::Unlock(args) => unlock::run(&args, app),
-    }
-}
-
-/// `n snapshots`, `1 snapshot`.
-pub(crate) fn counted(number: usize, noun: &str) -> String {
-    match number {
-        1 => format!("1 {noun}"),
-        _ => format!("{number} {noun}s"),
     }
 }
 

@@ -35,7 +35,7 @@ use super::{counted, release, select_several};
 use crate::{
     app::App,
     args::FilterArgs,
-    error::{Failure, Outcome, Problem},
+    error::{Failure, Outcome, Problem, STALE_MOUNT, is_stale_mount},
     exit::Exit,
     output::warn,
 };
@@ -126,10 +126,7 @@ fn no_target(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound => "make the folder first, with mkdir",
         io::ErrorKind::NotADirectory => "choose an empty folder",
-        _ if error.raw_os_error() == Some(nix::errno::Errno::ENOTCONN as i32) => {
-            "a mount whose process is gone is still there; take it away with umount (or \
-             fusermount3 -u) and try again"
-        }
+        _ if is_stale_mount(error) => STALE_MOUNT,
         _ => "choose an empty folder that this user may read",
     }
 }

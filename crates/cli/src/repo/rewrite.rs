@@ -76,6 +76,10 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
         return Err(Failure::usage("rewrite snapshots: nothing is to be different")
             .help("give --exclude, --new-host, --new-time or --snapshot-summary"));
     }
+    if options.new_host.as_deref() == Some("") {
+        return Err(Failure::usage("rewrite snapshots: a host without a name is none")
+            .help("give --new-host the name that the snapshots shall have"));
+    }
     let repository = app.open()?;
     let kind = if args.forget { LockKind::Exclusive } else { LockKind::Shared };
     let lock = match args.dry_run {

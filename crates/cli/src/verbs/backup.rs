@@ -3,7 +3,10 @@
 use std::sync::Mutex;
 
 use jiff::{Timestamp, tz::TimeZone};
-use muster_model::{BackupKind, Fault, units::format_size};
+use muster_model::{
+    BackupKind, Fault,
+    units::{agree, counted, format_size},
+};
 use muster_operations::{
     error::OperationError,
     holding::HoldEnded,
@@ -163,14 +166,7 @@ impl Ran<'_, '_> {
                     output.line(visible(line.as_bytes()))?;
                 }
             }
-            for (what, error) in kept.failures() {
-                match is_in_use(error) {
-                    true => output.warning(format_args!("{what} later: {}", in_use(error))),
-                    false => {
-                        output.failure(&forget::named(&what, error));
-                    }
-                }
-            }
+            tell_untidy(kept, output);
         }
         Ok(())
     }
@@ -198,6 +194,18 @@ impl Ran<'_, '_> {
         match untidy.filter(|(_, error)| !is_in_use(error)).count() {
             0 => exit,
             _ => exit.and(Exit::Partial),
+        }
+    }
+}
+
+/// Tells what was not tidied up, on standard error.
+fn tell_untidy(kept: &Kept, output: &Output) {
+    for (what, error) in kept.failures() {
+        match is_in_use(error) {
+            true => output.warning(format_args!("{what} later: {}", in_use(error))),
+            false => {
+                output.failure(&forget::named(&what, error));
+            }
         }
     }
 }
@@ -355,13 +363,14 @@ fn tell_turn(turn: &Turn<'_>, output: &Output) -> std::result::Result<(), Failur
             }
         }
         Turn::Missed { job, runs } => {
-            output.warning(format_args!("{now} {job}: {runs} runs were missed; one catches up"));
+            let (runs, were) = (counted(*runs, "run"), agree(*runs, "was", "were"));
+            output.warning(format_args!("{now} {job}: {runs} {were} missed; one catches up"));
         }
         Turn::Failed { job, error } => {
-            let why = error.one_line();
-            output.warning(format_args!("{now} {job}: cannot {}", visible(why.as_bytes())));
+            output.failure(&forget::named(&format!("run {job}"), error));
         }
         Turn::Kept { kept } => {
+            tell_untidy(kept, output);
             if output.is_json() {
                 let mut object = forget::kept_json(kept);
                 object["turn"] = "kept".into();
@@ -369,10 +378,6 @@ fn tell_turn(turn: &Turn<'_>, output: &Output) -> std::result::Result<(), Failur
             }
             for line in forget::kept_lines(kept) {
                 output.line(format_args!("{now} {}", visible(line.as_bytes())))?;
-            }
-            for (what, error) in kept.failures() {
-                let why = format!("{what}: cannot {}", error.one_line());
-                output.warning(format_args!("{now} {}", visible(why.as_bytes())));
             }
         }
         Turn::Verified { repository, outcome } => match outcome {
@@ -384,15 +389,12 @@ fn tell_turn(turn: &Turn<'_>, output: &Output) -> std::result::Result<(), Failur
                     output.line(format_args!("{now} {}", visible(line.as_bytes())))?;
                 }
                 if !ended.is_clean() {
-                    let lost = ended.affected.len();
-                    output.warning(format_args!(
-                        "{now} {repository} is damaged: {lost} snapshots lose something"
-                    ));
+                    let lost = super::verify::losing(ended.affected.len());
+                    output.warning(format_args!("{now} {repository} is damaged: {lost}"));
                 }
             }
             Err(error) => {
-                let why = format!("{repository} not read back: cannot {}", error.one_line());
-                output.warning(format_args!("{now} {}", visible(why.as_bytes())));
+                output.failure(&forget::named(&format!("read {repository} back"), error));
             }
         },
         Turn::Markers { service, error: Some(error) } => {

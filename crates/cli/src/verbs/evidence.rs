@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueHint};
 use muster_ledger::Verified;
-use muster_model::DrillResult;
+use muster_model::{DrillResult, units::counted};
 use muster_operations::{
     evidence,
     report::format::{against, short},
@@ -168,7 +168,7 @@ fn export(to: &std::path::Path, plan: &PlanArgs, output: &Output) -> Outcome {
         return Ok(Exit::Done);
     }
     let size = exported.checkpoint.checkpoint.size;
-    output.line(format_args!("{size} entries in {}", visible_path(&exported.path)))?;
+    output.line(format_args!("{} in {}", counted(size, "entry"), visible_path(&exported.path)))?;
     output.line(format_args!("sha256 {}", exported.sha256))?;
     output.message(format_args!(
         "to check it: muster evidence verify {} --trust {}",
@@ -189,8 +189,9 @@ fn verify_state(plan: &PlanArgs, output: &Output) -> Outcome {
         false => {
             output.line("integrity only: the ledger is what its own key signed")?;
             output.line(format_args!(
-                "everything matches: {} entries, {} checkpoints",
-                verified.size, verified.checkpoints
+                "everything matches: {}, {}",
+                counted(verified.size, "entry"),
+                counted(verified.checkpoints, "checkpoint")
             ))?;
         }
     }
@@ -212,12 +213,13 @@ fn tell_verified(verified: &Verified, output: &Output) -> Outcome {
         false => "integrity only: everything matches, but nobody says whose key this is (--trust)",
     })?;
     output.line(format_args!(
-        "log     {} entries of {}",
-        verified.size,
+        "log     {} of {}",
+        counted(verified.size, "entry"),
         visible(verified.origin.as_bytes())
     ))?;
     if let Some(size) = verified.consistent_since {
-        output.line(format_args!("since   it continues the checkpoint of {size} entries"))?;
+        let entries = counted(size, "entry");
+        output.line(format_args!("since   it continues the checkpoint of {entries}"))?;
     }
     let moments = moments();
     for result in &results {

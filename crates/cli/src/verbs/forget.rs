@@ -1,11 +1,15 @@
 //! `muster forget`
 
-use muster_model::{Fault, units::format_size};
+use muster_model::{
+    Fault,
+    units::{agree, format_size},
+};
 use muster_operations::{
     error::OperationError,
     housekeeping::{self, Kept, Pruned},
     keeping::{self, Applied, Proposed, ProposedItem},
     protect::Name,
+    standstill,
     workspace::Workspace,
 };
 use muster_repository::run::Run;
@@ -110,6 +114,13 @@ fn one(
         Done { repository, proposed: None, applied: None, pruned: None, failures: Vec::new() };
     let name = done.repository.clone();
     let proposed = match keeping::propose(workspace, &name, names, now) {
+        // Only a look.
+        proposed if args.dry_run => proposed,
+        // What became of it is not known yet.
+        Ok(proposed) if !proposed.is_empty() => Ok(proposed),
+        over => standstill::noted(workspace, &name, over),
+    };
+    let proposed = match proposed {
         Ok(proposed) => done.proposed.insert(proposed),
         Err(error) => {
             done.failures.push((format!("apply `keep` in {name}"), error));
@@ -215,11 +226,13 @@ fn print(proposed: &Proposed, output: &Output) -> Result<(), Failure> {
 
 fn print_item(repository: &str, item: &ProposedItem, output: &Output) -> Result<(), Failure> {
     let title = format!(
-        "{}/{} in {repository}: {} stay, {} go ({})",
+        "{}/{} in {repository}: {} {}, {} {} ({})",
         item.service,
         item.data,
         item.keep.len(),
+        agree(item.keep.len(), "stays", "stay"),
         item.remove.len(),
+        agree(item.remove.len(), "goes", "go"),
         item.policies.join("; and ")
     );
     output.line(visible(title.as_bytes()))?;

@@ -1,14 +1,15 @@
 //! `muster status`
 
 use muster_control::matrix::Cell;
-use muster_model::units::format_size;
+use muster_model::units::{agree, counted, format_size};
 use muster_operations::{
     report::format::{against, age, maybe_seconds},
+    standstill::Standstill,
     status,
     verify::VerificationState,
 };
 
-use super::open;
+use super::{moments, open};
 use crate::{
     error::{Failure, Outcome},
     exit::Exit,
@@ -28,6 +29,9 @@ const EXAMPLES: &str = "Examples:
 'now' is the age of the newest point that would survive and that a drill has shown to be
 restorable. Without such a drill it is not known.
 
+A warning tells since when and why `keep`, the freeing of space or reading back does not go on (in
+JSON: 'standstill').
+
 Exit code 0 whatever the verdicts (`muster gate` decides by them). When a repository or a snapshot
 cannot be read it is named: 3 when it is damaged, 4 when it was refused, else 5. Also 3 when reading
 back (`muster verify`) found damage.";
@@ -45,6 +49,7 @@ pub(crate) fn run(_args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
         ));
     }
     warn_of_verification(&status.verification, output);
+    status.standstill.iter().for_each(|it| warn_of_standstill(it, output));
     let exit = status.worst().map_or(Exit::Done, Exit::beside);
     if output.is_json() {
         output.json(&status)?;
@@ -58,15 +63,29 @@ pub(crate) fn run(_args: &Args, plan: &PlanArgs, output: &Output) -> Outcome {
     Ok(exit)
 }
 
+/// Tells what has come to a stand, since when and why.
+fn warn_of_standstill(standstill: &Standstill, output: &Output) {
+    let Standstill { what, repository, services, since, why, help, .. } = standstill;
+    let what = match *what {
+        "keep" => "`keep` is not applied in",
+        "prune" => "no space is freed in",
+        _ => "nothing is read back in",
+    };
+    let services = services.join(", ");
+    let since = moments().moment(*since);
+    let told = format!("{what} {repository} ({services}) since {since}: {why}; {help}");
+    output.warning(visible(told.as_bytes()));
+}
+
 /// Tells of damage, and of what was not read back in time.
 pub(super) fn warn_of_verification(states: &[VerificationState], output: &Output) {
     for state in states {
         let name = visible(state.repository.as_bytes());
         if !state.affected.is_empty() {
-            let lost = state.affected.len();
+            let lost = super::verify::losing(state.affected.len());
             output.warning(format_args!(
-                "{name} is damaged: {lost} snapshots lose something, and are no good points; `muster \
-                 repo check` and `muster repo repair` say what can be saved"
+                "{name} is damaged: {lost}, which makes no good point; `muster repo check` and \
+                 `muster repo repair` say what can be saved"
             ));
         }
         if state.overdue {
@@ -76,8 +95,10 @@ pub(super) fn warn_of_verification(states: &[VerificationState], output: &Output
                 packs => {
                     let bytes = format_size(state.bytes_archived);
                     format!(
-                        "{packs} packs ({bytes}) are archived; `muster verify {name} --warm-up` \
-                         brings them back"
+                        "{} ({bytes}) {} archived; `muster verify {name} --warm-up` brings {} back",
+                        counted(packs, "pack"),
+                        agree(packs, "is", "are"),
+                        agree(packs, "it", "them")
                     )
                 }
             };

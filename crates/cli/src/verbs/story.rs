@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use muster_model::{DrillResult, Verdict, drill::MeasuredBy, units::format_duration};
+use muster_model::{
+    DrillResult, Verdict,
+    drill::MeasuredBy,
+    units::{counted, format_duration},
+};
 use muster_operations::{
     report::format::{against, bound, objective, seconds},
     story::{Chapter, Listener},
@@ -144,8 +148,12 @@ pub(crate) fn tell(result: &DrillResult, is_drill: bool, output: &Output) -> Res
 fn tell_details(result: &DrillResult, output: &Output) -> Result<(), Failure> {
     if let Some(markers) = &result.markers {
         output.line(format_args!(
-            "  markers        {} written, {} recovered, {} lost, {} holes, {} duplicates",
-            markers.written, markers.recovered, markers.lost, markers.holes, markers.duplicates
+            "  markers        {} written, {} recovered, {} lost, {}, {}",
+            markers.written,
+            markers.recovered,
+            markers.lost,
+            counted(markers.holes, "hole"),
+            counted(markers.duplicates, "duplicate")
         ))?;
     }
     for probe in &result.probes {

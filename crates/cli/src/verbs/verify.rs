@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_model::{
     Fault,
-    units::{format_size, parse_duration},
+    units::{agree, counted, format_size, parse_duration},
 };
 use muster_operations::{
     error::OperationError,
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     warm_up: WarmUpArgs,
 }
 
-const EXAMPLES: &str = "Reads packs back whole: what was never read first, then what was read longest ago. Only what is
+const EXAMPLES: &str = "Reads packs back whole: first what has waited longest, since it was read or first seen. Only what is
 due by the plan's `verify: {within: 30d}` is read; without one, everything. `muster backup --loop` does
 this by itself. Which pack was read when is kept in the state folder, what was found in the ledger.
 
@@ -190,20 +190,27 @@ fn print(done: &Done, output: &Output) -> Result<(), Failure> {
     Ok(())
 }
 
+/// `1 snapshot loses something`.
+pub(super) fn losing(snapshots: usize) -> String {
+    let lose = agree(snapshots, "loses", "lose");
+    format!("{} {lose} something", counted(snapshots, "snapshot"))
+}
+
 /// What a reading came to, a line for each thing.
 pub(super) fn lines(ended: &VerifyEnded) -> Vec<String> {
     let mut text = format!(
-        "{}: read back {} of {} packs ({})",
+        "{}: read back {} of {} ({})",
         ended.repository,
         ended.packs_read,
-        ended.packs,
+        counted(ended.packs, "pack"),
         format_size(ended.bytes_read)
     );
     if ended.packs_due > 0 {
         text.push_str(&format!(
-            ", {} ({}) are still due",
+            ", {} ({}) {} still due",
             ended.packs_due,
-            format_size(ended.bytes_due)
+            format_size(ended.bytes_due),
+            agree(ended.packs_due, "is", "are")
         ));
     }
     if let Some(since) = ended.waiting_since().filter(|_| ended.packs > 0) {
@@ -216,13 +223,13 @@ pub(super) fn lines(ended: &VerifyEnded) -> Vec<String> {
     let told = ended.damages.len() as u64;
     lines.extend(ended.damages.iter().map(|damage| format!("  DAMAGED: {damage}")));
     if ended.damages_total > told {
-        lines.push(format!("  and {} more damages", ended.damages_total - told));
+        lines.push(format!("  and {} more", counted(ended.damages_total - told, "damage")));
     }
     match (ended.is_clean(), ended.damages_total) {
         (true, _) => lines.push("  no damage found".to_owned()),
         (false, 0) => lines.push(format!(
-            "  damage that was found before was not looked at again: {} snapshots lose something",
-            ended.affected.len()
+            "  damage that was found before was not looked at again: {}",
+            losing(ended.affected.len())
         )),
         _ => {}
     }

@@ -66,7 +66,7 @@ fn forget_shows_what_goes_and_removes_exactly_that() {
     let items = near["proposed"]["items"].as_array().unwrap();
     assert_eq!(items.len(), 2, "what has no `keep` is not looked at: {items:#?}");
     let ran = office.run(&["forget", "--dry-run"]).expect(0);
-    ran.shows("files/docs in near: 1 stay, 2 go (last 1)").shows("newest good one");
+    ran.shows("files/docs in near: 1 stays, 2 go (last 1)").shows("newest good one");
     assert_eq!(points(&office, "docs", "near"), 3);
     assert!(entries(&office, "keep-proposed").is_empty());
 
@@ -94,7 +94,7 @@ fn forget_shows_what_goes_and_removes_exactly_that() {
         .or_else(|_| fs::read_to_string(office.path("back/docs/one.txt")));
     assert_eq!(text.unwrap(), "docs 2\n".repeat(500));
     // Nothing is left to do, and nothing is written down about it.
-    office.run(&["forget", "files/docs"]).expect(0).shows("1 stay, 0 go");
+    office.run(&["forget", "files/docs"]).expect(0).shows("1 stays, 0 go");
     assert_eq!(entries(&office, "keep-proposed").len(), 2);
 }
 
@@ -309,6 +309,43 @@ fn the_loop_keeps_house_between_backups() {
     let read = &entries(&office, "verify-ended")[0];
     assert!(read["packs_read"].as_u64() > Some(0) && read["damages_total"] == 0, "{read:#}");
     office.run(&["verify"]).expect(0);
+}
+
+/// What goes wrong in the loop is on standard error, with its code, also where results are JSON.
+#[test]
+fn the_loop_tells_failures_on_standard_error() {
+    let office = with_three_points("life-loop-fails");
+    office.change_plan(
+        "every: 1h, to: near, copy: [far], keep",
+        "every: 2s, to: near, copy: [far], keep",
+    );
+    // Backups go well, and nothing may be removed where something cannot be read.
+    fs::write(office.path("near/snapshots").join("0".repeat(64)), "no snapshot").unwrap();
+    let told = office.path("told");
+    let mut command = office.command(&["backup", "files", "--loop", "--json"]);
+    command.stdout(Stdio::null()).stderr(fs::File::create(&told).unwrap());
+    let mut looping = command.spawn().unwrap();
+    let done = wait_for("the failure", Duration::from_secs(60), || {
+        let text = fs::read_to_string(&told).unwrap();
+        let mut errors = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        errors.find(|line| line["error"]["code"] == "file-damaged")
+    });
+    let pid = rustix::process::Pid::from_child(&looping);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(looping.wait().unwrap().code(), Some(130));
+    let error = done.unwrap()["error"].clone();
+    assert_eq!(error["message"], "cannot apply `keep` in near");
+    assert_eq!(error["class"], "corrupt");
+    // It stands still until somebody mends it, and is told where one looks.
+    let status = office.run(&["status", "--json"]).expect(3).json();
+    let stands = &status["standstill"][0];
+    assert_eq!((&stands["what"], &stands["repository"]), (&"keep".into(), &"near".into()));
+    assert_eq!(
+        (&stands["code"], &stands["services"][0]),
+        (&"file-damaged".into(), &"files".into())
+    );
+    let ran = office.run(&["status"]).expect(3).tells("`keep` is not applied in near (files");
+    ran.tells("then `muster forget`");
 }
 
 #[test]

@@ -49,6 +49,8 @@ fn a_rewritten_snapshot_lacks_what_was_excluded() {
     sandbox.run(&["ls", "latest", "--tag", "rewrite"]).expect(0);
     let listed = sandbox.run(&["ls", "latest", "--tag", "rewrite"]).expect(0).stdout;
     assert!(listed.contains("/source/sub") && !listed.contains("b.txt"), "{listed}");
+    let nameless = sandbox.run(&["rewrite", "--new-host", ""]).expect(2);
+    nameless.tells("a host without a name is none");
     sandbox.run(&["rewrite", "--new-host", "moved", "--forget"]).expect(0);
     let snapshots = sandbox.run(&["snapshots", "--json"]).json();
     assert_eq!(snapshots.as_array().unwrap().len(), 2);

@@ -327,3 +327,26 @@ fn the_kernel_is_told_nothing_that_cannot_be() {
     let ran = mount.end().expect(0);
     assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
 }
+
+/// A process that was killed leaves its mount behind, at which nothing can be looked at: that is no
+/// riddle for who mounts again.
+#[test]
+fn a_mount_that_a_killed_process_left_is_told_with_its_way_out() {
+    if !require_fuse() {
+        return;
+    }
+    let sandbox = Sandbox::new("mount-killed");
+    sandbox.run(&["backup", "source"]).expect(0);
+    let mut mount = Mount::new(&sandbox);
+    let mut killed = mount.child.take().unwrap();
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let ran = sandbox.run(&["mount", "mounted"]).expect(1);
+    let ran = ran.tells("a mount whose process is gone is still there").tells("fusermount3 -u");
+    assert!(ran.stderr.contains("umount"), "{}", ran.stderr);
+    let inside = sandbox.run(&["restore", "latest", "--target", "mounted/in"]).expect(1);
+    inside.tells("a mount whose process is gone is still there");
+    // Taken away, so that the test's folder can be removed.
+    let mut umount = Command::new("umount");
+    assert!(umount.arg("-l").arg(&mount.folder).status().unwrap().success());
+}

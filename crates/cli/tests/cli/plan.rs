@@ -225,6 +225,7 @@ fn measure(state: &Path, took_s: f64, lag_s: f64) {
             point: "p1".into(),
             outcome: BackupOutcome::Completed,
             snapshot: None,
+            tree: None,
             data_time: None,
             bytes: Some(1 << 20),
             bytes_added: None,

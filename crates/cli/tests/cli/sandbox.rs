@@ -230,7 +230,9 @@ impl Ran {
     /// The `error` object on standard error.
     #[track_caller]
     pub(crate) fn error(&self) -> Value {
-        parse(&self.stderr)["error"].clone()
+        // What takes long tells how far it is on standard error, too.
+        let lines = self.stderr.lines().filter(|line| !line.contains(r#""message_type":"status""#));
+        parse(&lines.collect::<Vec<_>>().join("\n"))["error"].clone()
     }
 }
 

@@ -214,3 +214,42 @@ fn a_backup_by_the_plan_ends_at_once() {
     server.set_mood(None, "");
     run(&mut muster(scratch.path(), &["backup"])).expect(0);
 }
+
+/// The status lines that a command with `--json` writes to standard error; its standard output must
+/// be one document.
+#[track_caller]
+fn status_lines(command: &mut Command) -> Vec<serde_json::Value> {
+    let ran = run(command.env("RESTIC_PROGRESS_FPS", "50")).expect(0);
+    assert!(ran.json().is_object(), "{}", ran.stdout);
+    let lines = ran.stderr.lines().map(|line| serde_json::from_str(line).unwrap());
+    let lines: Vec<serde_json::Value> = lines.collect();
+    assert!(lines.iter().all(|line| line["message_type"] == "status"), "{lines:#?}");
+    lines
+}
+
+#[test]
+fn json_tells_on_standard_error_how_far_it_is() {
+    let (server, other) =
+        (RestServer::start(Options::default()), RestServer::start(Options::default()));
+    let sandbox = far("json-progress", &server);
+    run(&mut on(&sandbox, &server, &["backup", "source"])).expect(0);
+    // 9 MiB of noise at 12 MiB a second.
+    let check = ["check", "--read-data", "--json", "--limit-download", "12288"];
+    let lines = status_lines(&mut on(&sandbox, &server, &check));
+    let reading = lines.iter().filter(|line| line["total_packs"].is_u64());
+    let parts: Vec<f64> = reading.map(|line| line["percent_done"].as_f64().unwrap()).collect();
+    assert!(parts.len() > 3 && parts.is_sorted(), "{lines:#?}");
+    assert!(parts.iter().any(|part| *part > 0.1 && *part < 1.0), "{parts:?}");
+    assert!(lines.last().unwrap()["total_bytes"].as_u64().unwrap() > 9 << 20, "{lines:#?}");
+
+    let url = format!("rest:{}", server.url());
+    run(&mut on(&sandbox, &other, &["init"])).expect(0);
+    let copy = ["copy", "--from-repo", &url, "--json", "--limit-upload", "12288"];
+    let mut copy = on(&sandbox, &other, &copy);
+    let lines = status_lines(copy.env("MUSTER_FROM_PASSWORD", PASSWORD));
+    assert!(lines.iter().any(|line| line["blobs_done"].is_u64()), "{lines:#?}");
+    // Quiet is quiet.
+    let mut quiet = on(&sandbox, &server, &["check", "--read-data", "--json", "--quiet"]);
+    let ran = run(quiet.env("RESTIC_PROGRESS_FPS", "50")).expect(0);
+    assert_eq!(ran.stderr, "");
+}

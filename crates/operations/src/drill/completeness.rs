@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use muster_model::drill::{Completeness, PointUsed};
+use muster_model::{
+    drill::{Completeness, PointUsed},
+    units::agree,
+};
 use muster_plan::document::{DataItem, DataSource};
 use muster_repository::run::Run;
 use muster_sources::files::{Difference, Mismatch};
@@ -116,7 +119,9 @@ fn checksums(world: &World<'_>, data: &str, used: &[PointUsed], run: &Run) -> Op
         Ok(differences) => match differences.first() {
             None => ("equal".to_owned(), Some(true)),
             Some(first) => {
-                (format!("{} differ, the first: {first}", differences.len()), Some(false))
+                let (number, differ) =
+                    (differences.len(), agree(differences.len(), "differs", "differ"));
+                (format!("{number} {differ}, the first: {first}"), Some(false))
             }
         },
         Err(error) => (error.one_line(), None),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Mutex, thread, time::Duration};
 
-use muster_model::{Disruption, DrillResult, Verdict};
+use muster_model::{Disruption, DrillResult, Verdict, units::counted};
 use muster_operations::{
     drill, looping,
     protect::Selection,
@@ -107,7 +107,7 @@ fn a_marker_that_came_back_twice_is_found() {
     let again = "INSERT INTO muster_marker SELECT * FROM muster_marker";
     let duplicates = shop.database().execute(again, []).unwrap();
     drop(shop.back_up(&workspace));
-    let reason = format!("{duplicates} markers came back twice");
+    let reason = format!("{} came back twice", counted(duplicates, "marker"));
     let result = shop.check(&workspace, Verdict::Fail, &reason);
     check_count(&shop, &workspace, &result);
 }

@@ -1,13 +1,25 @@
 //! A plan's `keep`, applied: what drills proved stays.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use muster_model::Verdict;
-use muster_operations::{keeping, points, records::Record, workspace::Workspace};
-use muster_repository::run::Run;
+use muster_model::{Fault as _, Verdict};
+use muster_operations::{
+    keeping, points,
+    records::Record,
+    standstill,
+    verify::{self, How},
+    workspace::Workspace,
+};
+use muster_repository::{
+    environment::Environment,
+    lock::{Lock, LockKind},
+    repository::Repository,
+    run::Run,
+    storage::LocalStorage,
+};
 
-use crate::common::{Shop, records};
+use crate::common::{PASSWORD, Shop, records};
 
 const LINE: &str = "every: 2m, to: near, copy: [far]}";
 
@@ -105,4 +117,85 @@ fn a_line_without_keep_keeps_everything() {
     let all = there(&workspace, "near");
     let shown = keeping::propose(&workspace, "near", &[], Timestamp::now()).unwrap();
     assert!(shown.items.is_empty() && there(&workspace, "near") == all, "{all:?}");
+}
+
+/// A repository in which `keep` fails looks well: every backup does. `status` tells.
+#[test]
+fn a_keep_that_no_longer_goes_on_is_told_with_its_reason() {
+    let keep = "every: 2m, to: near, copy: [far], keep: {last: 1}}";
+    let shop = Shop::with("keep-stands", &[(LINE, keep)]);
+    let workspace = shop.protected();
+    drop(shop.back_up(&workspace));
+    let hours = |hours| Timestamp::now() + SignedDuration::from_hours(hours);
+    let found = |hours_later| standstill::find(&workspace, hours(hours_later)).unwrap();
+    let try_near = || {
+        let when = (Timestamp::now(), Duration::ZERO);
+        keeping::keep_now(&workspace, "near", &[], when, &Run::new())
+    };
+    assert!(found(0).is_empty() && found(24 * 6).is_empty(), "{:?}", found(24 * 6));
+    let left: Vec<_> = found(24 * 8).into_iter().map(|it| (it.repository, it.code)).collect();
+    assert_eq!(left, [("near".to_owned(), None), ("far".to_owned(), None)], "no one applied it");
+
+    // Somebody works there: that passes, or it does not.
+    let storage = Arc::new(LocalStorage::new(shop.path("near")));
+    let opened = Repository::open(storage, PASSWORD.as_bytes(), None).unwrap();
+    let environment = Environment::detect();
+    let lock = Lock::acquire(&opened, LockKind::Shared, Duration::ZERO, &environment, &Run::new())
+        .unwrap();
+    let before = Timestamp::now();
+    for _ in 0..2 {
+        assert_eq!(try_near().unwrap_err().code(), "locked");
+    }
+    assert_eq!(records(&workspace, &["keep-tried"]).len(), 1, "the same is written down once");
+    assert!(found(0).is_empty());
+    let [stands] = &found(25)[..] else { panic!("{:#?}", found(25)) };
+    assert_eq!(
+        (stands.what, &*stands.repository, &stands.services[..]),
+        ("keep", "near", &["orders".to_owned()][..])
+    );
+    assert!(stands.since >= before && stands.last.is_none(), "{stands:#?}");
+    assert_eq!(stands.code.as_deref(), Some("locked"));
+    assert!(
+        stands.help.contains("repo unlock") && stands.help.contains("muster forget"),
+        "{stands:#?}"
+    );
+    lock.release().unwrap();
+    assert!(try_near().unwrap().is_some());
+    assert!(found(25).is_empty(), "{:#?}", found(25));
+
+    // A snapshot that cannot be read does not mend itself: that is told at once.
+    let broken = shop.path("near/snapshots").join("0".repeat(64));
+    std::fs::write(&broken, "no snapshot").unwrap();
+    assert_eq!(try_near().unwrap_err().code(), "file-damaged");
+    let status = muster_operations::status::status(&workspace).unwrap();
+    let [stands] = &status.standstill[..] else { panic!("{:#?}", status.standstill) };
+    assert_eq!(stands.code.as_deref(), Some("file-damaged"));
+    assert!(stands.why.starts_with("cannot ") && stands.last.is_some(), "{stands:#?}");
+    std::fs::remove_file(&broken).unwrap();
+    assert!(try_near().unwrap().is_none());
+    assert!(found(0).is_empty());
+}
+
+/// Readings that fail are told when they go on failing, with the reason.
+#[test]
+fn readings_that_fail_for_a_day_are_told() {
+    let far = "far: {url: ./far, verify: {within: 30d}, region";
+    let shop = Shop::with("verify-stands", &[("far: {url: ./far, region", far)]);
+    let workspace = shop.protected();
+    verify::verify(&workspace, "far", How::default(), &Run::new()).unwrap();
+    std::fs::rename(shop.path("far"), shop.path("elsewhere")).unwrap();
+    for _ in 0..2 {
+        verify::verify(&workspace, "far", How::default(), &Run::new()).unwrap_err();
+    }
+    let found = |hours| {
+        standstill::find(&workspace, Timestamp::now() + SignedDuration::from_hours(hours)).unwrap()
+    };
+    assert!(found(23).is_empty(), "{:?}", found(23));
+    let [stands] = &found(25)[..] else { panic!("{:#?}", found(25)) };
+    assert_eq!((stands.what, &*stands.repository), ("verify", "far"));
+    assert!(stands.last.is_some_and(|last| last <= stands.since), "{stands:#?}");
+    assert!(stands.help.contains("`muster verify far`"), "{stands:#?}");
+    std::fs::rename(shop.path("elsewhere"), shop.path("far")).unwrap();
+    verify::verify(&workspace, "far", How::default(), &Run::new()).unwrap();
+    assert!(found(25).is_empty());
 }

@@ -1,21 +1,28 @@
 //! What must not be believed: a ledger that somebody edited, a second loop, silence.
 
-use std::{fs, thread};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, thread};
 
+use jiff::Timestamp;
 use muster_model::{Class, Disruption, Fault as _, Verdict};
 use muster_operations::{
     error::OperationError,
-    looping,
+    keeping, looping, points,
     protect::Selection,
     restore::{self, RestoreRequest},
     status::{gate_report, status},
+    workspace::Workspace,
 };
-use muster_repository::run::Run;
+use muster_repository::{
+    id::SnapshotId,
+    repository::Repository,
+    run::Run,
+    storage::{File, LocalStorage},
+};
 use muster_sources::RestoreSettings;
 use muster_testkit::wait_for;
 use rusqlite::Connection;
 
-use crate::common::{PATIENCE, Shop};
+use crate::common::{PASSWORD, PATIENCE, Shop};
 
 #[test]
 fn an_edited_ledger_proves_nothing() {
@@ -96,4 +103,105 @@ fn live_data_of_others_is_no_place_to_restore_into() {
     let refused = restore::restore(&workspace, &request, &Run::new()).unwrap_err();
     assert_eq!(refused.class(), Class::Denied, "{refused}");
     assert!(shop.path("uploads/one.txt").exists());
+}
+
+/// Does what another tool does that rewrites a snapshot in place: its tags stay, its content does
+/// not. Gives the id of what is there instead.
+fn rewrite(folder: &Path, snapshot: &str, content_of: &str) -> String {
+    let storage = Arc::new(LocalStorage::new(folder.to_owned()));
+    let repository = Repository::open(storage, PASSWORD.as_bytes(), None).unwrap();
+    let read = |id| repository.snapshot(SnapshotId::parse(id).unwrap()).unwrap();
+    let mut rewritten = read(snapshot);
+    rewritten.tree = read(content_of).tree;
+    rewritten.original = SnapshotId::parse(snapshot);
+    let id = repository.save_unpacked(File::Snapshot, &rewritten).unwrap();
+    fs::remove_file(folder.join("snapshots").join(snapshot)).unwrap();
+    id.to_hex()
+}
+
+fn bring_back(
+    workspace: &Workspace,
+    to: &Path,
+    point: Option<&str>,
+) -> Result<restore::Restoration, OperationError> {
+    let request = RestoreRequest {
+        name: "orders/uploads".to_owned(),
+        to: to.to_owned(),
+        at: None,
+        point: point.map(str::to_owned),
+        accept_partial: false,
+        settings: RestoreSettings::default(),
+    };
+    restore::restore(workspace, &request, &Run::new())
+}
+
+#[test]
+fn a_copy_that_another_tool_altered_is_no_copy_of_its_point() {
+    const LINE: &str = "every: 2m, to: near, copy: [far]}";
+    let keep = "every: 2m, to: near, copy: [far], keep: {last: 1}}";
+    let shop = Shop::with("altered", &[(LINE, keep)]);
+    let workspace = shop.protected();
+    fs::write(shop.path("uploads/two.txt"), "another invoice\n").unwrap();
+    drop(shop.back_up(&workspace));
+    let of_uploads = |workspace: &Workspace| {
+        let mut listed = points::list(workspace, Some("orders")).unwrap();
+        listed.points.retain(|point| point.data == "uploads");
+        listed
+    };
+    let all = of_uploads(&workspace);
+    assert!(all.unread.is_empty(), "a true copy was doubted: {:?}", all.unread);
+    let [first, second] = &all.points[..] else { panic!("{all:#?}") };
+    let at = |point: &muster_model::RecoveryPoint, repository: &str| {
+        let mut copies = point.copies.iter();
+        copies.find(|copy| copy.repository == repository).unwrap().snapshot.clone()
+    };
+
+    let of_database = points::list(&workspace, None).unwrap().points.into_iter();
+    let copies = of_database.filter(|point| point.data == "db").flat_map(|point| point.copies);
+    let database: BTreeMap<&str, String> = copies
+        .map(|copy| (if copy.repository == "near" { "near" } else { "far" }, copy.snapshot))
+        .collect();
+    let near = rewrite(&shop.path("near"), &at(second, "near"), &at(first, "near"));
+    let left = of_uploads(&workspace);
+    let named: Vec<_> =
+        left.unread.iter().map(|it| (&*it.repository, it.snapshot.clone())).collect();
+    assert_eq!(named, [("near", Some(near.clone()))]);
+    let told = left.unread[0].to_string();
+    assert!(told.contains(&second.id) && told.contains("repo forget --ignore-plan"), "{told}");
+    let copies: Vec<&str> = left.points[1].copies.iter().map(|copy| &*copy.repository).collect();
+    assert_eq!((&left.points[1].id, copies), (&second.id, vec!["far"]));
+    let status = status(&workspace).unwrap();
+    assert_eq!((status.worst(), status.unread.len()), (Some(Class::Corrupt), 1));
+    let restored = bring_back(&workspace, &shop.path("back"), None).unwrap();
+    assert_eq!(restored.items[0].used.repository, "far");
+    assert!(shop.path("back/two.txt").exists() || shop.path("back/uploads/two.txt").exists());
+    let drill = shop.drill(&workspace, Disruption::ProcessLoss).unwrap();
+    let used = drill.points.iter().find(|used| used.data == "uploads").unwrap();
+    assert_eq!((drill.verdict, &*used.repository), (Verdict::Pass, "far"), "{drill:#?}");
+    assert!(
+        drill.findings.iter().any(|finding| finding.message.contains(&near[..8])),
+        "{drill:#?}"
+    );
+
+    // It fills no count of `keep`, which leaves it alone; what it would have pushed out stays.
+    let proposed = keeping::propose(&workspace, "near", &[], Timestamp::now()).unwrap();
+    let uploads = proposed.items.iter().find(|item| item.data == "uploads").unwrap();
+    let kept: Vec<_> = uploads.keep.iter().map(|kept| kept.snapshot.clone()).collect();
+    assert_eq!((kept, uploads.remove.len()), (vec![at(first, "near")], 0), "{uploads:#?}");
+
+    rewrite(&shop.path("far"), &at(second, "far"), &at(first, "far"));
+    let older = bring_back(&workspace, &shop.path("older"), None).unwrap();
+    assert_eq!(older.items[0].used.point, first.id, "the newest point that is one");
+    // When none is left, it is not told that there is none.
+    for (repository, content_of) in &database {
+        rewrite(&shop.path(repository), &at(first, repository), content_of);
+    }
+    let refused = bring_back(&workspace, &shop.path("none"), None).unwrap_err();
+    assert_eq!((refused.class(), refused.code()), (Class::Corrupt, "repository-damaged"));
+    assert!(refused.help().unwrap().contains("repo forget --ignore-plan"), "{refused:?}");
+
+    // Without the record nobody knows what the point held: its tags are believed.
+    let elsewhere = Workspace::open(&shop.path("muster.yaml"), &shop.path("new")).unwrap();
+    let believed = of_uploads(&elsewhere);
+    assert_eq!((believed.points.len(), believed.unread.len()), (2, 0), "{believed:#?}");
 }

@@ -1,7 +1,7 @@
 //! Reading back: whether everything in a repository can be, and was, within the declared period.
 
 use jiff::SignedDuration;
-use muster_model::units::{format_duration, format_size};
+use muster_model::units::{agree, counted, format_duration, format_size};
 
 use super::Context;
 use crate::{
@@ -84,9 +84,12 @@ fn check_overdue(
     let help = match fact.packs_archived {
         0 => format!("muster verify {}, and let `backup --loop` do it", fact.repository),
         packs => format!(
-            "{packs} packs are archived: `muster verify {} --warm-up` brings them back, which is \
-             charged; or leave verify out",
-            fact.repository
+            "{} {} archived: `muster verify {} --warm-up` brings {} back, which is charged; or \
+             leave verify out",
+            counted(packs, "pack"),
+            agree(packs, "is", "are"),
+            fact.repository,
+            agree(packs, "it", "them")
         ),
     };
     report.add("verify-overdue", path, message, help);

@@ -14,6 +14,8 @@
 
 use std::fmt;
 
+use muster_model::units::{agree, counted};
+
 use super::PARTIAL_TAG;
 use crate::{
     format::snapshot::{Snapshot, Summary},
@@ -102,11 +104,13 @@ impl fmt::Display for Signal {
         match *self {
             Self::Emptied { files_before, bytes_before } => write!(
                 f,
-                "nothing is left of {files_before} files with {bytes_before} bytes in the backup \
-                 before"
+                "nothing is left of {} with {} in the backup before",
+                counted(files_before, "file"),
+                counted(bytes_before, "byte")
             ),
             Self::Deleted { files_gone, files_before } => {
-                write!(f, "{files_gone} of {files_before} files in the backup before are gone")
+                let (before, are) = (counted(files_before, "file"), agree(files_gone, "is", "are"));
+                write!(f, "{files_gone} of {before} in the backup before {are} gone")
             }
             Self::Shrunk { bytes, bytes_before } => {
                 write!(f, "{bytes} bytes, where the backup before had {bytes_before}")

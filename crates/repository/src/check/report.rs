@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-use muster_model::units::format_size;
+use muster_model::units::{agree, counted, format_size};
 
 use crate::{
     format::pack::BlobKind,
@@ -427,7 +427,8 @@ impl fmt::Display for Problem {
             }
             Self::NotIndexed => f.write_str("missing: snapshots need it and no index lists it"),
             Self::Many { count } => {
-                write!(f, "{count} are missing or faulty beyond those that are listed")
+                let are = agree(*count, "is", "are");
+                write!(f, "{count} {are} missing or faulty beyond those that are listed")
             }
             Self::PackNotIndexed { blobs_needed } => write!(
                 f,
@@ -527,10 +528,13 @@ impl fmt::Display for Hint {
                 list(packs, *count)
             ),
             Self::DuplicateBlobs { count, bytes } => {
-                write!(f, "{count} blobs are stored more than once and take {bytes} bytes")
+                let (blobs, are) = (counted(*count, "blob"), agree(*count, "is", "are"));
+                let take = agree(*count, "takes", "take");
+                write!(f, "{blobs} {are} stored more than once and {take} {bytes} bytes")
             }
             Self::MixedPacks { packs, count } => {
-                write!(f, "{count} packs hold both data and trees: {}", list(packs, *count))
+                let (all, hold) = (counted(*count, "pack"), agree(*count, "holds", "hold"));
+                write!(f, "{all} {hold} both data and trees: {}", list(packs, *count))
             }
             Self::SoundOnSecondRead { pack } => write!(
                 f,

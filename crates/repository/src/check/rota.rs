@@ -1,12 +1,13 @@
 //! Reading all data back in turn: what was verified when, and whose turn is next.
 //!
 //! A random sample cannot promise that everything is ever looked at. This can: each check takes
-//! the packs that were never read back, then those whose last reading is the longest ago, until
-//! its time is over. When `N` bytes are due and a check reads `n` of them, everything has been
-//! read after `N / n` checks.
+//! the packs that have waited longest, until its time is over: those never read back since a check
+//! first saw them, others since they were read. When `N` bytes wait and a check reads `n` of them,
+//! all of these have been read after `N / n` checks, however much is new by then; were what is new
+//! taken first, a repository that grows fast would never have the old read again.
 //!
-//! The record is a file on the machine that checks. It holds only what was found *sound*, it is
-//! not evidence for anybody else, and when it is lost everything is due again.
+//! The record is a file on the machine that checks. Only what was found *sound* counts as read, it
+//! is not evidence for anybody else, and when it is lost everything is due again.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -23,17 +24,42 @@ use crate::id::PackId;
 /// Ends the line of a pack that could not be read.
 const ARCHIVED: &str = "archived";
 
+/// Ends the line of a pack that was seen, and not found sound.
+const WAITS: &str = "waits";
+
+#[cfg(test)]
+mod simulation;
+
 /// When packs were last read back whole and found sound, in Unix seconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verified {
     at: BTreeMap<PackId, i64>,
     /// When packs were last found to be archived. What was read since is not among them.
     archived: BTreeMap<PackId, i64>,
+    /// Since when packs wait that were never found sound, or were damaged when their turn came last.
+    waits: BTreeMap<PackId, i64>,
 }
 
 impl Verified {
-    /// Reads a record: a line `ID SECONDS` for each pack, and one `ID SECONDS archived` for each that
-    /// could not be read then. No file is an empty record, and so is a line that cannot be
+    /// What a check tells that was begun with the record `before` and ended `now`: what it read, and
+    /// what it saw for the first time.
+    #[must_use]
+    pub fn of(report: &CheckReport, before: &Self, now: i64) -> Self {
+        let mut told = Self::default();
+        report.sound_packs.iter().for_each(|pack| told.note(*pack, now));
+        report.archived_packs.iter().for_each(|pack| told.note_archived(*pack, now));
+        // They had their turn, and stay due.
+        report.broken_packs().for_each(|pack| told.note_waiting(pack, now));
+        for pack in report.in_turn.iter().flat_map(|turn| &turn.packs) {
+            if before.turn(pack).is_none() && told.turn(pack).is_none() {
+                told.note_waiting(*pack, now);
+            }
+        }
+        told
+    }
+
+    /// Reads a record: a line `ID SECONDS` for each pack, one `ID SECONDS archived` for each that
+    /// could not be read then, and one `ID SECONDS waits` for each that was not found sound. No file is an empty record, and so is a line that cannot be
     /// understood: what it told of is due.
     ///
     /// # Errors
@@ -49,6 +75,7 @@ impl Verified {
             let (id, seconds, into) = match words[..] {
                 [id, seconds] => (id, seconds, &mut verified.at),
                 [id, seconds, ARCHIVED] => (id, seconds, &mut verified.archived),
+                [id, seconds, WAITS] => (id, seconds, &mut verified.waits),
                 _ => continue,
             };
             into.extend(PackId::parse(id).zip(seconds.parse().ok()));
@@ -63,10 +90,7 @@ impl Verified {
     /// Fails when the file cannot be written; the record is as it was then.
     pub fn write(&self, file: &Path, there: impl Fn(&PackId) -> bool) -> io::Result<()> {
         let mut all = Self::read(file)?;
-        self.archived.iter().for_each(|(&pack, &at)| all.note_archived(pack, at));
-        self.at.iter().for_each(|(&pack, &at)| all.note(pack, at));
-        all.at.retain(|pack, _| there(pack));
-        all.archived.retain(|pack, _| there(pack));
+        all.learn(self, there);
         let folder = file.parent().ok_or(io::ErrorKind::InvalidInput)?;
         fs::create_dir_all(folder)?;
         let temporary = file.with_extension(format!("tmp-{}", std::process::id()));
@@ -84,16 +108,40 @@ impl Verified {
         for (pack, at) in &all.archived {
             writeln!(out, "{pack} {at} {ARCHIVED}")?;
         }
+        for (pack, since) in &all.waits {
+            writeln!(out, "{pack} {since} {WAITS}")?;
+        }
         out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
         fs::rename(&temporary, file)
+    }
+
+    /// Adds what another record tells, and forgets packs that are not `there` any more.
+    fn learn(&mut self, news: &Self, there: impl Fn(&PackId) -> bool) {
+        news.archived.iter().for_each(|(&pack, &at)| self.note_archived(pack, at));
+        news.waits.iter().for_each(|(&pack, &since)| self.note_waiting(pack, since));
+        news.at.iter().for_each(|(&pack, &at)| self.note(pack, at));
+        for times in [&mut self.at, &mut self.archived, &mut self.waits] {
+            times.retain(|pack, _| there(pack));
+        }
     }
 
     /// Notes that a pack was found sound at a moment; the latest one counts.
     pub fn note(&mut self, pack: PackId, at: i64) {
         let last = self.at.entry(pack).or_insert(at);
         *last = at.max(*last);
-        if self.archived.get(&pack).is_some_and(|tried| *tried <= at) {
-            self.archived.remove(&pack);
+        for times in [&mut self.archived, &mut self.waits] {
+            if times.get(&pack).is_some_and(|time| *time <= at) {
+                times.remove(&pack);
+            }
+        }
+    }
+
+    /// Notes that a pack waits since a moment, and was not found sound then.
+    fn note_waiting(&mut self, pack: PackId, since: i64) {
+        let last = self.waits.entry(pack).or_insert(since);
+        *last = since.max(*last);
+        if self.at.get(&pack).is_some_and(|at| *at <= since) {
+            self.at.remove(&pack);
         }
     }
 
@@ -109,9 +157,11 @@ impl Verified {
         self.archived.contains_key(pack)
     }
 
-    /// When a pack had its turn: it was found sound then, or archived.
+    /// When a pack had its turn: it was found sound then, or archived or damaged; or when it was
+    /// first seen.
     fn turn(&self, pack: &PackId) -> Option<i64> {
-        self.at(pack).max(self.archived.get(pack).copied())
+        let of = |times: &BTreeMap<PackId, i64>| times.get(pack).copied();
+        of(&self.at).max(of(&self.archived)).max(of(&self.waits))
     }
 
     /// When a pack was last found sound.
@@ -163,10 +213,11 @@ impl Rota {
         let is_due = |at: i64| at > self.now || self.now.saturating_sub(at) >= older_than;
         let mut due = packs;
         due.retain(|(pack, _)| self.verified.at(pack).is_none_or(is_due));
-        // `None` sorts first: what was never read back comes before everything else. What was
-        // archived had its turn all the same, or it would stand first for ever.
+        // What was archived or damaged had its turn all the same, or it would stand first for ever.
         due.sort_by_cached_key(|(pack, _)| {
-            (self.verified.turn(pack), self.verified.was_archived(pack), *pack)
+            let since = self.verified.turn(pack).map_or(self.now, |turn| turn.min(self.now));
+            let was_read = self.verified.at(pack).is_some();
+            (since, self.verified.was_archived(pack), was_read, *pack)
         });
         due
     }
@@ -218,7 +269,7 @@ mod tests {
         let packs = (1..=5).map(|n| (pack(n), 10)).collect();
         let due: Vec<PackId> = rota.due(packs).into_iter().map(|(pack, _)| pack).collect();
         // 4 was never seen, 3 was seen yesterday, 5 in the future.
-        assert_eq!(due, [4, 2, 1, 5].map(pack));
+        assert_eq!(due, [2, 1, 4, 5].map(pack));
     }
 
     #[test]
@@ -229,7 +280,7 @@ mod tests {
         let rota = Rota { verified, now: 100, ..Rota::default() };
         let packs = (1..=5).map(|n| (pack(n), 10)).collect();
         let due: Vec<PackId> = rota.due(packs).into_iter().map(|(pack, _)| pack).collect();
-        assert_eq!(due, [5, 1, 3, 2, 4].map(pack));
+        assert_eq!(due, [1, 3, 2, 4, 5].map(pack));
     }
 
     #[test]
@@ -264,6 +315,15 @@ mod tests {
         assert_eq!([2, 3, 4].map(|n| read.at(&pack(n))), [Some(6), Some(9), None]);
         verified(&[(4, 11)]).write(&file, |_| true).unwrap();
         assert!(!Verified::read(&file).unwrap().was_archived(&pack(4)));
+        // What was damaged is due again, and takes its next turn; what was never read keeps its first.
+        let mut waiting = Verified::default();
+        [(3, 12), (6, 12)].iter().for_each(|&(n, since)| waiting.note_waiting(pack(n), since));
+        waiting.write(&file, |_| true).unwrap();
+        let read = Verified::read(&file).unwrap();
+        assert_eq!([3, 6].map(|n| (read.at(&pack(n)), read.turn(&pack(n)))), [(None, Some(12)); 2]);
+        verified(&[(6, 13)]).write(&file, |_| true).unwrap();
+        let read = Verified::read(&file).unwrap();
+        assert_eq!((read.at(&pack(6)), read.waits.contains_key(&pack(6))), (Some(13), false));
         fs::write(&file, "nonsense\nabc 12\n").unwrap();
         assert_eq!(Verified::read(&file).unwrap(), Verified::default());
     }

@@ -40,11 +40,7 @@ pub enum PruneError {
         id: BlobId,
     },
     /// Packs that snapshots need are missing or have another size than the index says.
-    #[error(
-        "prune: {} needed by snapshots are missing or damaged, {} for one",
-        counted(packs),
-        packs.first().map(|pack| File::Pack(*pack).to_string()).unwrap_or_default()
-    )]
+    #[error("prune: {}", lost(packs))]
     PacksLost {
         /// The packs.
         packs: Vec<PackId>,
@@ -54,10 +50,11 @@ pub enum PruneError {
     Overtaken,
 }
 
-fn counted(packs: &[PackId]) -> String {
+fn lost(packs: &[PackId]) -> String {
+    let first = packs.first().map(|pack| File::Pack(*pack).to_string()).unwrap_or_default();
     match packs.len() {
-        1 => "a pack".to_owned(),
-        more => format!("{more} packs"),
+        1 => format!("a pack that snapshots need is missing or damaged: {first}"),
+        more => format!("{more} packs that snapshots need are missing or damaged, {first} for one"),
     }
 }
 

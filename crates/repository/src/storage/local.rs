@@ -443,6 +443,16 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_is_not_ours_is_no_store_that_refuses_on_purpose() {
+        use muster_model::Fault as _;
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let here = StorageError::io("delete", "locks/1", denied).help().unwrap();
+        assert!(here.contains("this user") && !here.contains("on purpose"), "{here}");
+        let there = StorageError::new("delete", "locks/1", StorageProblem::Denied);
+        assert!(there.help().unwrap().contains("on purpose"));
+    }
+
+    #[test]
     fn a_pack_in_the_wrong_folder_is_not_listed() {
         let folder = tempfile::tempdir().unwrap();
         let storage = LocalStorage::new(folder.path());

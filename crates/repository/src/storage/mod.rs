@@ -535,6 +535,12 @@ impl StorageError {
         Self { operation, what: what.to_string(), problem, source: Some(Box::new(source)) }
     }
 
+    /// Whether the system refused it, and not a server.
+    fn is_of_this_machine(&self) -> bool {
+        let source = self.source.as_ref();
+        source.is_some_and(|source| source.downcast_ref::<io::Error>().is_some())
+    }
+
     /// An error whose cause is known and already told apart.
     #[must_use]
     pub fn because(
@@ -613,10 +619,14 @@ impl Fault for StorageError {
                 "free some space and run the command again: what is stored already is kept and \
                  not stored twice"
             }
-            StorageProblem::Denied => {
-                "check what these credentials, or this user, may do there; a store that only \
-                 takes new files refuses to delete on purpose"
+            StorageProblem::Denied if self.is_of_this_machine() => {
+                "check whose the folder is, and what this user may do there"
             }
+            StorageProblem::Denied if self.operation == "delete" => {
+                "check what these credentials may do there; a store that only takes new files \
+                 refuses to delete on purpose"
+            }
+            StorageProblem::Denied => "check what these credentials, or this user, may do there",
             StorageProblem::Credentials => {
                 "check the credentials: their variables, whether they expired, and this clock"
             }

@@ -2,7 +2,10 @@
 
 use std::{io, path::PathBuf};
 
-use muster_model::{Class, Fault};
+use muster_model::{
+    Class, Fault,
+    units::{agree, counted},
+};
 use muster_repository::{
     backup::BackupError, repository::ReadError, restore::RestoreError, run::Cancelled,
     tree_walk::PlaceError,
@@ -77,7 +80,7 @@ pub enum PostgresError {
     #[error("restore the snapshot: it holds no data of a PostgreSQL server ({0})")]
     NotACluster(String),
     /// Restored data is not what the manifest says.
-    #[error("verify the restored data: {} differ from the manifest, the first is {first}", counted(*files))]
+    #[error("verify the restored data: {} {} from the manifest, the first is {first}", counted(*files, "file"), agree(*files, "differs", "differ"))]
     ManifestDiffers {
         /// How many files.
         files: usize,
@@ -128,10 +131,6 @@ pub enum PostgresError {
     /// The restore failed.
     #[error(transparent)]
     Restore(#[from] RestoreError),
-}
-
-fn counted(files: usize) -> String {
-    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
 }
 
 impl PostgresError {

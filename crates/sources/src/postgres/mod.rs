@@ -148,6 +148,7 @@ fn captured(report: BackupReport, taken: Taken) -> Captured {
     });
     Captured {
         left_out: left_out.collect(),
+        tree: report.snapshot.tree,
         snapshot: report.id.expect("only a dry run has no snapshot"),
         data_time: taken.data_time,
         bytes: summary.map_or(0, |summary| summary.total_bytes_processed),

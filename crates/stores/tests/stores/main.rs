@@ -19,6 +19,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use muster_model::Location;
@@ -100,6 +101,7 @@ fn unreliable(inner: Arc<dyn Storage>) -> impl Storage {
         truncate_every: 3,
         lose_answer_every: 5,
         duplicate_every: 4,
+        delay: Duration::from_micros(200),
         ..Faults::default()
     };
     let inner = Unreliable::new(Arc::new(Shared(inner)), faults);

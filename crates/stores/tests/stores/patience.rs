@@ -9,11 +9,14 @@ use std::{
 };
 
 use muster_repository::storage::{
-    File, FileKind, Listed, Storage, StorageError, StorageProblem, conformance,
+    File, FileKind, Listed, LocalStorage, Storage, StorageError, StorageProblem, conformance,
     memory::MemoryStorage,
     unreliable::{Faults, Unreliable},
 };
 use muster_stores::{Patient, Surroundings, backoff::Patience};
+use muster_testkit::Scratch;
+
+use crate::unreliable;
 
 /// Time that passes at once, and no luck: every pause is the longest.
 #[derive(Debug, Default)]
@@ -69,6 +72,16 @@ fn a_store_that_fails_loses_answers_truncates_and_repeats_conforms() {
             (Patient::with_surroundings(inner, Patience::STANDARD, Box::<Hurry>::default()), ())
         });
     }
+}
+
+/// A folder, too: on a network or on a stick it is a store like any other.
+#[test]
+fn a_folder_that_fails_loses_answers_truncates_and_repeats_conforms() {
+    let promises = conformance::Promises { tells_missing: false, ..conformance::Promises::ALL };
+    conformance::run_promising(promises, || {
+        let folder = Scratch::new("unreliable-folder").unwrap();
+        (unreliable(Arc::new(LocalStorage::new(folder.join("deep/er")))), folder)
+    });
 }
 
 /// Fails with one problem, always, and counts how often it was asked.

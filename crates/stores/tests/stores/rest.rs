@@ -84,6 +84,8 @@ fn rclone_conforms() {
     let open = || store(&format!("rest:http://{}/{}/", server.address(), fresh()), &[], &[]);
     let promises = Promises { creates_once: false, ..Promises::ALL };
     conformance::run_promising(promises, || (Shared(open()), ()));
+    let promises = Promises { tells_missing: false, ..promises };
+    conformance::run_promising(promises, || (unreliable(open()), ()));
 }
 
 #[test]

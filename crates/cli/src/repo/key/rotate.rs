@@ -28,7 +28,7 @@ use crate::{
     location,
     output::visible,
     password::Password,
-    progress::Shape,
+    progress::{COPY, Shape},
     repo::{counted, release},
     warm_up::WarmUpArgs,
 };
@@ -153,9 +153,7 @@ fn round(app: &App<'_>, pair: &Pair, run: &Run) -> Result<CopyReport, Failure> {
         None => app.load_index(&pair.new)?.into(),
     };
     let options = app.pack_options(false);
-    Ok(app.with_progress(Shape::Copy, || {
-        copy(&source, target, &snapshots, options, run, &mut |_| {})
-    })?)
+    Ok(app.with_progress(COPY, || copy(&source, target, &snapshots, options, run, &mut |_| {}))?)
 }
 
 /// Reads the new repository back, while backups may still run into the old one.

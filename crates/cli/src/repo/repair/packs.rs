@@ -105,8 +105,9 @@ fn summarise(
         _ => {
             let blobs = report.stats.data_blobs + report.stats.tree_blobs;
             app.output.summary(format_args!(
-                "took {} out and stored {blobs} of their blobs anew",
-                counted(damaged, "pack")
+                "took {} out and stored {} from there anew",
+                counted(damaged, "pack"),
+                counted(blobs, "blob")
             ))?;
             let lost: usize = proposal.packs.iter().map(PackFinding::lost_for_good).sum();
             match lost {
