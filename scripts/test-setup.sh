@@ -131,13 +131,15 @@ if [[ ${MUSTER_TEST_INSTALL:-yes} != no ]] && command -v python3 >/dev/null && !
     echo "pip failed; going on without" >&2
 fi
 
-# Servers of object stores: moto speaks S3, Azurite Azure's blobs.
+# Servers of object stores: moto and s3s-fs speak S3, Azurite Azure's blobs.
 stores=target/store-servers
 moto=('moto[s3,server]==5.2.5')
 azurite=azurite@3
+s3s=0.14.1
 
 has_moto() { "$stores/python/bin/python" -c 'import moto.server' 2>/dev/null; }
 has_azurite() { [[ -e $stores/azurite/node_modules/.bin/azurite-blob ]]; }
+has_s3s() { [[ -x $stores/s3s/bin/s3s-fs ]]; }
 has_sshd() { [[ -x /usr/sbin/sshd ]] || command -v sshd >/dev/null; }
 
 if ! has_sshd && may_install; then
@@ -156,6 +158,13 @@ if [[ ${MUSTER_TEST_INSTALL:-yes} != no ]] && command -v npm >/dev/null && ! has
   mkdir -p "$stores/azurite"
   npm install --silent --no-audit --no-fund --prefix "$stores/azurite" "$azurite" </dev/null >/dev/null ||
     echo "npm failed; going on without" >&2
+fi
+
+if [[ ${MUSTER_TEST_INSTALL:-yes} != no ]] && ! has_s3s; then
+  echo "installing s3s-fs $s3s into $stores for the tests"
+  cargo install --quiet --debug --config profile.dev.debug=false --locked --root "$stores/s3s" --target-dir "$stores/s3s/target" \
+    --features binary "s3s-fs@$s3s" && rm -rf "$stores/s3s/target" ||
+    echo "cargo install failed; going on without" >&2
 fi
 
 if [[ -z $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null) ]] && may_install; then
@@ -180,6 +189,7 @@ fi
 lack() { left+=${left:+$'\n'}"  $1: skipped without it: $2"; }
 has_sshd || lack "sshd (apt-get install openssh-server)" "SFTP"
 has_moto || lack "$stores/python (this script, with python3-venv and PyPI)" "S3"
+has_s3s || lack "$stores/s3s (this script, with crates.io)" "S3 of another make"
 has_azurite || lack "$stores/azurite (this script, with npm)" "Azure"
 if [[ -n $left ]]; then
   printf 'missing for the tests:\n%s\n' "$left" >&2

@@ -1,7 +1,8 @@
 //! Real servers that hold repositories, each of its own test: on the loopback address, gone when
 //! dropped.
 //!
-//! S3 is moto, Azure is Azurite (`scripts/test-setup.sh` puts both in `target/store-servers`), REST
+//! S3 is moto and s3s-fs, Azure is Azurite (`scripts/test-setup.sh` puts them in
+//! `target/store-servers`), REST
 //! is rclone's `serve restic` and a small server of our own (`rest`), SFTP is OpenSSH's `sshd`,
 //! started for each connection on the pipe of an `ssh`, so that it needs no port.
 
@@ -167,6 +168,28 @@ fn moto(arguments: &[&str]) -> Option<Server> {
     command.args(["-H", "127.0.0.1", "-p", "0"]).args(arguments).current_dir(scratch.path());
     command.env("PYTHONUNBUFFERED", "1");
     Some(Server::start(command, scratch).expect("moto starts"))
+}
+
+/// Who may ask a server of [`s3s`].
+pub const S3S_LOGIN: [&str; 2] = ["muster", "muster-secret"];
+
+/// Another server that speaks S3 (s3s-fs), and unlike moto looks at signatures; `None` where it is
+/// missing. It knows no versions and no locks.
+///
+/// # Panics
+///
+/// As [`s3`].
+pub fn s3s(buckets: &[&str]) -> Option<Server> {
+    let program = require("s3s-fs", "s3s/bin/s3s-fs")?;
+    let scratch = Scratch::new("s3s").expect("a scratch folder");
+    for bucket in buckets {
+        fs::create_dir_all(scratch.join(bucket)).expect("a folder for a bucket");
+    }
+    let [access, secret] = S3S_LOGIN;
+    let mut command = Command::new(program);
+    command.args(["--host", "127.0.0.1", "--port", "0", "--access-key", access]);
+    command.args(["--secret-key", secret]).arg(scratch.path()).env("RUST_LOG", "info");
+    Some(Server::start(command, scratch).expect("s3s-fs starts"))
 }
 
 /// A certificate of a server, the authority that signed it, and the server's key.
