@@ -443,6 +443,24 @@ mod tests {
     }
 
     #[test]
+    fn a_pack_of_a_killed_process_is_ignored_and_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = LocalStorage::new(folder.path());
+        storage.prepare().unwrap();
+        let mut pack = storage.begin_pack().unwrap().unwrap();
+        pack.append(b"half").unwrap();
+        // As a kill leaves it: nobody cleans up.
+        std::mem::forget(pack);
+        assert_eq!(storage.list(FileKind::Pack).unwrap(), []);
+        assert_eq!(storage.remove_leftovers().unwrap(), 0, "it may be somebody's at work");
+        let left = fs::read_dir(folder.path().join("data")).unwrap().next().unwrap().unwrap();
+        let old = std::time::SystemTime::now() - LEFTOVER_AGE;
+        fs::File::open(left.path()).unwrap().set_modified(old).unwrap();
+        assert_eq!(storage.remove_leftovers().unwrap(), 1);
+        assert!(!left.path().exists());
+    }
+
+    #[test]
     fn a_folder_that_is_not_ours_is_no_store_that_refuses_on_purpose() {
         use muster_model::Fault as _;
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
