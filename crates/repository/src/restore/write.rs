@@ -54,8 +54,8 @@ const BUFFER_KEPT_BYTES_MAX: usize = 16 << 20;
 /// than one.
 const TWO_BYTES_MAX: usize = 4 << 20;
 
-/// More than two are opened together up to so many bytes: what is opened, verified and written lies
-/// in the processor's cache the while.
+/// More than two are opened together up to so many bytes: each has a buffer, and many buffers are
+/// much memory (`docs/performance.md`).
 const TOGETHER_BYTES_MAX: usize = 256 << 10;
 
 /// How much is read back at once to compare it, in bytes.
