@@ -15,12 +15,14 @@
 //!
 //! **Memory.** Where the store takes a pack piece by piece, as a folder does, blobs are written as
 //! they come, while they lie in the processor's cache, and only small ones are gathered first.
-//! Elsewhere they grow in files without a name (`spool`) and are in memory while the store is given
-//! them; where such files cannot be, packs of data are assembled in buffers that are reused, two
-//! for the open ones and one for each whose content is being given to the store; who needs another
-//! waits for one. A disk of this machine takes the content at once and may be waited for by several packs; how many
-//! a remote store is given at once is bounded by their bytes, not by its connections alone.
+//! Elsewhere they grow in files without a name (`spool`), from which most stores send them; the others
+//! have them in memory while they are given them. Where such files cannot be, packs of data are
+//! assembled in buffers that are reused, two for the open ones and one for each whose content is being
+//! given to the store; who needs another waits for one. A disk of this machine takes the content at once
+//! and may be waited for by several packs; how many a remote store is given at once is bounded by their
+//! bytes, not by its connections alone.
 
+mod at_once;
 mod claimed;
 mod open_pack;
 mod sealer;
@@ -40,6 +42,7 @@ use muster_model::{Class, Fault};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use at_once::{buffers_of_stored, stored_at_once, waiting_at_most};
 use claimed::Claimed;
 use open_pack::{OpenPack, Spill};
 pub use sealer::{Sealed, Sealer};
@@ -59,7 +62,7 @@ use crate::{
     index::Index,
     repository::{Repository, SaveError},
     run::{Cancelled, Run},
-    storage::{File, PackFile, Storage, StorageError},
+    storage::{File, PackFile, StorageError},
 };
 
 /// Default target size of a pack in bytes, as restic's.
@@ -77,11 +80,6 @@ const OPEN_PACKS: usize = 2;
 /// one after another (`docs/performance.md`).
 const SYNCED_AT_ONCE: usize = 4;
 
-/// How much of a disk's write-behind is used, in bytes: full packs that wait for the disk, and whose
-/// content is the system's. What cannot be compressed comes faster than a disk takes it, and what can
-/// be more slowly, so the disk catches up while the processor works.
-const UNSYNCED_BYTES: u64 = 320 << 20;
-
 /// How much of a pack is gathered before it is written to a store that takes packs by pieces: enough
 /// that small blobs are not a call each.
 const GATHERED_BYTES: usize = 1 << 20;
@@ -89,11 +87,6 @@ const GATHERED_BYTES: usize = 1 << 20;
 /// How much a pack may grow beyond its target: by its last blob and its header. Reserved at
 /// once, because a vector that doubles when it is full would take twice the memory.
 const PACK_SLACK_BYTES: usize = CHUNK_BYTES_MAX + (1 << 20);
-
-/// What packs that are being stored take together, in bytes, unless two are larger. Two of the usual
-/// size: while the answer for one is waited for, the other is sent, and at 50 ms that takes longer
-/// on any line of less than 320 MiB a second.
-const STORING_BYTES: u64 = 32 << 20;
 
 /// Blobs of an index file, as in restic.
 pub(crate) const INDEX_BLOBS_MAX: usize = 50_000;
@@ -579,28 +572,6 @@ impl Storer<'_> {
     }
 }
 
-/// How many packs are stored at once: as many as the store takes requests and memory allows, two
-/// at least, so that one is sent while the other's answer is waited for. A folder of this machine
-/// takes the content at once ([`SYNCED_AT_ONCE`]) and needs one.
-fn stored_at_once(storage: &dyn Storage, pack_bytes: u32) -> usize {
-    if storage.local_folder().is_some() {
-        return 1;
-    }
-    let fit = STORING_BYTES / u64::from(pack_bytes.max(1));
-    let fit = usize::try_from(fit).unwrap_or(usize::MAX).max(2);
-    storage.costs().connections.clamp(1, fit)
-}
-
-/// How many full packs may wait for a storing thread. Only a folder's may, as they take no memory; and
-/// not when nothing is written.
-fn waiting_at_most(storage: &dyn Storage, options: &PackOptions) -> usize {
-    if storage.local_folder().is_none() || options.dry_run {
-        return 0;
-    }
-    let fit = UNSYNCED_BYTES / u64::from(options.pack_bytes.max(1));
-    usize::try_from(fit).map_or(0, |fit| fit.saturating_sub(SYNCED_AT_ONCE))
-}
-
 /// Runs `work` with a writer of blobs; when it is done, stores what is still open and the
 /// index. `adopted` are packs that are stored already and that no index names yet: they go
 /// into the first index file.
@@ -617,17 +588,16 @@ pub fn write_packs<T, E: From<WriteError>>(
     work: impl FnOnce(&PackWriter<'_>) -> Result<T, E>,
 ) -> Result<(T, PackStats), E> {
     let storage = repository.storage().as_ref();
-    let stored_at_once = stored_at_once(storage, options.pack_bytes);
     // Packs of trees take no buffer of the pool: elsewhere than on this machine, where threads only
     // wait for the disk, they are among those whose bytes are bounded.
     let storing_threads = match storage.local_folder() {
         Some(_) => SYNCED_AT_ONCE,
-        None => stored_at_once,
+        None => stored_at_once(storage, options.pack_bytes),
     };
     // Who fills a pack that may not wait, waits until a storing thread takes it.
     let (to_store, packs) = bounded(waiting_at_most(storage, &options));
     // For packs of data: the open ones and those that are being stored.
-    let n_buffers = OPEN_PACKS + stored_at_once;
+    let n_buffers = OPEN_PACKS + buffers_of_stored(storage, options.pack_bytes);
     let (to_pool, buffers) = bounded(n_buffers);
     for _ in 0..n_buffers {
         to_pool.send(Vec::new()).expect("the pool has room for its buffers");
@@ -641,7 +611,7 @@ pub fn write_packs<T, E: From<WriteError>>(
         trees: Slots::default(),
         buffers,
         to_store,
-        spool: Spool::new(std::env::temp_dir(), options.pack_bytes as usize + PACK_SLACK_BYTES),
+        spool: Spool::new(std::env::temp_dir()),
         stats: Mutex::default(),
     };
     let (going_on, stopped) = bounded(0);

@@ -50,6 +50,18 @@ pub(crate) fn wait_for<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
     watch: &Watch<'_>,
 ) -> io::Result<Option<T>> {
+    wait_while(future, watch, || ())
+}
+
+/// The same, while this thread does something first that ends when the future does.
+///
+/// # Errors
+/// As [`wait_for`].
+pub(crate) fn wait_while<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+    watch: &Watch<'_>,
+    meanwhile: impl FnOnce(),
+) -> io::Result<Option<T>> {
     let runtime = RUNTIME.get_or_init(|| start().map_err(|error| error.kind()));
     let runtime = runtime.as_ref().map_err(|&kind| io::Error::from(kind))?;
     let (sender, receiver) = mpsc::sync_channel(1);
@@ -57,6 +69,7 @@ pub(crate) fn wait_for<T: Send + 'static>(
         // Whoever waited may have given up.
         drop(sender.send(future.await));
     });
+    meanwhile();
     loop {
         match receiver.recv_timeout(LOOK) {
             Ok(value) => return Ok(Some(value)),

@@ -26,6 +26,7 @@ pub mod meter;
 mod object;
 mod open;
 mod options;
+mod outflow;
 mod pace;
 mod patient;
 mod rest;

@@ -18,8 +18,8 @@ use muster_repository::{
     format::{pack::BlobKind, time::Timestamp},
     id::PackId,
     storage::{
-        Archiving, File, FileKind, Holding, Listed, Reach, Retention, Storage, StorageError,
-        StorageProblem, Storing,
+        Archiving, File, FileKind, Holding, Listed, Reach, Retention, Spooled, Storage,
+        StorageError, StorageProblem, Storing,
     },
 };
 use object_store::{
@@ -52,7 +52,7 @@ pub(crate) struct ObjectStorage {
     pace: Arc<Pace>,
     /// One request deletes many objects, as far as is known.
     deletes_many: AtomicBool,
-    /// What deletes many objects.
+    /// What deletes many objects, and sends packs from files.
     bucket: Option<Arc<Bucket>>,
     /// What S3 can do besides.
     locks: Option<Locks>,
@@ -115,6 +115,14 @@ impl ObjectStorage {
     fn locks(&self, operation: &'static str, file: File) -> Result<&Locks, StorageError> {
         let cannot = || StorageError::new(operation, file, StorageProblem::CannotHold);
         self.locks.as_ref().ok_or_else(cannot)
+    }
+
+    /// The storage class of a pack, if not the bucket's.
+    fn class(&self, holds: BlobKind) -> Option<&str> {
+        match holds {
+            BlobKind::Data => self.archive.as_ref().and_then(Archive::class),
+            BlobKind::Tree => None,
+        }
     }
 
     fn path(&self, name: impl fmt::Display) -> Path {
@@ -330,12 +338,27 @@ impl Storage for ObjectStorage {
         holds: BlobKind,
         content: &Arc<Vec<u8>>,
     ) -> Result<Storing<'_>, StorageError> {
-        let class = match holds {
-            BlobKind::Data => self.archive.as_ref().and_then(Archive::class),
-            BlobKind::Tree => None,
-        };
-        self.write_shared(File::Pack(id), content, PutMode::Overwrite, class)?;
+        self.write_shared(File::Pack(id), content, PutMode::Overwrite, self.class(holds))?;
         Ok(Storing::done())
+    }
+
+    /// S3 is asked without `object_store`, which wants the content whole.
+    fn put_spooled(&self, holds: BlobKind, pack: &Spooled) -> Result<(), StorageError> {
+        let Some(bucket) = &self.bucket else {
+            return self.put_pack(pack.id(), holds, &Arc::new(pack.whole()?))?.finish();
+        };
+        let file = File::Pack(pack.id());
+        let locks = self.locks.as_ref().filter(|locks| locks.concern(file, &self.location));
+        let mut headers = locks.map(Locks::headers).unwrap_or_default();
+        if let Some(class) = self.class(holds) {
+            headers.push(("x-amz-storage-class", class.to_owned()));
+        }
+        let what = format!("{file} in {}", self.location);
+        bucket.put_spooled(what, self.path(file).as_ref(), pack, headers)
+    }
+
+    fn sends_from_files(&self) -> bool {
+        self.bucket.is_some()
     }
 
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {

@@ -22,8 +22,8 @@ use muster_repository::{
     format::{pack::BlobKind, time::Timestamp},
     id::PackId,
     storage::{
-        Archiving, Costs, File, FileKind, Holding, Listed, Reach, Retention, Storage, StorageError,
-        StorageProblem, Storing,
+        Archiving, Costs, File, FileKind, Holding, Listed, Reach, Retention, Spooled, Storage,
+        StorageError, StorageProblem, Storing,
     },
 };
 
@@ -220,11 +220,15 @@ impl<S: Storage> Patient<S> {
     /// Whether an earlier try of this `put` was done after all. What is named by its hash needs
     /// only to be of the right size: files appear whole.
     fn was_put(&self, file: File, content: &[u8]) -> Result<bool, StorageError> {
-        if file.digest().is_none() {
-            return self.holds(file, content);
+        match file.digest() {
+            None => self.holds(file, content),
+            Some(_) => self.was_named(file, content.len() as u64),
         }
+    }
+
+    fn was_named(&self, file: File, bytes: u64) -> Result<bool, StorageError> {
         match self.inner.size(file) {
-            Ok(bytes) => Ok(bytes == content.len() as u64),
+            Ok(stored) => Ok(stored == bytes),
             Err(error) if error.problem() == StorageProblem::NotFound => Ok(false),
             Err(error) => Err(error),
         }
@@ -358,6 +362,29 @@ impl<S: Storage> Storage for Patient<S> {
         let put = || self.inner.put_pack(id, holds, content)?.finish();
         self.put_by(File::Pack(id), content, put)?;
         Ok(Storing::done())
+    }
+
+    /// A pack that cannot be read is no matter of patience.
+    fn put_spooled(&self, holds: BlobKind, pack: &Spooled) -> Result<(), StorageError> {
+        let file = File::Pack(pack.id());
+        let bytes = usize::try_from(pack.bytes()).unwrap_or(usize::MAX);
+        self.pass(file, Way::Up, bytes)?;
+        self.persist_moving(
+            |_| bytes,
+            |tries| {
+                if tries > 1 && self.was_named(file, pack.bytes())? {
+                    return Ok(Ok(()));
+                }
+                match self.inner.put_spooled(holds, pack) {
+                    Err(error) if pack.is_spoiled() => Ok(Err(error)),
+                    result => result.map(Ok),
+                }
+            },
+        )?
+    }
+
+    fn sends_from_files(&self) -> bool {
+        self.inner.sends_from_files()
     }
 
     /// That the name is taken by exactly this content is no conflict: the request, or its

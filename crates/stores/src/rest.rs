@@ -12,12 +12,12 @@ use std::{fmt, pin::pin, sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use muster_model::location::Rest;
 use muster_repository::{
     format::pack::BlobKind,
     id::PackId,
-    storage::{File, FileKind, Listed, Storage, StorageError, StorageProblem, Storing},
+    storage::{File, FileKind, Listed, Spooled, Storage, StorageError, StorageProblem, Storing},
 };
 use zeroize::Zeroizing;
 
@@ -26,8 +26,9 @@ use crate::{
     answer::Trouble,
     bridge,
     http::{AnswerBody, Client},
+    outflow::{self, Outflow},
     pace::Pace,
-    stop,
+    stop::{self, Watch},
     variables::Variables,
 };
 
@@ -56,10 +57,19 @@ impl RestStorage {
     /// A server that does not replace files refuses what is there already. That is as good when
     /// the name is the content's hash.
     fn put_shared(&self, file: File, content: &Arc<Vec<u8>>) -> Result<(), StorageError> {
-        match self.post(file, content) {
+        self.unless_there(file, content.len() as u64, self.post(file, content))
+    }
+
+    fn unless_there(
+        &self,
+        file: File,
+        bytes: u64,
+        posted: Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        match posted {
             Err(error) if error.problem() == StorageProblem::Denied && file.digest().is_some() => {
                 match self.size(file) {
-                    Ok(bytes) if bytes == content.len() as u64 => Ok(()),
+                    Ok(stored) if stored == bytes => Ok(()),
                     _ => Err(error),
                 }
             }
@@ -100,6 +110,22 @@ impl RestStorage {
     where
         F: Future<Output = Result<T, Trouble>> + Send,
     {
+        self.run_while(operation, what, (request, body.into()), bytes, take, |_| ())
+    }
+
+    /// The same, while this thread does something first, such as to feed the request.
+    fn run_while<T: Send + 'static, F>(
+        &self,
+        operation: &'static str,
+        what: impl fmt::Display,
+        (request, body): (http::request::Builder, Outflow),
+        bytes: usize,
+        take: impl FnOnce(Answer) -> F + Send + 'static,
+        meanwhile: impl FnOnce(&Watch<'_>),
+    ) -> Result<T, StorageError>
+    where
+        F: Future<Output = Result<T, Trouble>> + Send,
+    {
         let what = format!("{what} in {}", self.location);
         let failed = |trouble: Trouble| {
             StorageError::because(operation, &what, trouble.problem, Box::new(trouble))
@@ -107,14 +133,15 @@ impl RestStorage {
         let invalid = |error: http::Error| {
             failed(Trouble::new(StorageProblem::NoPlace, format!("the URL is none: {error}")))
         };
-        let request = request.body(Full::new(body)).map_err(invalid)?;
+        let request = request.body(body).map_err(invalid)?;
         let limit = PATIENCE + self.pace.longest(bytes);
         let client = self.client.clone();
         let timed = async move {
             let work = async { take(client.send(request).await?).await };
             tokio::time::timeout(limit, work).await
         };
-        match bridge::wait_for(timed, &self.pace.stop.watch()) {
+        let watch = self.pace.stop.watch();
+        match bridge::wait_while(timed, &watch, || meanwhile(&watch)) {
             Err(error) => Err(StorageError::io(operation, &what, error)),
             Ok(None) => Err(stop::given_up(operation, what)),
             Ok(Some(Err(_))) => Err(failed(Trouble::new(
@@ -126,12 +153,31 @@ impl RestStorage {
     }
 
     fn post(&self, file: File, content: &Arc<Vec<u8>>) -> Result<(), StorageError> {
-        let request = self
-            .request(Method::POST, &self.url(file))
-            .header(header::CONTENT_TYPE, "application/octet-stream")
-            .header(header::CONTENT_LENGTH, content.len());
+        let request = self.request_to_post(file, content.len() as u64);
         let body = bridge::Shared::bytes(content);
         self.run("write", file, (request, body), content.len(), |_| async { Ok(()) })
+    }
+
+    fn request_to_post(&self, file: File, bytes: u64) -> http::request::Builder {
+        self.request(Method::POST, &self.url(file))
+            .header(header::CONTENT_TYPE, "application/octet-stream")
+            .header(header::CONTENT_LENGTH, bytes)
+    }
+
+    fn post_spooled(&self, pack: &Spooled) -> Result<(), StorageError> {
+        let file = File::Pack(pack.id());
+        let request = self.request_to_post(file, pack.bytes());
+        let (feeder, body) = outflow::fed(pack.bytes());
+        let bytes = usize::try_from(pack.bytes()).unwrap_or(usize::MAX);
+        let mut read = Ok(());
+        let feed = |watch: &Watch<'_>| {
+            read = pack.read(|piece| feeder.push(piece, watch));
+            drop(feeder);
+        };
+        let done = |_| async { Ok(()) };
+        let posted = self.run_while("write", file, (request, body), bytes, done, feed);
+        // Why the pack could not be read says more than that its request failed for it.
+        read.and(posted)
     }
 }
 
@@ -287,6 +333,15 @@ impl Storage for RestStorage {
     ) -> Result<Storing<'_>, StorageError> {
         self.put_shared(File::Pack(id), content)?;
         Ok(Storing::done())
+    }
+
+    fn put_spooled(&self, _: BlobKind, pack: &Spooled) -> Result<(), StorageError> {
+        let posted = self.post_spooled(pack);
+        self.unless_there(File::Pack(pack.id()), pack.bytes(), posted)
+    }
+
+    fn sends_from_files(&self) -> bool {
+        true
     }
 
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {

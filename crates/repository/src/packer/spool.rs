@@ -1,42 +1,30 @@
 //! Packs for stores that take a pack whole: they grow in a file of this machine without a name.
 //!
-//! A pack in memory takes its 16 MiB from its first blob until the store has it, and four exist at a
-//! time. Here only those that are being sent are read into memory. What is in the file is sealed,
-//! as it is in the store, and nobody else can open it: it has no name and is gone with the process.
-//! What is read back is compared with the hash of what was written.
+//! A pack in memory takes its 16 MiB from its first blob until the store has it, and half a dozen exist
+//! at a time. Here none is in memory where the store sends it from its file (`storage/spooled.rs`), and
+//! elsewhere those alone that are being sent. What is in the file is sealed, as it is in the store, and
+//! nobody else can open it: it has no name and is gone with the process. What is read back is compared
+//! with the hash of what was written.
 //!
 //! The file is a convenience: where none can be made, or the disk is full, packs stay in memory.
 
-use std::{
-    fs::{self, File as OsFile, OpenOptions},
-    io::{self, Read, Seek, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex},
-};
+use std::{fs::File as OsFile, io::Write, path::PathBuf, sync::Arc};
 
-use rustix::fs::OFlags;
-
-use super::lock;
 use crate::{
-    crypto::random_bytes,
     format::pack::BlobKind,
     id::PackId,
-    storage::{PackFile, Storage, StorageError},
+    storage::{PackFile, Spooled, Storage, StorageError, nameless_file},
 };
 
-/// Where packs grow, and the memory for those that are sent.
+/// Where packs grow.
 #[derive(Debug, Clone)]
 pub(super) struct Spool {
     folder: PathBuf,
-    /// Kept, because memory that is freed and taken again in megabytes ends up in pieces.
-    buffers: Arc<Mutex<Vec<Vec<u8>>>>,
-    buffer_bytes: usize,
 }
 
 /// A pack that grows in a file and is put whole.
 pub(super) struct SpooledPack {
-    spool: Spool,
+    folder: PathBuf,
     storage: Arc<dyn Storage>,
     holds: BlobKind,
     file: OsFile,
@@ -47,58 +35,16 @@ pub(super) struct SpooledPack {
 }
 
 impl Spool {
-    /// A spool in `folder`, for packs of up to `buffer_bytes`; larger ones are few.
-    pub(super) fn new(folder: PathBuf, buffer_bytes: usize) -> Self {
-        Self { folder, buffers: Arc::default(), buffer_bytes }
+    /// A spool in `folder`.
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Self { folder }
     }
 
     /// An empty pack; none where no file can be made for it.
     pub(super) fn begin(&self, storage: &Arc<dyn Storage>, holds: BlobKind) -> Option<SpooledPack> {
         let file = nameless_file(&self.folder).ok()?;
-        let (spool, storage) = (self.clone(), Arc::clone(storage));
-        Some(SpooledPack { spool, storage, holds, file, bytes: 0, rest: Vec::new() })
-    }
-
-    fn buffer(&self) -> Vec<u8> {
-        let mut buffer = lock(&self.buffers).pop().unwrap_or_default();
-        buffer.reserve_exact(self.buffer_bytes);
-        buffer
-    }
-
-    fn give_back(&self, mut buffer: Vec<u8>) {
-        // What a huge tree took is not kept.
-        if buffer.capacity() <= self.buffer_bytes {
-            buffer.clear();
-            lock(&self.buffers).push(buffer);
-        }
-    }
-}
-
-fn nameless_file(folder: &Path) -> io::Result<OsFile> {
-    let options = |flags: OFlags| {
-        let mut options = OpenOptions::new();
-        let flags = i32::try_from(flags.bits()).unwrap_or(0);
-        options.read(true).write(true).mode(0o600).custom_flags(flags);
-        options
-    };
-    if let Ok(file) = options(OFlags::TMPFILE).open(folder) {
-        return Ok(file);
-    }
-    // Not every file system makes files without a name; then it is taken away at once.
-    let mut random = [0; 16];
-    random_bytes(&mut random).map_err(io::Error::other)?;
-    let path = folder.join(format!(".muster-{:032x}", u128::from_le_bytes(random)));
-    let file = options(OFlags::NOFOLLOW).create_new(true).open(&path)?;
-    fs::remove_file(&path)?;
-    Ok(file)
-}
-
-impl SpooledPack {
-    fn read_back(&mut self, content: &mut Vec<u8>) -> io::Result<()> {
-        self.file.rewind()?;
-        (&mut self.file).take(self.bytes).read_to_end(content)?;
-        content.append(&mut self.rest);
-        Ok(())
+        let (folder, storage) = (self.folder.clone(), Arc::clone(storage));
+        Some(SpooledPack { folder, storage, holds, file, bytes: 0, rest: Vec::new() })
     }
 }
 
@@ -112,29 +58,15 @@ impl PackFile for SpooledPack {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>, id: PackId) -> Result<(), StorageError> {
-        let mut content = self.spool.buffer();
-        let read = self.read_back(&mut content).and_then(|()| match PackId::of(&content) == id {
-            true => Ok(()),
-            false => Err(io::Error::other("it holds other bytes than were written to it")),
-        });
-        let place = self.spool.folder.display();
-        read.map_err(|error| StorageError::io("read a pack back from a file in", place, error))?;
-        let Self { storage, holds, spool, file, .. } = *self;
-        drop(file);
-        let content = Arc::new(content);
-        let storing = storage.put_pack(id, holds, &content)?;
-        // Should the store's client not have let go of it yet, the next pack gets a new one.
-        if let Ok(buffer) = Arc::try_unwrap(content) {
-            spool.give_back(buffer);
-        }
-        storing.finish()
+    fn finish(self: Box<Self>, id: PackId) -> Result<(), StorageError> {
+        let Self { folder, storage, holds, file, bytes, rest } = *self;
+        storage.put_spooled(holds, &Spooled::new(id, (file, bytes), rest, &folder))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
+    use std::{fs, io::Seek, os::unix::fs::MetadataExt};
 
     use super::*;
     use crate::storage::{File, memory::MemoryStorage};
@@ -145,7 +77,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let memory = Arc::new(MemoryStorage::new());
         let storage: Arc<dyn Storage> = memory.clone();
-        let spool = Spool::new(folder.path().to_owned(), 100);
+        let spool = Spool::new(folder.path().to_owned());
         let mut pack = Box::new(spool.begin(&storage, BlobKind::Data).unwrap());
         let stat = pack.file.metadata().unwrap();
         assert_eq!((stat.nlink(), stat.mode() & 0o777), (0, 0o600));
@@ -190,7 +122,7 @@ mod tests {
     #[test]
     fn where_no_file_can_be_made_there_is_no_spool() {
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
-        let spool = Spool::new(PathBuf::from("/nowhere/at/all"), 100);
+        let spool = Spool::new(PathBuf::from("/nowhere/at/all"));
         assert!(spool.begin(&storage, BlobKind::Data).is_none());
     }
 }

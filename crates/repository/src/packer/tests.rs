@@ -1,6 +1,9 @@
 //! Writing packs, over a store in memory that may fail.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use super::*;
 use crate::{
@@ -8,7 +11,7 @@ use crate::{
     format::{config::Version, key_file::Cost},
     repository::InitOptions,
     storage::{
-        Costs, FileKind, Storage,
+        Costs, FileKind, Spooled, Storage, Storing, forward,
         memory::MemoryStorage,
         unreliable::{Faults, Unreliable},
     },
@@ -116,6 +119,9 @@ fn packs_are_stored_at_once_as_far_as_memory_allows() {
     check(64, 4, 8);
     check(10, 128, 2);
     check(1, 4, 1);
+    let from_files = FromFiles::new();
+    assert_eq!(stored_at_once(&from_files, PACK_BYTES_DEFAULT), 4);
+    assert_eq!(buffers_of_stored(&from_files, PACK_BYTES_DEFAULT), 2);
     let folder = tempfile::tempdir().unwrap();
     let local = crate::storage::LocalStorage::new(folder.path());
     assert_eq!(stored_at_once(&local, PACK_BYTES_DEFAULT), 1);
@@ -157,4 +163,74 @@ fn a_failing_store_ends_the_run_with_its_own_error() {
         assert!(matches!(error, WriteError::Storage(_)), "{error:?}");
     }
     assert_eq!(made.config(), Repository::open(inner, b"x", None).unwrap().config());
+}
+
+/// A store that sends packs from their files, and counts what of them is in memory.
+#[derive(Debug)]
+struct FromFiles {
+    inner: MemoryStorage,
+    held: AtomicUsize,
+    held_max: AtomicUsize,
+}
+
+impl FromFiles {
+    fn new() -> Self {
+        let (held, held_max) = Default::default();
+        Self { inner: MemoryStorage::new(), held, held_max }
+    }
+}
+
+impl Storage for FromFiles {
+    forward!(inner:
+        location, prepare, list, size, read, read_range, put, put_new, delete,
+    );
+
+    fn put_pack(
+        &self,
+        id: PackId,
+        _: BlobKind,
+        _: &Arc<Vec<u8>>,
+    ) -> Result<Storing<'_>, StorageError> {
+        panic!("pack {id} is in memory");
+    }
+
+    fn put_spooled(&self, _: BlobKind, pack: &Spooled) -> Result<(), StorageError> {
+        let mut content = Vec::new();
+        pack.read(|piece| {
+            let held = self.held.fetch_add(piece.len(), Ordering::SeqCst) + piece.len();
+            self.held_max.fetch_max(held, Ordering::SeqCst);
+            content.extend_from_slice(&piece);
+            self.held.fetch_sub(piece.len(), Ordering::SeqCst);
+            true
+        })?;
+        self.inner.put(File::Pack(pack.id()), &content)
+    }
+
+    fn sends_from_files(&self) -> bool {
+        true
+    }
+
+    fn costs(&self) -> Costs {
+        Costs { latency: Duration::from_millis(50), bytes_per_s: 1 << 20, connections: 10 }
+    }
+}
+
+#[test]
+fn no_pack_is_in_memory_where_the_store_sends_it_from_its_file() {
+    let storage = Arc::new(FromFiles::new());
+    let (run, repository) = (Run::new(), init(storage.clone()));
+    let options = PackOptions { pack_bytes: PACK_BYTES_MIN, ..PackOptions::default() };
+    let all: Vec<_> = (0..100).map(|n| noise(n, 300_000)).collect();
+    let written = write_packs(&repository, &Index::new(), options, vec![], &run, |writer| {
+        all.iter().try_for_each(|data| add(writer, BlobKind::Data, data).map(drop))
+    });
+    assert!(written.unwrap().1.packs >= 7);
+    let held = storage.held_max.load(Ordering::SeqCst);
+    assert!((1..=10 * 256 << 10).contains(&held), "{held} bytes at once");
+    let indexed = repository.load_index(&run).unwrap();
+    let (mut reader, mut plaintext) = (indexed.blob_reader().unwrap(), Vec::new());
+    for data in &all {
+        reader.read(BlobKind::Data, BlobId::of(data), &mut plaintext).unwrap();
+        assert!(plaintext == *data);
+    }
 }

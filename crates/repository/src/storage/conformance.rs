@@ -1,9 +1,9 @@
 //! What every store must do, as one suite that each implementation runs.
 
-use std::{collections::BTreeSet, thread};
+use std::{collections::BTreeSet, os::unix::fs::FileExt, thread};
 
-use super::{File, FileKind, Listed, Storage, StorageProblem};
-use crate::id::PackId;
+use super::{File, FileKind, Listed, Spooled, Storage, StorageProblem, nameless_file};
+use crate::{format::pack::BlobKind, id::PackId};
 
 /// A pack file name for tests; different seeds give different names.
 #[must_use]
@@ -45,6 +45,7 @@ pub fn run_promising<S: Storage, G>(promises: Promises, make: impl Fn() -> (S, G
     let mut tests = vec![
         an_empty_store_lists_nothing as fn(&dyn Storage),
         what_is_put_is_read_back,
+        a_pack_comes_from_its_file,
         ranges_are_exact,
         large_files_are_refused_before_they_are_read,
         put_new_keeps_what_is_there,
@@ -94,6 +95,36 @@ fn what_is_put_is_read_back(storage: &dyn Storage) {
         let listed = storage.list(FileKind::Pack).expect("list");
         assert!(listed.contains(&Listed { file: pack(seed), bytes: u64::from(length) }));
     }
+}
+
+/// A pack in a file of its own, with the name that `named` has.
+///
+/// # Panics
+/// Panics when no file can be made.
+#[must_use]
+pub fn spooled(content: &[u8], named: &[u8]) -> Spooled {
+    let folder = std::env::temp_dir();
+    let file = nameless_file(&folder).expect("a file for a pack");
+    file.write_all_at(content, 0).expect("room for a pack");
+    Spooled::new(PackId::of(named), (file, content.len() as u64), Vec::new(), &folder)
+}
+
+/// And none of a file that is not what its name says is ever to be seen.
+fn a_pack_comes_from_its_file(storage: &dyn Storage) {
+    let content: Vec<u8> = (0..900_000_u32).flat_map(u32::to_le_bytes).collect();
+    let pack = spooled(&content, &content);
+    storage.put_spooled(BlobKind::Data, &pack).expect("put from a file");
+    storage.put_spooled(BlobKind::Data, &pack).expect("put what is there");
+    let file = File::Pack(pack.id());
+    assert!(storage.read(file, 4 << 20).expect("read") == content);
+    let other = spooled(&content, b"other");
+    let error = storage.put_spooled(BlobKind::Data, &other).expect_err("a spoiled pack");
+    assert!(other.is_spoiled() && error.to_string().contains("read a pack back"), "{error}");
+    let listed = storage.list(FileKind::Pack).expect("list");
+    assert_eq!(listed, [Listed { file, bytes: content.len() as u64 }]);
+    let small = spooled(b"x", b"x");
+    storage.put_spooled(BlobKind::Tree, &small).expect("put a small one");
+    assert_eq!(storage.read(File::Pack(small.id()), 9).expect("read"), b"x");
 }
 
 fn ranges_are_exact(storage: &dyn Storage) {

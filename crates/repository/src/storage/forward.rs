@@ -64,6 +64,18 @@ macro_rules! forward {
             -> Result<$crate::storage::Storing<'_>, $crate::storage::StorageError>
         );
     };
+    (@put_spooled $to:ident) => {
+        $crate::storage::forward!(@@ $to
+            put_spooled(
+                holds: $crate::format::pack::BlobKind,
+                pack: &$crate::storage::Spooled
+            )
+            -> Result<(), $crate::storage::StorageError>
+        );
+    };
+    (@sends_from_files $to:ident) => {
+        $crate::storage::forward!(@@ $to sends_from_files() -> bool);
+    };
     (@begin_pack $to:ident) => {
         $crate::storage::forward!(@@ $to
             begin_pack()

@@ -26,6 +26,7 @@ mod reach;
 mod retention;
 #[cfg(any(test, feature = "testing"))]
 pub mod rounds;
+mod spooled;
 #[cfg(any(test, feature = "testing"))]
 pub mod unreliable;
 
@@ -40,6 +41,8 @@ pub(crate) use forward::forward;
 pub use local::LocalStorage;
 pub use reach::{Archiving, Reach};
 pub use retention::{Holding, Mode, Retention};
+pub use spooled::Spooled;
+pub(crate) use spooled::nameless_file;
 
 use crate::format::{pack::BlobKind, time::Timestamp};
 use crate::id::{IndexId, KeyId, LockId, PackId, SnapshotId};
@@ -231,8 +234,8 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// Begins to store a pack, as [`Storage::begin_put`] does, and tells the store what is in it:
     /// packs of data are read for a restore alone, and may lie where reading is slow. The store may
-    /// hold on to the content until it is sent: so nobody copies it. Every new pack comes by here.
-    /// Whoever wraps a store passes this on.
+    /// hold on to the content until it is sent: so nobody copies it. Every new pack comes by here, or
+    /// by [`Storage::put_spooled`]. Whoever wraps a store passes this on.
     ///
     /// # Errors
     /// As [`Storage::put`].
@@ -243,6 +246,21 @@ pub trait Storage: Send + Sync + fmt::Debug {
         content: &Arc<Vec<u8>>,
     ) -> Result<Storing<'_>, StorageError> {
         self.begin_put(File::Pack(id), content)
+    }
+
+    /// Stores a pack that lies in a file of this machine, as [`Storage::put_pack`] does. A store that
+    /// sends it from there, and never has it in memory, says so by [`Storage::sends_from_files`].
+    /// Whoever wraps a store passes both on.
+    ///
+    /// # Errors
+    /// As [`Storage::put`], and when the file cannot be read ([`Spooled::is_spoiled`]).
+    fn put_spooled(&self, holds: BlobKind, pack: &Spooled) -> Result<(), StorageError> {
+        self.put_pack(pack.id(), holds, &Arc::new(pack.whole()?))?.finish()
+    }
+
+    /// Whether a pack that lies in a file takes no memory while it is stored.
+    fn sends_from_files(&self) -> bool {
+        false
     }
 
     /// Begins a pack whose content comes piece by piece, and whose name is known last; `None` where

@@ -11,8 +11,8 @@ use std::{
 };
 
 use super::{
-    Archiving, Costs, File, FileKind, Holding, Listed, Reach, Retention, Storage, StorageError,
-    StorageProblem, Storing,
+    Archiving, Costs, File, FileKind, Holding, Listed, Reach, Retention, Spooled, Storage,
+    StorageError, StorageProblem, Storing,
 };
 use crate::{
     format::{pack::BlobKind, time::Timestamp},
@@ -211,6 +211,17 @@ impl<S: Storage> Storage for Unreliable<S> {
         self.change("write", File::Pack(id), put)?;
         self.pack_bytes.fetch_add(content.len() as u64, Ordering::SeqCst);
         Ok(Storing::done())
+    }
+
+    fn put_spooled(&self, holds: BlobKind, pack: &Spooled) -> Result<(), StorageError> {
+        let put = || self.inner.put_spooled(holds, pack);
+        self.change("write", File::Pack(pack.id()), put)?;
+        self.pack_bytes.fetch_add(pack.bytes(), Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn sends_from_files(&self) -> bool {
+        self.inner.sends_from_files()
     }
 
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {

@@ -147,8 +147,8 @@ impl Storage for SmallFiles {
     }
 
     forward!(inner:
-        location, prepare, list, size, read_range, put, begin_put, put_pack, begin_pack, put_new,
-        delete, remove, delete_all, deletes_at_once, settle, listing_lag, costs, local_folder, holding,
+        location, prepare, list, size, read_range, put, begin_put, put_pack, put_spooled,
+        sends_from_files, begin_pack, put_new, delete, remove, delete_all, deletes_at_once, settle, listing_lag, costs, local_folder, holding,
         retention, retain, archiving, reach, warm_up, remove_leftovers,
     );
 }

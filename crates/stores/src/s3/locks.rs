@@ -60,13 +60,9 @@ impl Locks {
         is_new: bool,
         class: Option<&str>,
     ) -> Result<(), StorageError> {
-        let until = since_the_epoch() + self.hold.time.unwrap_or_default();
-        let until = Timestamp::new(i64::try_from(until.as_secs()).unwrap_or(i64::MAX), 0, 0);
-        let mut ask = Ask::new(Method::PUT, key)
-            .header(MODE, self.hold.mode.as_str())
-            .header(UNTIL, until.to_string())
-            .header("x-amz-sdk-checksum-algorithm", "SHA256")
-            .header(CHECKSUM, BASE64.encode(Sha256::digest(content)));
+        let checksum = BASE64.encode(Sha256::digest(content));
+        let mut ask = Ask::new(Method::PUT, key).header(CHECKSUM, checksum);
+        ask.headers.extend(self.headers());
         if let Some(class) = class {
             ask = ask.header("x-amz-storage-class", class);
         }
@@ -75,6 +71,17 @@ impl Locks {
         }
         ask.body = Bytes::copy_from_slice(content);
         self.bucket.ask("write", what, ask).map(drop)
+    }
+
+    /// What holds an object from its first moment on.
+    pub(crate) fn headers(&self) -> Vec<(&'static str, String)> {
+        let until = since_the_epoch() + self.hold.time.unwrap_or_default();
+        let until = Timestamp::new(i64::try_from(until.as_secs()).unwrap_or(i64::MAX), 0, 0);
+        vec![
+            (MODE, self.hold.mode.as_str().to_owned()),
+            (UNTIL, until.to_string()),
+            ("x-amz-sdk-checksum-algorithm", "SHA256".to_owned()),
+        ]
     }
 
     /// Whether the bucket was made with Object Lock.

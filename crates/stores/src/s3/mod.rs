@@ -12,28 +12,29 @@ mod past;
 pub(crate) mod versions;
 pub(crate) mod xml;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use md5::{Digest as _, Md5};
-use muster_repository::storage::{StorageError, StorageProblem};
+use muster_repository::storage::{Spooled, StorageError, StorageProblem};
 use object_store::{
     aws::{AmazonS3, AwsAuthorizer},
     client::HttpRequestBody,
 };
 
-use self::deletion::Told;
 pub(crate) use self::{archive::Archive, locks::Locks, past::Past, xml::element};
+use self::{deletion::Told, locks::CHECKSUM};
 use crate::{
     answer::Trouble,
     bridge,
     clouds::Address,
     http::{Client, observed},
+    outflow::{self, Outflow},
     pace::Pace,
-    stop,
+    stop::{self, Watch},
 };
 
 /// What a store may take besides the time for the bytes.
@@ -59,6 +60,8 @@ struct Ask {
     query: Vec<(&'static str, String)>,
     headers: Vec<(&'static str, String)>,
     body: Bytes,
+    /// What is sent in the place of `body`, and its SHA-256.
+    fed: Option<(Outflow, [u8; 32])>,
     /// How long the answer may be.
     bytes_max: usize,
 }
@@ -66,7 +69,8 @@ struct Ask {
 impl Ask {
     fn new(method: Method, key: &str) -> Self {
         let (query, headers, body) = (Vec::new(), Vec::new(), Bytes::new());
-        Self { method, key: key.to_owned(), query, headers, body, bytes_max: 1 << 20 }
+        let (key, fed) = (key.to_owned(), None);
+        Self { method, key, query, headers, body, fed, bytes_max: 1 << 20 }
     }
 
     fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -110,11 +114,47 @@ impl Bucket {
         what: impl Into<String>,
         ask: Ask,
     ) -> Result<Answer, StorageError> {
-        let what = what.into();
-        let limit = PATIENCE + self.pace.longest(ask.body.len().max(ask.bytes_max));
+        let bytes = ask.body.len();
+        self.ask_while(operation, what.into(), ask, bytes, |_| ())
+    }
+
+    /// Stores a pack from the file that it lies in, with its SHA-256 for the store to verify.
+    pub(crate) fn put_spooled(
+        self: &Arc<Self>,
+        what: String,
+        key: &str,
+        pack: &Spooled,
+        headers: Vec<(&'static str, String)>,
+    ) -> Result<(), StorageError> {
+        let digest = *pack.id().as_bytes();
+        let (feeder, body) = outflow::fed(pack.bytes());
+        let mut ask = Ask::new(Method::PUT, key).header(CHECKSUM, BASE64.encode(digest));
+        ask.headers.extend(headers);
+        ask.fed = Some((body, digest));
+        let bytes = usize::try_from(pack.bytes()).unwrap_or(usize::MAX);
+        let mut read = Ok(());
+        let answer = self.ask_while("write", what, ask, bytes, |watch| {
+            read = pack.read(|piece| feeder.push(piece, watch));
+            drop(feeder);
+        });
+        // Why the pack could not be read says more than that its request failed for it.
+        read.and(answer.map(drop))
+    }
+
+    /// Asks to send `bytes` bytes, does something `meanwhile`, and waits for the answer, in time.
+    fn ask_while(
+        self: &Arc<Self>,
+        operation: &'static str,
+        what: impl fmt::Display,
+        ask: Ask,
+        bytes: usize,
+        meanwhile: impl FnOnce(&Watch<'_>),
+    ) -> Result<Answer, StorageError> {
+        let limit = PATIENCE + self.pace.longest(bytes.max(ask.bytes_max));
         let this = Arc::clone(self);
         let sent = async move { tokio::time::timeout(limit, this.send(ask)).await };
-        let trouble = match bridge::wait_for(sent, &self.pace.stop.watch()) {
+        let watch = self.pace.stop.watch();
+        let trouble = match bridge::wait_while(sent, &watch, || meanwhile(&watch)) {
             Err(error) => return Err(StorageError::io(operation, what, error)),
             Ok(None) => return Err(stop::given_up(operation, what)),
             Ok(Some(Ok(Ok(answer)))) => return Ok(answer),
@@ -144,12 +184,17 @@ impl Bucket {
         Ok(deletion::told(&String::from_utf8_lossy(&answer.body), keys))
     }
 
-    async fn send(&self, ask: Ask) -> Result<Answer, Trouble> {
+    async fn send(&self, mut ask: Ask) -> Result<Answer, Trouble> {
         let bytes_max = ask.bytes_max;
+        let (body, digest) = match ask.fed.take() {
+            Some((body, digest)) => (body, Some(digest)),
+            None => (Outflow::from(ask.body.clone()), None),
+        };
         let mut request = self.request(ask)?;
         if let Some(store) = &self.credentials {
-            self.sign(store, &mut request).await?;
+            self.sign(store, &mut request, digest).await?;
         }
+        let request = request.map(|_| body);
         let (parts, body) = self.client.send(request).await?.into_parts();
         let body =
             Limited::new(body, bytes_max).collect().await.map_err(|error| match error
@@ -180,13 +225,15 @@ impl Bucket {
         &self,
         store: &AmazonS3,
         request: &mut Request<HttpRequestBody>,
+        digest: Option<[u8; 32]>,
     ) -> Result<(), Trouble> {
         let refused = |why: String| Trouble::new(StorageProblem::Credentials, why);
         let (credential, last) = observed(store.credentials().get_credential()).await;
         let credential =
             credential.map_err(|error| last.unwrap_or_else(|| refused(error.to_string())))?;
         let authorizer = AwsAuthorizer::new(&credential, "s3", &self.address.region);
-        authorizer.try_authorize(request, None).map_err(|error| refused(error.to_string()))
+        let digest = digest.as_ref().map(<[u8; 32]>::as_slice);
+        authorizer.try_authorize(request, digest).map_err(|error| refused(error.to_string()))
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod launch;
 mod session;
+mod upload;
 pub(crate) mod wire;
 
 use std::{
@@ -17,7 +18,10 @@ use std::{
 };
 
 use muster_model::location::Sftp;
-use muster_repository::storage::{File, FileKind, Listed, Storage, StorageError, StorageProblem};
+use muster_repository::{
+    format::pack::BlobKind,
+    storage::{File, FileKind, Listed, Spooled, Storage, StorageError, StorageProblem},
+};
 
 use crate::{
     answer::Trouble,
@@ -27,6 +31,7 @@ use crate::{
     stop::{GIVEN_UP, Watch},
 };
 use session::Session;
+use upload::Upload;
 use wire::{Attributes, Reply, Request};
 
 /// What every server takes in one request, by the protocol's own words.
@@ -129,10 +134,22 @@ impl SftpStorage {
     }
 
     fn store(&self, file: File, content: &[u8], replace: bool) -> Result<(), StorageError> {
+        self.store_by(file, content.len() as u64, replace, |upload| upload.push(content))
+    }
+
+    /// Stores a file of `bytes` bytes that `give` gives.
+    fn store_by(
+        &self,
+        file: File,
+        bytes: u64,
+        replace: bool,
+        give: impl FnOnce(&mut Upload<'_>) -> Done<()>,
+    ) -> Result<(), StorageError> {
         let path = self.path(file);
         self.run("write", &path, |session| {
             let temporary = format!("{path}{TEMPORARY_MARK}{:016x}", random()?);
-            let written = self.write(session, &temporary, content).and_then(|()| match replace {
+            let written = self.write(session, &temporary, bytes, give);
+            let written = written.and_then(|()| match replace {
                 true => replace_by(session, &temporary, &path),
                 false => rename_new(session, &temporary, &path),
             });
@@ -143,7 +160,13 @@ impl SftpStorage {
         })
     }
 
-    fn write(&self, session: &Session, path: &str, content: &[u8]) -> Done<()> {
+    fn write(
+        &self,
+        session: &Session,
+        path: &str,
+        bytes: u64,
+        give: impl FnOnce(&mut Upload<'_>) -> Done<()>,
+    ) -> Done<()> {
         let open = || handle(session.ask(Request::OpenNew { path, mode: FILE_MODE })?);
         let handle = match open() {
             Err(trouble) if trouble.problem == StorageProblem::NotFound => {
@@ -153,34 +176,10 @@ impl SftpStorage {
             }
             handle => handle?,
         };
-        let mut on_their_way = std::collections::VecDeque::new();
-        let mut written = Ok(());
-        let piece_bytes = self.piece_bytes(Way::Up);
-        for (index, data) in content.chunks(piece_bytes).enumerate() {
-            self.pass(Way::Up, data.len())?;
-            let offset = (index * piece_bytes) as u64;
-            on_their_way.push_back(session.send(Request::Write {
-                handle: &handle,
-                offset,
-                data,
-            })?);
-            if on_their_way.len() >= WINDOW {
-                let first = on_their_way.pop_front();
-                written = first.map_or(Ok(()), |reply| done(session.receive(&reply)?));
-                if written.is_err() {
-                    break;
-                }
-            }
-        }
-        for reply in on_their_way {
-            let one = done(session.receive(&reply)?);
-            written = written.and(one);
-        }
-        if written.is_ok() && session.offers("fsync@openssh.com") {
-            written = done(session.ask(Request::Sync { handle: &handle })?);
-        }
-        let closed = done(session.ask(Request::Close { handle: &handle })?);
-        written.and(closed).map_err(|trouble| explain(session, path, content.len(), trouble))
+        let mut upload = Upload::new(self, session, handle);
+        let given = give(&mut upload);
+        let written = given.and(upload.finish()?);
+        written.map_err(|trouble| explain(session, path, bytes, trouble))
     }
 
     fn fill(&self, session: &Session, path: &str, offset: u64, buffer: &mut [u8]) -> Done<()> {
@@ -329,14 +328,14 @@ fn size(session: &Session, path: &str) -> Done<u64> {
 }
 
 /// A disk that is full is a mere failure to the protocol; the extension tells.
-fn explain(session: &Session, path: &str, bytes: usize, trouble: Trouble) -> Trouble {
+fn explain(session: &Session, path: &str, bytes: u64, trouble: Trouble) -> Trouble {
     if !session.offers("statvfs@openssh.com") {
         return trouble;
     }
     let space = session.ask(Request::Space { path: folder_of(path) });
     let Ok(Reply::Extended(reply)) = space else { return trouble };
     match wire::free_bytes(&reply) {
-        Some(free) if free < bytes as u64 => {
+        Some(free) if free < bytes => {
             Trouble::new(StorageProblem::Full, "no space is left on the server")
         }
         _ => trouble,
@@ -487,6 +486,29 @@ impl Storage for SftpStorage {
 
     fn put(&self, file: File, content: &[u8]) -> Result<(), StorageError> {
         self.store(file, content, true)
+    }
+
+    fn put_spooled(&self, _: BlobKind, pack: &Spooled) -> Result<(), StorageError> {
+        let mut read = Ok(());
+        let stored = self.store_by(File::Pack(pack.id()), pack.bytes(), true, |upload| {
+            let mut pushed = Ok(());
+            read = pack.read(|piece| {
+                pushed = upload.push(&piece);
+                pushed.is_ok()
+            });
+            match read {
+                Ok(()) => pushed,
+                // It does not get the pack's name.
+                Err(_) => {
+                    Err(Trouble::new(StorageProblem::Other, "what was to be sent ended early"))
+                }
+            }
+        });
+        read.and(stored)
+    }
+
+    fn sends_from_files(&self) -> bool {
+        true
     }
 
     fn put_new(&self, file: File, content: &[u8]) -> Result<(), StorageError> {

@@ -1,15 +1,12 @@
 //! Packs of data in an archive, against a server that refuses to read what is archived.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, Ordering},
-};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use muster_model::{Class, Fault as _};
 use muster_repository::{
     format::pack::BlobKind,
     id::PackId,
-    storage::{Archiving, File, Reach, Storage},
+    storage::{Archiving, File, Reach, Storage, conformance},
 };
 use muster_testkit::stores::{
     self,
@@ -27,11 +24,7 @@ const TREES: &[u8] = b"trees";
 /// Stores a pack of data and one of trees; gives the two.
 fn put_both(storage: &dyn Storage) -> (File, File) {
     for (content, holds) in [(DATA, BlobKind::Data), (TREES, BlobKind::Tree)] {
-        storage
-            .put_pack(PackId::of(content), holds, &Arc::new(content.to_vec()))
-            .unwrap()
-            .finish()
-            .unwrap();
+        storage.put_spooled(holds, &conformance::spooled(content, content)).unwrap();
     }
     (File::Pack(PackId::of(DATA)), File::Pack(PackId::of(TREES)))
 }

@@ -6,7 +6,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use muster_repository::{
     format::pack::BlobKind,
     id::PackId,
-    storage::{File, FileKind, StorageProblem, conformance::pack},
+    storage::{
+        File, FileKind, StorageProblem,
+        conformance::{pack, spooled},
+    },
 };
 use muster_testkit::stores::{
     self,
@@ -51,10 +54,15 @@ fn a_pack_is_one_request_with_its_name_as_checksum() {
     let content = Arc::new(vec![7; 12 << 20]);
     let id = PackId::of(&content);
     storage.put_pack(id, BlobKind::Data, &content).unwrap().finish().unwrap();
+    storage.put_spooled(BlobKind::Data, &spooled(&content, &content)).unwrap();
     let seen = front.seen();
-    let [put] = &seen[..] else { panic!("{seen:?}") };
-    assert_eq!(put.method, "PUT");
-    assert_eq!(put.headers["x-amz-checksum-sha256"], BASE64.encode(id.as_bytes()));
+    let [from_memory, from_a_file] = &seen[..] else { panic!("{seen:?}") };
+    for put in [from_memory, from_a_file] {
+        assert_eq!(put.method, "PUT");
+        assert_eq!(put.headers["x-amz-checksum-sha256"], BASE64.encode(id.as_bytes()));
+        assert_eq!(put.headers["x-amz-content-sha256"], id.to_hex());
+        assert_eq!(put.headers["content-length"], (12 << 20).to_string());
+    }
     assert_eq!(storage.size(File::Pack(id)).unwrap(), 12 << 20);
 }
 

@@ -4,8 +4,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use muster_model::{Fault as _, Location};
 use muster_repository::{
-    format::time::Timestamp,
-    storage::{File, FileKind, Holding, Mode, conformance::pack},
+    format::{pack::BlobKind, time::Timestamp},
+    id::PackId,
+    storage::{
+        File, FileKind, Holding, Mode,
+        conformance::{pack, spooled},
+    },
 };
 use muster_stores::{Settings, open};
 use muster_testkit::{stores, wait_for};
@@ -53,6 +57,9 @@ fn a_new_file_is_held_from_its_first_moment_on() {
     let storage = store(&url, &options, S3);
     storage.put(pack(1), b"0123").unwrap();
     let held = storage.retention(pack(1)).unwrap();
+    assert!(held.covers(in_days(29)) && held.mode == Some(Mode::Governance), "{held:?}");
+    storage.put_spooled(BlobKind::Data, &spooled(b"pack", b"pack")).unwrap();
+    let held = storage.retention(File::Pack(PackId::of(b"pack"))).unwrap();
     assert!(held.covers(in_days(29)) && held.mode == Some(Mode::Governance), "{held:?}");
     storage.put_new(File::Config, b"x").unwrap();
     assert!(storage.retention(File::Config).unwrap().is_held(in_days(0)));
