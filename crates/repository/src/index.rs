@@ -257,6 +257,26 @@ impl Index {
         })
     }
 
+    /// Where trees lie in packs, if these are `packs_max` at most and the trees `bytes_max` together.
+    pub(crate) fn few_trees(
+        &self,
+        packs_max: usize,
+        bytes_max: u64,
+    ) -> Option<Vec<(PackId, Range<u64>)>> {
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        for pack in self.packs.iter().filter(|pack| pack.kind == BlobKind::Tree && pack.count > 0) {
+            let last = entry_at(&self.segments, pack.first + pack.count - 1);
+            let start = u64::from(entry_at(&self.segments, pack.first).offset);
+            let end = u64::from(last.offset) + u64::from(last.length);
+            bytes += end - start;
+            if found.len() == packs_max || bytes > bytes_max {
+                return None;
+            }
+            found.push((pack.id, start..end));
+        }
+        Some(found)
+    }
+
     /// The blobs of a pack, by kind and offset; none when the pack is unknown.
     #[must_use]
     pub fn pack_blobs(&self, pack: &PackId) -> Vec<PackedBlob> {

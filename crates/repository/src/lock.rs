@@ -135,8 +135,13 @@ impl Lock {
     ) -> Result<(Self, T), LockError> {
         let until = Instant::now() + retry;
         let mut pause = RETRY_PAUSES.0;
+        // To look before one writes spares others the sight of a lock that is withdrawn at once. What
+        // was seen when the repository was opened, a moment ago, is as good: that it is safe to go on
+        // is known from the look after the lock was written.
+        let mut looked = repository.was_unlocked();
         let (current, read) = loop {
-            match try_acquire(repository, kind, environment, run, &meanwhile) {
+            let look_first = !std::mem::take(&mut looked);
+            match try_acquire(repository, kind, (environment, run), look_first, &meanwhile) {
                 Err(LockError::Locked(_)) if Instant::now() < until => {
                     let left = until.saturating_duration_since(Instant::now());
                     wait(pause.min(left), run)?;
@@ -290,11 +295,13 @@ pub(crate) fn time_since_boot() -> Duration {
 fn try_acquire<T: Send>(
     repository: &Repository,
     kind: LockKind,
-    environment: &Environment,
-    run: &Run,
+    (environment, run): (&Environment, &Run),
+    look_first: bool,
     meanwhile: &(impl Fn() -> T + Sync),
 ) -> Result<(LockId, T), LockError> {
-    refuse_conflict(repository, kind, environment, None, run)?;
+    if look_first {
+        refuse_conflict(repository, kind, environment, None, run)?;
+    }
     let id = write(repository, kind, environment)?;
     // At once, and not when what is read beside it has come: until then others see a lock that
     // nobody holds, and a kill would leave it there.

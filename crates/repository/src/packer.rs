@@ -294,6 +294,21 @@ impl<'a> PackWriter<'a> {
         plaintext_bytes: u64,
         sealed: Sealed<'_>,
     ) -> Result<(), WriteError> {
+        self.add_counting(kind, id, (plaintext_bytes, 0), sealed)
+    }
+
+    /// Adds a claimed blob, of whose bytes `counted` count as done in the run's progress, once they
+    /// are stored: with a slow or far store that may be long after they were read.
+    ///
+    /// # Errors
+    /// As [`PackWriter::add`].
+    pub(crate) fn add_counting(
+        &self,
+        kind: BlobKind,
+        id: BlobId,
+        (plaintext_bytes, counted): (u64, u64),
+        sealed: Sealed<'_>,
+    ) -> Result<(), WriteError> {
         let too_long = |_| FormatError::invalid("a blob is longer than 4 GiB");
         let length = u32::try_from(sealed.bytes.len()).map_err(too_long)?;
         let uncompressed_length = sealed.uncompressed_length;
@@ -309,11 +324,12 @@ impl<'a> PackWriter<'a> {
         }
         if self.is_oversized(length) {
             // An oversized blob gets a pack of its own, as in restic.
-            let mut pack = OpenPack { file: self.begin_pack(kind)?, ..OpenPack::default() };
+            let mut pack =
+                OpenPack { file: self.begin_pack(kind)?, counted, ..OpenPack::default() };
             pack.append(blob, sealed.bytes)?;
             return self.send(pack);
         }
-        match self.append(kind, blob, sealed.bytes)? {
+        match self.append(kind, blob, sealed.bytes, counted)? {
             Some(full) => self.send(full),
             None => Ok(()),
         }
@@ -353,6 +369,7 @@ impl<'a> PackWriter<'a> {
         kind: BlobKind,
         blob: PackedBlob,
         sealed: &[u8],
+        counted: u64,
     ) -> Result<Option<OpenPack>, WriteError> {
         let mut random = [0];
         random_bytes(&mut random)?;
@@ -367,6 +384,7 @@ impl<'a> PackWriter<'a> {
             *slot = None;
             return Err(error);
         }
+        pack.counted += counted;
         let full = pack.bytes() >= u64::from(self.options.pack_bytes)
             || pack.blobs.len() >= PACK_BLOBS_MAX;
         Ok(if full { slot.take() } else { None })
@@ -523,6 +541,7 @@ impl Storer<'_> {
             due.map_or(Ok(()), |due| self.save_index(due))?;
         }
         self.packs_stored.fetch_add(1, Ordering::Relaxed);
+        self.run.progress.add_done(0, pack.counted);
         pack.give_back(buffers);
         Ok(())
     }

@@ -11,11 +11,13 @@ mod reader;
 mod trees;
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::bounded;
@@ -50,6 +52,9 @@ use crate::{
 /// How many keys are tried with a password, as in restic: each try costs a scrypt.
 const KEYS_TRIED_MAX: usize = 20;
 
+/// How long it is of use that no lock was there at a moment.
+const GLANCE_LASTS: Duration = Duration::from_secs(10);
+
 /// A repository that a password opened.
 #[derive(Clone)]
 pub struct Repository {
@@ -57,6 +62,8 @@ pub struct Repository {
     key: Arc<Key>,
     key_id: KeyId,
     config: Config,
+    /// When it was opened, if nobody held a lock then.
+    unlocked_at: Option<Instant>,
 }
 
 /// What a new repository is made with.
@@ -121,7 +128,7 @@ impl Repository {
                 _ => error.into(),
             });
         }
-        Ok(Self { storage, key: Arc::new(key), key_id, config })
+        Ok(Self { storage, key: Arc::new(key), key_id, config, unlocked_at: None })
     }
 
     /// Opens a repository with a password. Tries the key whose id begins with `key_hint` first.
@@ -137,10 +144,16 @@ impl Repository {
         let location = storage.location();
         let mut keys: Vec<KeyId> = Vec::new();
         // Each command begins with these questions.
-        let (listed, sealed) = together(
+        let began = Instant::now();
+        let (listed, (sealed, locks)) = together(
             || storage.list(FileKind::Key),
-            || storage.read(File::Config, KEY_FILE_BYTES_MAX),
+            || {
+                let config = || storage.read(File::Config, KEY_FILE_BYTES_MAX);
+                together(config, || storage.list(FileKind::Lock))
+            },
         );
+        // Whoever has to know asks again.
+        let unlocked_at = locks.is_ok_and(|locks| locks.is_empty()).then_some(began);
         for listed in listed? {
             if let File::Key(id) = listed.file {
                 keys.push(id);
@@ -166,7 +179,12 @@ impl Repository {
             result => result?,
         };
         let (key_id, key, config) = find_key(storage.as_ref(), &keys, password, &sealed)?;
-        Ok(Self { storage, key: Arc::new(key), key_id, config })
+        Ok(Self { storage, key: Arc::new(key), key_id, config, unlocked_at })
+    }
+
+    /// Whether nobody held a lock a moment ago.
+    pub(crate) fn was_unlocked(&self) -> bool {
+        self.unlocked_at.is_some_and(|at| at.elapsed() < GLANCE_LASTS)
     }
 
     /// The store.
@@ -280,13 +298,33 @@ impl Repository {
         all_at_once(self.storage.as_ref(), ids, read)
     }
 
+    /// The names of all index files, for [`Repository::read_index_expecting`].
+    ///
+    /// # Errors
+    /// Fails when the store cannot be listed.
+    pub fn index_files(&self) -> Result<Vec<Listed>, StorageError> {
+        self.storage.list(FileKind::Index)
+    }
+
     /// Loads the index. Where packs of folders are archived, they are brought back when the first
     /// of them is read, if the run allows that.
     ///
     /// # Errors
     /// Fails at the first index file that cannot be read.
     pub fn load_index(&self, run: &Run) -> Result<IndexedRepository, ReadError> {
-        let index = self.read_index(run)?;
+        self.load_index_expecting(&[], run)
+    }
+
+    /// The same, when the index files were listed before: see [`Repository::read_index_expecting`].
+    ///
+    /// # Errors
+    /// As [`Repository::load_index`].
+    pub fn load_index_expecting(
+        &self,
+        expected: &[Listed],
+        run: &Run,
+    ) -> Result<IndexedRepository, ReadError> {
+        let index = self.read_index_expecting(expected, run)?;
         Ok(IndexedRepository::with_index(self.clone(), index).allowing(run))
     }
 
@@ -295,8 +333,29 @@ impl Repository {
     /// # Errors
     /// As [`Repository::load_index`].
     pub fn read_index(&self, run: &Run) -> Result<Index, ReadError> {
-        let mut index = Index::new();
-        self.for_each_index_file(run, |_, result| {
+        self.read_index_expecting(&[], run)
+    }
+
+    /// The same, when the index files were listed before, perhaps too early: what they hold is read
+    /// while they are listed again, and what is not in the second listing has no say. The result is
+    /// that of reading now, and takes a round trip less.
+    ///
+    /// # Errors
+    /// As [`Repository::load_index`].
+    pub fn read_index_expecting(&self, expected: &[Listed], run: &Run) -> Result<Index, ReadError> {
+        let few: &[Listed] = if is_read_ahead(expected) { expected } else { &[] };
+        let read = |listed: &Listed| (listed.file, self.read_index_file(listed.file));
+        let (listed, ahead) =
+            together(|| self.index_files(), || all_at_once(self.storage.as_ref(), few, read));
+        let mut ahead: HashMap<File, _> = ahead.into_iter().collect();
+        let (mut index, mut rest) = (Index::new(), Vec::new());
+        for entry in listed? {
+            match ahead.remove(&entry.file) {
+                Some(read) => index.add_file(&read?),
+                None => rest.push(entry),
+            }
+        }
+        self.for_each_index_file_of(rest, run, |_, result| {
             index.add_file(&result?);
             Ok::<_, ReadError>(())
         })?;
@@ -311,9 +370,18 @@ impl Repository {
     pub fn for_each_index_file<E: From<ReadError>>(
         &self,
         run: &Run,
+        visit: impl FnMut(File, Result<IndexFile, ReadError>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let listed = self.index_files().map_err(ReadError::from)?;
+        self.for_each_index_file_of(listed, run, visit)
+    }
+
+    fn for_each_index_file_of<E: From<ReadError>>(
+        &self,
+        listed: Vec<Listed>,
+        run: &Run,
         mut visit: impl FnMut(File, Result<IndexFile, ReadError>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let listed = self.storage.list(FileKind::Index).map_err(ReadError::from)?;
         let threads = index_threads(self.storage.costs().connections, &listed);
         // One decoded file a thread waits at most, so that memory stays small.
         let (to_visit, visited) = bounded(0);
@@ -349,6 +417,13 @@ impl Repository {
         let index: IndexFile = self.read_unpacked(file)?;
         index.validated().map_err(|source| ReadError::damaged(file, source))
     }
+}
+
+/// Whether index files are so few and small that they may be read before it is known whether they are
+/// still wanted; decoded, they take several times their size.
+fn is_read_ahead(listed: &[Listed]) -> bool {
+    const TOGETHER_BYTES_MAX: u64 = 1 << 20;
+    listed.iter().map(|entry| entry.bytes).sum::<u64>() <= TOGETHER_BYTES_MAX
 }
 
 /// How many index files are read at once: as many as the store takes, but when they are large only

@@ -9,6 +9,7 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use muster_model::{Class, Fault};
@@ -124,7 +125,13 @@ struct CancelState {
     requested: AtomicBool,
     reason: OnceLock<(Stop, String)>,
     conditions: Mutex<Vec<Condition>>,
+    /// When the conditions were asked last, all of which held.
+    held_at: Mutex<Option<Instant>>,
 }
+
+/// How long it is good enough that the conditions held: as long as a round trip or two take, which
+/// whatever is written next takes anyway.
+const HOLDS_FOR: Duration = Duration::from_millis(500);
 
 /// Why an operation stops early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,10 +202,27 @@ impl Cancel {
     pub fn check_condition(&self) -> Result<(), Cancelled> {
         let conditions =
             self.state.conditions.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(reason) = conditions.iter().find_map(|condition| condition()) {
+        let asked = Instant::now();
+        let reason = conditions.iter().find_map(|condition| condition());
+        let held_at = reason.is_none().then_some(asked);
+        *self.state.held_at.lock().unwrap_or_else(PoisonError::into_inner) = held_at;
+        if let Some(reason) = reason {
             self.lock_lost(reason);
         }
         self.check()
+    }
+
+    /// The same, but does not ask anew when it was asked half a second ago at most: for the second of
+    /// two things that are written one right after the other.
+    ///
+    /// # Errors
+    /// As [`Cancel::check_condition`].
+    pub fn check_condition_lately(&self) -> Result<(), Cancelled> {
+        let held_at = *self.state.held_at.lock().unwrap_or_else(PoisonError::into_inner);
+        match held_at.is_some_and(|at| at.elapsed() < HOLDS_FOR) {
+            true => self.check(),
+            false => self.check_condition(),
+        }
     }
 
     /// Fails when the operation shall stop; for use with `?` between steps.
@@ -248,6 +272,25 @@ mod tests {
         progress.total_is_known();
         let reading = progress.read();
         assert_eq!((reading.bytes_done, reading.bytes_total), (60, Some(100)));
+    }
+
+    #[test]
+    fn a_condition_that_held_a_moment_ago_is_not_asked_again() {
+        let (cancel, asked) = (Cancel::default(), Arc::new(AtomicU64::new(0)));
+        let counter = Arc::clone(&asked);
+        cancel.require(Arc::new(move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+            None
+        }));
+        cancel.check_condition_lately().unwrap();
+        cancel.check_condition_lately().unwrap();
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        *cancel.state.held_at.lock().unwrap() = Instant::now().checked_sub(HOLDS_FOR);
+        cancel.check_condition_lately().unwrap();
+        cancel.check_condition().unwrap();
+        assert_eq!(asked.load(Ordering::SeqCst), 3);
+        cancel.require(Arc::new(|| Some("its lock is gone".to_owned())));
+        assert!(cancel.check_condition().is_err() && cancel.check_condition_lately().is_err());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::{
     id::{ID_BYTES, Id, SnapshotId},
     repository::{IndexedRepository, ReadError, Repository, together},
     run::Run,
-    storage::StorageError,
+    storage::{Listed, StorageError},
 };
 
 /// The word for the newest snapshot.
@@ -158,19 +158,40 @@ pub fn resolve(
     resolve_among(repository, &listed, text, filter)
 }
 
-/// As [`resolve`] among the snapshots that were `listed`, and loads the index meanwhile: what is in
+/// What a repository held when somebody looked, who has only just taken a lock.
+#[derive(Debug)]
+pub struct Glance {
+    snapshots: Vec<SnapshotId>,
+    index: Vec<Listed>,
+}
+
+impl Glance {
+    /// Looks at a repository: for use [while](crate::lock::Lock::acquire_while) a lock is taken.
+    ///
+    /// # Errors
+    /// Fails when the store cannot be listed.
+    pub fn at(repository: &Repository) -> Result<Self, StorageError> {
+        let (snapshots, index) =
+            together(|| repository.snapshot_ids(), || repository.index_files());
+        Ok(Self { snapshots: snapshots?, index: index? })
+    }
+}
+
+/// As [`resolve`] among the snapshots that were seen, and loads the index meanwhile: what is in
 /// the listing is in the index.
 ///
 /// # Errors
 /// As [`resolve`], and when the index cannot be read.
 pub fn resolve_and_load(
     repository: &Repository,
-    listed: &[SnapshotId],
+    seen: &Glance,
     (text, filter): (&str, &SnapshotFilter),
     run: &Run,
 ) -> Result<((SnapshotId, Snapshot), IndexedRepository), SelectError> {
-    let (found, loaded) =
-        together(|| resolve_among(repository, listed, text, filter), || repository.load_index(run));
+    let (found, loaded) = together(
+        || resolve_among(repository, &seen.snapshots, text, filter),
+        || repository.load_index_expecting(&seen.index, run),
+    );
     Ok((found?, loaded?))
 }
 

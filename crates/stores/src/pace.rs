@@ -16,8 +16,8 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
 use crate::{
-    bucket::Bucket,
-    stop::{LOOK, Stop},
+    bucket::{Bucket, Turn},
+    stop::{LOOK, Stop, Watch},
 };
 
 /// Which way bytes flow.
@@ -78,16 +78,22 @@ impl Pace {
         }
     }
 
-    /// Counts bytes, and tells how long to wait before they may flow, all at once.
-    pub(crate) fn take(&self, way: Way, bytes: usize) -> Duration {
+    /// Takes a piece that flows now, and counts it; or tells how long to wait before asking again,
+    /// with the same `turn`.
+    fn take(&self, way: Way, bytes: usize, turn: &mut Option<Turn>) -> Option<Duration> {
         let bytes = bytes as u64;
         let (counter, bucket) = match way {
             Way::Up => (&self.bytes_up, &self.up),
             Way::Down => (&self.bytes_down, &self.down),
         };
-        counter.fetch_add(bytes, Ordering::Relaxed);
-        let Some(bucket) = bucket else { return Duration::ZERO };
-        bucket.lock().unwrap_or_else(PoisonError::into_inner).take(self.began.elapsed(), bytes)
+        let wait = bucket.as_ref().and_then(|bucket| {
+            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            bucket.take(self.began.elapsed(), bytes, turn)
+        });
+        if wait.is_none() {
+            counter.fetch_add(bytes, Ordering::Relaxed);
+        }
+        wait
     }
 
     /// How many bytes may pass at once. Without a limit, too, there is one: clients may copy what
@@ -107,13 +113,24 @@ impl Pace {
     /// The same for threads: waits, but not when the operation shall stop (`false`).
     #[must_use]
     pub(crate) fn pass(&self, way: Way, bytes: usize) -> bool {
-        let until = Instant::now() + self.take(way, bytes);
+        let (piece, mut left) = (self.piece_bytes(way), bytes);
         let watch = self.stop.watch();
-        while let Some(left) = until.checked_duration_since(Instant::now()) {
+        while left > 0 {
+            if !self.pass_piece(way, left.min(piece), &watch) {
+                return false;
+            }
+            left -= left.min(piece);
+        }
+        true
+    }
+
+    fn pass_piece(&self, way: Way, bytes: usize, watch: &Watch<'_>) -> bool {
+        let mut turn = None;
+        while let Some(wait) = self.take(way, bytes, &mut turn) {
             if watch.is_over() {
                 return false;
             }
-            thread::park_timeout(left.min(LOOK));
+            thread::park_timeout(wait.min(LOOK));
         }
         true
     }
@@ -147,14 +164,14 @@ pub(crate) struct Paced<B> {
     way: Way,
     /// Came from `inner`, and did not flow yet.
     left: Bytes,
-    /// How much of it is paid for.
-    paid: usize,
+    /// Its place among those who wait.
+    turn: Option<Turn>,
     wait: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> Paced<B> {
     pub(crate) fn new(inner: B, pace: std::sync::Arc<Pace>, way: Way) -> Self {
-        Self { inner, pace, way, left: Bytes::new(), paid: 0, wait: None }
+        Self { inner, pace, way, left: Bytes::new(), turn: None, wait: None }
     }
 }
 
@@ -172,16 +189,12 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Paced<B> {
                 ready!(wait.as_mut().poll(context));
                 this.wait = None;
             }
-            if this.paid > 0 {
-                let piece = this.left.split_to(std::mem::take(&mut this.paid));
-                return Poll::Ready(Some(Ok(Frame::data(piece))));
-            }
             if !this.left.is_empty() {
-                this.paid = this.left.len().min(this.pace.piece_bytes(this.way));
-                let wait = this.pace.take(this.way, this.paid);
-                if !wait.is_zero() {
-                    this.wait = Some(Box::pin(tokio::time::sleep(wait)));
-                }
+                let bytes = this.left.len().min(this.pace.piece_bytes(this.way));
+                let Some(wait) = this.pace.take(this.way, bytes, &mut this.turn) else {
+                    return Poll::Ready(Some(Ok(Frame::data(this.left.split_to(bytes)))));
+                };
+                this.wait = Some(Box::pin(tokio::time::sleep(wait)));
                 continue;
             }
             match ready!(Pin::new(&mut this.inner).poll_frame(context)) {

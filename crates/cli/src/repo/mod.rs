@@ -39,7 +39,7 @@ use muster_repository::{
     lock::Lock,
     repository::{IndexedRepository, Repository},
     run::Run,
-    select::{self, Selection, SnapshotFilter},
+    select::{self, Glance, Selection, SnapshotFilter},
     tree_walk::find_subtree,
 };
 
@@ -222,12 +222,12 @@ fn open_snapshot(
     run: &Run,
 ) -> Result<Opened, Failure> {
     let repository = app.open()?;
-    let (lock, listed) = app.lock_to_read_while(&repository, || repository.snapshot_ids())?;
+    let (lock, seen) = app.lock_to_read_while(&repository, || Glance::at(&repository))?;
     let (text, folder) = select::split_subfolder(text);
     let filter = snapshot_filter(args);
     app.output.verbose("loading the index");
     let ((id, snapshot), repository) =
-        select::resolve_and_load(&repository, &listed?, (text, &filter), run)?;
+        select::resolve_and_load(&repository, &seen?, (text, &filter), run)?;
     let tree = match folder {
         None => snapshot.tree,
         Some(path) => {

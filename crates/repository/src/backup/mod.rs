@@ -65,9 +65,10 @@ use crate::{
         tree::{Node, NodeKind},
     },
     id::{BlobId, SnapshotId},
+    index::Index,
     lock::{Lock, LockKind},
     packer::{PackOptions, PackWriter, WriteError, write_packs},
-    repository::{IndexedRepository, Repository, together},
+    repository::{IndexedRepository, ReadError, Repository, together},
     run::Run,
     storage::File,
 };
@@ -277,9 +278,13 @@ impl<'a> Job<'a> {
         }
         options.filter.destination = destination(repository);
         refuse_the_repository(repository, &options)?;
-        // A parent and a measure are hints only, and a pack that is gone by now is not adopted.
-        let look = || together(|| repository.snapshot_ids(), || adopt::list(repository));
-        let (lock, (snapshots, packs)) = match options.packs.dry_run {
+        // A parent and a measure are hints only, a pack that is gone by now is not adopted, and the
+        // index files are listed again.
+        let look = || {
+            let stored = || together(|| adopt::list(repository), || repository.index_files());
+            together(|| repository.snapshot_ids(), stored)
+        };
+        let (lock, (snapshots, (packs, index_files))) = match options.packs.dry_run {
             true => (None, look()),
             false => {
                 let (kind, retry) = (LockKind::Shared, options.retry_lock);
@@ -287,16 +292,22 @@ impl<'a> Job<'a> {
                 (Some(taken.0), taken.1)
             }
         };
-        let (snapshots, packs) = (snapshots?, packs?);
+        let (snapshots, packs, index_files) =
+            (snapshots?, packs?, index_files.map_err(ReadError::from)?);
         let paths = match &stream {
             Some(stream) => vec![shown(&[b"/", stream_path(&stream.path).as_slice()].concat())],
             None => options.sources.iter().map(|path| shown(&walk::absolute(path))).collect(),
         };
         let alone = || lock.as_ref().is_some_and(adopt::is_alone);
-        let (earlier, (index, alone)) = together(
-            || parent::earlier(repository, snapshots, &options, &paths, start, environment),
-            || together(|| repository.read_index(run), alone),
-        );
+        // What is not there can neither be relied upon nor adopted.
+        let is_empty = packs.is_empty() && index_files.is_empty();
+        let (earlier, (index, alone)) = match is_empty && repository.storage().costs().is_far() {
+            true => (Vec::new(), (Ok(Index::new()), false)),
+            false => together(
+                || parent::earlier(repository, snapshots, &options, &paths, start, environment),
+                || together(|| repository.read_index_expecting(&index_files, run), alone),
+            ),
+        };
         let mut index = index?;
         let adopted = match alone {
             true => adopt::adopt(repository, &packs, &mut index, run)?,
@@ -393,8 +404,8 @@ impl<'a> Job<'a> {
         };
         let unchanged = self.parent.is_some_and(|(_, parent)| parent.tree == tree);
         let wanted = !(self.options.skip_if_unchanged && unchanged);
-        // The last look before anything refers to the new data.
-        self.run.cancel.check_condition()?;
+        // The last look before anything refers to the new data, unless that for the index was now.
+        self.run.cancel.check_condition_lately()?;
         let id = match wanted && !self.options.packs.dry_run {
             true => Some(self.repository.save_unpacked(File::Snapshot, &snapshot)?),
             false => None,

@@ -636,9 +636,10 @@ impl BlobWriter<'_, '_> {
     /// Writes the blobs of a job; `id` is that of a plain one, where it is known.
     fn work(&mut self, job: BlobJob, id: Option<BlobId>, run: &Run) -> Result<(), WriteError> {
         let BlobJob { kind, content, file } = job;
-        let done = |place: usize, id, bytes: usize| {
+        let done = |place: usize, (id, is_new), bytes: usize| {
             if let Some((file, first)) = &file {
-                run.progress.add_done(0, bytes as u64);
+                // What is new counts when it is stored.
+                run.progress.add_done(0, if is_new { 0 } else { bytes as u64 });
                 file.set_chunk(first + place, id);
             }
         };
@@ -665,20 +666,23 @@ impl BlobWriter<'_, '_> {
         Ok(())
     }
 
+    /// Writes a blob, and tells whether it was new.
     fn write(
         &mut self,
         kind: BlobKind,
         id: BlobId,
         plaintext: &[u8],
-    ) -> Result<BlobId, WriteError> {
-        if self.writer.claim(kind, id) {
-            let sealed = match kind {
-                BlobKind::Data => self.data.seal(id, plaintext)?,
-                BlobKind::Tree => self.trees.seal(id, plaintext)?,
+    ) -> Result<(BlobId, bool), WriteError> {
+        let is_new = self.writer.claim(kind, id);
+        if is_new {
+            let bytes = plaintext.len() as u64;
+            let (sealed, counted) = match kind {
+                BlobKind::Data => (self.data.seal(id, plaintext)?, bytes),
+                BlobKind::Tree => (self.trees.seal(id, plaintext)?, 0),
             };
-            self.writer.add(kind, id, plaintext.len() as u64, sealed)?;
+            self.writer.add_counting(kind, id, (bytes, counted), sealed)?;
         }
-        Ok(id)
+        Ok((id, is_new))
     }
 
     fn write_tree(&mut self, tree: CompressedTree) -> Result<(), WriteError> {

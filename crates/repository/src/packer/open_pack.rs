@@ -18,6 +18,8 @@ pub(super) struct OpenPack {
     /// Whether `bytes` is one of the pool's buffers.
     pub(super) pooled: bool,
     pub(super) file: Option<Spill>,
+    /// How many bytes count as done when this is stored.
+    pub(super) counted: u64,
 }
 
 /// The first part of a pack's content, given to the store already.
@@ -95,6 +97,7 @@ impl OpenPack {
             let start = blob.offset as usize;
             self.append(*blob, &other.bytes[start..start + blob.length as usize])?;
         }
+        self.counted += other.counted;
         Ok(None)
     }
 

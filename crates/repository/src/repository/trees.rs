@@ -4,7 +4,9 @@
 //! trees of a folder's subfolders right before its own, so a walk comes by the neighbours of a
 //! tree soon. A window of the pack is read around it, larger the more often one was of use, and
 //! kept sealed until newer ones need the room. Readers on many threads share the windows; who
-//! wants one that another is reading waits for it.
+//! wants one that another is reading waits for it. Where all trees are few, all are read at once when
+//! the first is wanted: those of a snapshot lie in packs of several backups, and each would cost a
+//! round trip when it is come by.
 //!
 //! Not for data, which restore, copy and check read in ranges that they plan; not for stores of
 //! this machine. A window is a convenience: whatever is wrong with it, the tree is read by itself.
@@ -15,6 +17,7 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
+use super::all_at_once;
 use crate::{
     id::PackId,
     index::{Index, Location},
@@ -72,10 +75,7 @@ impl TreeWindows {
         let wanted = start..start + u64::from(location.blob.length);
         let mut state = self.lock();
         loop {
-            if let Some(window) = state.find(location.pack, &wanted) {
-                drop(state);
-                sealed.clear();
-                sealed.extend_from_slice(window.part(&wanted));
+            if state.copy(location.pack, &wanted, sealed) {
                 return Ok(true);
             }
             if !state.under_way.iter().any(|(pack, range)| covers(*pack, range, location, &wanted))
@@ -83,6 +83,16 @@ impl TreeWindows {
                 break;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let few = 2 * costs.gap_bytes().min(u64::from(WINDOW_BYTES_MAX) / 2);
+        if state.reads == 0
+            && let Some(all) = index.few_trees(costs.connections, few)
+        {
+            state.reads = 1;
+            state.under_way.extend(all.iter().cloned());
+            drop(state);
+            self.read_all(storage, &all);
+            return Ok(self.lock().copy(location.pack, &wanted, sealed));
         }
         let bytes = window_bytes(costs.gap_bytes(), state.reads);
         let range = index.around(location, bytes);
@@ -94,6 +104,14 @@ impl TreeWindows {
         drop(state);
         let reading = Reading { windows: self, pack: location.pack, range };
         reading.read(storage, &wanted, sealed)
+    }
+
+    /// Reads windows at once. What cannot be read is not kept, and then read by itself.
+    fn read_all(&self, storage: &dyn Storage, all: &[(PackId, Range<u64>)]) {
+        all_at_once(storage, all, |(pack, range)| {
+            let reading = Reading { windows: self, pack: *pack, range: range.clone() };
+            drop(reading.load(storage));
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -122,6 +140,16 @@ impl State {
         let window = self.kept.remove(at)?;
         self.kept.push_back(Arc::clone(&window));
         Some(window)
+    }
+
+    /// Replaces the content of `sealed` with a range that is in a window, if it is.
+    fn copy(&mut self, pack: PackId, wanted: &Range<u64>, sealed: &mut Vec<u8>) -> bool {
+        let window = self.find(pack, wanted);
+        if let Some(window) = &window {
+            sealed.clear();
+            sealed.extend_from_slice(window.part(wanted));
+        }
+        window.is_some()
     }
 
     fn keep(&mut self, window: Window) {
@@ -156,17 +184,19 @@ impl Reading<'_> {
         wanted: &Range<u64>,
         sealed: &mut Vec<u8>,
     ) -> Result<bool, StorageError> {
-        let length = usize::try_from(self.range.end - self.range.start).unwrap_or(0);
-        let mut bytes = vec![0; length];
-        match storage.read_range(File::Pack(self.pack), self.range.start, &mut bytes) {
+        match self.load(storage) {
             Err(error) if error.problem() == StorageProblem::TooShort => return Ok(false),
             result => result?,
         }
-        let window = Window { pack: self.pack, range: self.range.clone(), bytes };
-        sealed.clear();
-        sealed.extend_from_slice(window.part(wanted));
-        self.windows.lock().keep(window);
-        Ok(true)
+        Ok(self.windows.lock().copy(self.pack, wanted, sealed))
+    }
+
+    fn load(&self, storage: &dyn Storage) -> Result<(), StorageError> {
+        let length = usize::try_from(self.range.end - self.range.start).unwrap_or(0);
+        let mut bytes = vec![0; length];
+        storage.read_range(File::Pack(self.pack), self.range.start, &mut bytes)?;
+        self.windows.lock().keep(Window { pack: self.pack, range: self.range.clone(), bytes });
+        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ use muster_repository::{
     repository::{InitOptions, Repository},
     restore::{RestoreOptions, restore},
     run::Run,
-    select::{self, SnapshotFilter},
+    select::{self, Glance, SnapshotFilter},
     storage::{Costs, FileKind, Storage as _, memory::MemoryStorage, rounds::Rounds},
     tree_walk::TreeWalk,
 };
@@ -107,24 +107,23 @@ fn verbs_wait_for_few_round_trips() {
     };
     // As every command does that reads one snapshot.
     let open_latest = |repository: &Repository| {
-        let list = || repository.snapshot_ids().unwrap();
+        let list = || Glance::at(repository).unwrap();
         let (kind, retry) = (LockKind::Shared, Duration::ZERO);
         let taken = Lock::acquire_while(repository, kind, retry, &environment, &run, list);
-        let (lock, listed) = taken.unwrap();
+        let (lock, seen) = taken.unwrap();
         let latest = ("latest", &SnapshotFilter::default());
-        let opened = select::resolve_and_load(repository, &listed, latest, &run).unwrap();
+        let opened = select::resolve_and_load(repository, &seen, latest, &run).unwrap();
         (lock, opened.0.1.tree, opened.1)
     };
     let options = || backup_options(&source);
-    let first =
-        far.check("a first backup", 12, |repository| backup(repository, options()).unwrap());
+    let first = far.check("a first backup", 9, |repository| backup(repository, options()).unwrap());
     let second =
-        far.check("an unchanged backup", 11, |repository| backup(repository, options()).unwrap());
+        far.check("an unchanged backup", 9, |repository| backup(repository, options()).unwrap());
     fs::write(source.join("123/inner/file"), "changed").unwrap();
     let _report = far
-        .check("a backup of one change", 14, |repository| backup(repository, options()).unwrap());
+        .check("a backup of one change", 11, |repository| backup(repository, options()).unwrap());
     let target = scratch.join("restored");
-    far.check("a restore", 11, |repository| {
+    far.check("a restore", 8, |repository| {
         let (lock, tree, indexed) = open_latest(repository);
         let report = restore(&indexed, tree, &RestoreOptions::new(&target), &run).unwrap();
         assert!(report.is_complete(), "{:?}", report.problems);
@@ -132,14 +131,14 @@ fn verbs_wait_for_few_round_trips() {
     });
     let restored = target.join(source.strip_prefix("/").unwrap());
     assert_eq!(fs::read(restored.join("299/inner/file")).unwrap(), b"content 299");
-    far.check("ls", 10, |repository| {
+    far.check("ls", 7, |repository| {
         let (lock, tree, indexed) = open_latest(repository);
         assert!(TreeWalk::new(&indexed, tree, b"").unwrap().count() > 900);
         lock.release().unwrap();
     });
     // Chance spreads the blobs, so there may be one pack more than connections: a trip of its own.
     for (verb, read_data, most) in
-        [("check", ReadData::No, 12), ("check --read-data", ReadData::All, 15)]
+        [("check", ReadData::No, 11), ("check --read-data", ReadData::All, 14)]
     {
         far.check(verb, most, |repository| {
             let lock = lock(repository, LockKind::Shared);
@@ -150,7 +149,7 @@ fn verbs_wait_for_few_round_trips() {
     }
     let other = Far::new();
     // As above.
-    other.check("a copy to a far repository", 17, |target| {
+    other.check("a copy to a far repository", 16, |target| {
         let near = Repository::open(far.memory.clone(), PASSWORD.as_bytes(), None).unwrap();
         let held = lock(target, LockKind::Shared);
         let packs = PackOptions { pack_bytes: PACK_BYTES, ..PackOptions::default() };
@@ -160,7 +159,7 @@ fn verbs_wait_for_few_round_trips() {
         assert!(report.failed.is_empty(), "{report:?}");
         held.release().unwrap();
     });
-    far.check("forget", 10, |repository| {
+    far.check("forget", 9, |repository| {
         let lock = lock(repository, LockKind::Exclusive);
         let ids = [first.id.unwrap(), second.id.unwrap()];
         let report = forget(repository, &lock, &ids, &[], &run).unwrap();
@@ -174,10 +173,10 @@ fn verbs_wait_for_few_round_trips() {
         options
     };
     let now_s = environment.now().seconds();
-    let _marked = far.check("prune, marking", 34, |repository| {
+    let _marked = far.check("prune, marking", 32, |repository| {
         prune(repository, &prune_at(now_s), &environment, &run).unwrap()
     });
-    let _deleted = far.check("prune, deleting", 28, |repository| {
+    let _deleted = far.check("prune, deleting", 26, |repository| {
         prune(repository, &prune_at(now_s + 400 * 24 * 60 * 60), &environment, &run).unwrap()
     });
 }
@@ -197,7 +196,7 @@ fn packs_go_side_by_side() {
         });
         assert!(report.problems.is_empty());
         let packs = far.memory.list(FileKind::Pack).unwrap().len();
-        let most = 15 + packs.div_ceil(connections) as u64;
+        let most = 12 + packs.div_ceil(connections) as u64;
         let again = Far::new();
         let _report = again.check_with(connections, "a backup", most, |repository| {
             backup(repository, backup_options(&source)).unwrap()
