@@ -19,8 +19,9 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::{
     Context,
+    open::Range,
     plan::Batch,
-    write::{Range, Worker, read_next},
+    write::{Worker, read_next},
 };
 use crate::repository::ReadError;
 
