@@ -9,11 +9,7 @@
 //! core. Nothing waits between them, so memory is bounded by their number. Readers go on to the
 //! next batch when a batch has nothing left to read.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    thread::{self, Scope},
-};
+use std::{collections::HashMap, sync::Arc, thread::Scope};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
@@ -23,7 +19,7 @@ use super::{
     plan::Batch,
     write::{Worker, read_next},
 };
-use crate::repository::ReadError;
+use crate::{environment::cores, repository::ReadError};
 
 /// More workers than this gain little on one disk.
 const WORKERS_MAX: usize = 6;
@@ -101,7 +97,7 @@ impl Workers {
         scope: &'scope Scope<'scope, '_>,
         context: &'scope Context<'_>,
     ) -> Result<Self, ReadError> {
-        let workers = thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
+        let workers = cores().min(WORKERS_MAX);
         let connections = context.repository.storage().costs().connections;
         let readers = connections.clamp(1, READERS_MAX);
         // Few batches exist at once, see `Walk::submit`.
