@@ -14,7 +14,7 @@ use std::{
 use sha2::{Digest, Sha256};
 use zstd::{
     bulk,
-    zstd_safe::{CParameter, DParameter, Strategy},
+    zstd_safe::{CParameter, DParameter, Strategy, WriteBuf},
 };
 
 use self::noise::Noise;
@@ -263,13 +263,36 @@ impl Decompressor {
     ) -> Result<(), FormatError> {
         data.clear();
         data.reserve_exact(length);
+        self.decompress(compressed, length, data)
+    }
+
+    /// Fills `data` with `compressed` decompressed, which must be exactly as long.
+    ///
+    /// # Errors
+    /// As [`Decompressor::decompress_exact`]; what `data` holds then is of no use.
+    pub(crate) fn decompress_into(
+        &mut self,
+        compressed: &[u8],
+        data: &mut [u8],
+    ) -> Result<(), FormatError> {
+        self.decompress(compressed, data.len(), data)
+    }
+
+    fn decompress<B: WriteBuf + ?Sized>(
+        &mut self,
+        compressed: &[u8],
+        length: usize,
+        data: &mut B,
+    ) -> Result<(), FormatError> {
         let written =
             self.context.decompress_to_buffer(compressed, data).map_err(compression_failed)?;
-        if written != length {
-            let text = format!("{written} bytes came out where {length} were promised");
-            return Err(FormatError::Compression(text));
+        match written == length {
+            true => Ok(()),
+            false => {
+                let text = format!("{written} bytes came out where {length} were promised");
+                Err(FormatError::Compression(text))
+            }
         }
-        Ok(())
     }
 }
 
@@ -318,6 +341,11 @@ mod tests {
         let mut context = Decompressor::new().unwrap();
         assert!(context.decompress_exact(&compressed, data.len() - 1, &mut back).is_err());
         assert!(context.decompress_exact(&compressed, data.len() + 1, &mut back).is_err());
+        for (length, fits) in [(-1, false), (0, true), (1, false)] {
+            let mut part = vec![1; data.len().strict_add_signed(length)];
+            assert_eq!(context.decompress_into(&compressed, &mut part).is_ok(), fits);
+            assert!(!fits || part == data);
+        }
         assert!(decompress_bounded(&compressed, data.len() as u64 - 1).is_err());
         assert!(decompress_bounded(b"not zstd", 100).is_err());
     }

@@ -32,6 +32,7 @@ use muster_model::{Class, Fault};
 use thiserror::Error;
 
 use crate::{
+    environment::cores,
     format::{
         pack::BlobKind,
         tree::{Node, NodeKind},
@@ -144,7 +145,7 @@ pub fn dump(
     to: &mut dyn Write,
 ) -> Result<DumpReport, DumpError> {
     warm(repository, &target, run)?;
-    let readers = thread::available_parallelism().map_or(2, |n| n.get() + 1).min(READERS_MAX);
+    let readers = (cores() + 1).min(READERS_MAX);
     let readers: Vec<BlobReader<'_>> =
         (0..readers).map(|_| repository.blob_reader()).collect::<Result<_, _>>()?;
     // Wide enough that handing out a job never waits: the queue holds fewer blobs.

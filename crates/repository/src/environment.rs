@@ -1,9 +1,18 @@
 //! Who runs the engine, where, and what time it is: the one place that asks the system.
 
+use std::{num::NonZeroUsize, sync::OnceLock, thread};
+
 use jiff::tz::TimeZone;
 use nix::unistd::{Gid, Uid, User, gethostname};
 
 use crate::format::{key_file::Author, time::Timestamp};
+
+/// How many threads run at once. The system is asked the first time only: it reads several files of
+/// the control group for the answer.
+pub(crate) fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| thread::available_parallelism().map_or(1, NonZeroUsize::get))
+}
 
 /// The process's surroundings, as locks, keys and snapshots record them.
 #[derive(Debug, Clone)]

@@ -34,6 +34,7 @@ use self::trees::TreeWindows;
 use crate::{
     chunker::Polynomial,
     crypto::{Key, KeyMaterial, NoRandomness, random_bytes},
+    environment::cores,
     format::{
         FormatError,
         config::{Config, Version},
@@ -430,10 +431,9 @@ fn is_read_ahead(listed: &[Listed]) -> bool {
 /// one for each core, for a decoded one takes several times its size.
 fn index_threads(connections: usize, listed: &[Listed]) -> usize {
     const TOGETHER_BYTES: u64 = 2 << 20;
-    let cores = thread::available_parallelism().map_or(1, usize::from);
     let largest = listed.iter().map(|entry| entry.bytes).max().unwrap_or(0).max(1);
     let small = usize::try_from(TOGETHER_BYTES / largest).unwrap_or(usize::MAX);
-    cores.max(connections.min(small)).min(listed.len())
+    cores().max(connections.min(small)).min(listed.len())
 }
 
 /// Two questions to a store, asked at once: the answer to one takes as long as those to both.

@@ -57,7 +57,7 @@ use self::{
 };
 use crate::{
     chunker::Tables,
-    environment::Environment,
+    environment::{Environment, cores},
     format::{
         mode::go_mode,
         snapshot::{Snapshot, Summary},
@@ -559,8 +559,7 @@ impl<'a> Stage<'a> {
         let tables = Arc::new(Tables::new(polynomial));
         thread::scope(|scope| {
             let mut threads = Vec::new();
-            let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-            for _ in 0..workers {
+            for _ in 0..cores() {
                 let (to_work, budget) = (to_work.clone(), Arc::clone(&budget));
                 let (writer, run) = (self.writer, self.run);
                 threads

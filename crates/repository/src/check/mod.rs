@@ -66,7 +66,7 @@ use std::time::Instant;
 use muster_model::{Class, Fault};
 use thiserror::Error;
 
-pub(crate) use parallel::{asking_threads, each_on_threads, thread_count};
+pub(crate) use parallel::{asking_threads, each_on_threads};
 pub use report::{CheckReport, Counts, Damage, Hint, InTurn, Problem, Subject};
 pub use rota::{Rota, Verified};
 pub(crate) use structure::{fit, read_header_of};

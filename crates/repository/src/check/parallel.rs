@@ -1,7 +1,6 @@
 //! Work spread over threads, results brought to one.
 
 use std::{
-    num::NonZeroUsize,
     sync::{Mutex, PoisonError},
     thread,
 };
@@ -9,18 +8,14 @@ use std::{
 use crossbeam_channel::bounded;
 
 use crate::{
+    environment::cores,
     run::{Cancel, Cancelled},
     storage::Storage,
 };
 
-/// How many threads work at once: one for each core.
-pub(crate) fn thread_count() -> usize {
-    thread::available_parallelism().map_or(1, NonZeroUsize::get)
-}
-
 /// How many threads ask a store at once: each waits most of the time when the store is far.
 pub(crate) fn asking_threads(storage: &dyn Storage) -> usize {
-    storage.costs().connections.max(thread_count())
+    storage.costs().connections.max(cores())
 }
 
 /// Calls `work` with each of `items`, on one thread for each of `states`, and `take` with each

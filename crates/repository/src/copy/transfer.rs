@@ -15,7 +15,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::CopyError;
 use crate::{
-    check::{asking_threads, thread_count},
+    check::asking_threads,
+    environment::cores,
     format::pack::BlobKind,
     id::PackId,
     index::Location,
@@ -76,7 +77,7 @@ impl Job<'_> {
                 scope.spawn(|| self.read(&next, &failed, to_seal));
             }
             drop(to_seal);
-            let sealers: Vec<_> = (0..thread_count().min(self.ranges.len()))
+            let sealers: Vec<_> = (0..cores().min(self.ranges.len()))
                 .map(|_| {
                     let read = read.clone();
                     scope.spawn(|| {

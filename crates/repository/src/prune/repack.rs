@@ -18,6 +18,7 @@ use foldhash::fast::RandomState;
 use super::{PruneError, decide::PackUse, usage::Used};
 use crate::{
     copy::{Range, into_ranges},
+    environment::cores,
     id::PackId,
     index::Location,
     packer::{PackOptions, PackWriter, Sealed, WriteError, write_packs},
@@ -62,7 +63,7 @@ pub(super) fn repack(
                 failed.fetch_or(result.is_err(), Ordering::Relaxed);
                 result
             };
-            let threads = thread::available_parallelism().map_or(1, usize::from).min(packs.len());
+            let threads = cores().min(packs.len());
             let results: Vec<_> = thread::scope(|scope| {
                 let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
                 let join = |worker: thread::ScopedJoinHandle<'_, _>| {

@@ -56,29 +56,17 @@ impl<'k> BlobOpener<'k> {
         sealed: &mut [u8],
         plaintext: &mut Vec<u8>,
     ) -> Result<(), FormatError> {
-        self.open_unnamed(location, sealed, plaintext)?;
+        match location.blob.uncompressed_length {
+            None => self.key.open(sealed, plaintext)?,
+            Some(length) => {
+                let opened = self.key.open_in_place(sealed)?;
+                self.decompressor.decompress_exact(opened, length.get() as usize, plaintext)?;
+            }
+        }
         let actual = BlobId::of(plaintext);
         match actual == location.blob.id {
             true => Ok(()),
             false => Err(FormatError::WrongHash { actual: actual.to_hex() }),
         }
-    }
-
-    /// Opens the `sealed` bytes of the blob at `location` into `plaintext`, which is still to be
-    /// compared with the id: see [`BlobId::of_all`]. The sealed bytes may be overwritten.
-    ///
-    /// # Errors
-    /// Fails when the blob was not sealed with this key, or is not compressed as it should be.
-    pub(crate) fn open_unnamed(
-        &mut self,
-        location: &Location,
-        sealed: &mut [u8],
-        plaintext: &mut Vec<u8>,
-    ) -> Result<(), FormatError> {
-        let Some(length) = location.blob.uncompressed_length else {
-            return Ok(self.key.open(sealed, plaintext)?);
-        };
-        let opened = self.key.open_in_place(sealed)?;
-        self.decompressor.decompress_exact(opened, length.get() as usize, plaintext)
     }
 }

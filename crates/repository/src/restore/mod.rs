@@ -45,6 +45,7 @@ mod finish;
 mod links;
 mod listed;
 mod metadata;
+mod open;
 mod plan;
 mod report;
 mod target;

@@ -9,20 +9,17 @@
 //! core. Nothing waits between them, so memory is bounded by their number. Readers go on to the
 //! next batch when a batch has nothing left to read.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    thread::{self, Scope},
-};
+use std::{collections::HashMap, sync::Arc, thread::Scope};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::{
     Context,
+    open::Range,
     plan::Batch,
-    write::{Range, Worker, read_next},
+    write::{Worker, read_next},
 };
-use crate::repository::ReadError;
+use crate::{environment::cores, repository::ReadError};
 
 /// More workers than this gain little on one disk.
 const WORKERS_MAX: usize = 6;
@@ -100,7 +97,7 @@ impl Workers {
         scope: &'scope Scope<'scope, '_>,
         context: &'scope Context<'_>,
     ) -> Result<Self, ReadError> {
-        let workers = thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
+        let workers = cores().min(WORKERS_MAX);
         let connections = context.repository.storage().costs().connections;
         let readers = connections.clamp(1, READERS_MAX);
         // Few batches exist at once, see `Walk::submit`.

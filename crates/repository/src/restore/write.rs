@@ -1,7 +1,7 @@
-//! Workers: open chunks, write files.
+//! Workers: have chunks opened, write files.
 //!
-//! A worker takes the next job of a batch, with the range of a pack that was read for it. Whoever writes the last chunk of
-//! a file completes it: length, metadata, final name.
+//! A worker takes the next job of a batch, with the range of a pack that was read for it. Whoever
+//! writes the last chunk of a file completes it: length, metadata, final name.
 //!
 //! **What stands under its final name is whole.** A file that is written in one go is made
 //! under its name and removed again when that fails. One of several chunks, and one that
@@ -29,6 +29,7 @@ use super::{
     Context,
     dirs::Folder,
     metadata::{Item, Present, PresentAttributes, apply},
+    open::{BUFFER_KEPT_BYTES_MAX, Chunk, Opener, Range, take_together},
     plan::{Batch, FileState, Job, PlannedFile, Want},
     report::ProblemCause,
 };
@@ -36,7 +37,7 @@ use crate::{
     format::pack::BlobKind,
     id::{BlobId, PackId},
     index::{Index, Location},
-    repository::{BlobOpener, BlobReader, ReadError, read_claimed},
+    repository::{ReadError, read_claimed},
     storage::File,
 };
 
@@ -47,17 +48,6 @@ const HOLE_BYTES: usize = 4096;
 /// How many files that are not written in one go stay open, for all workers together.
 const OPEN_FILES_MAX: usize = 128;
 
-/// Buffers that a chunk of unusual length made larger than this many bytes are given back.
-const BUFFER_KEPT_BYTES_MAX: usize = 16 << 20;
-
-/// Two chunks are opened together up to so many bytes, since two are verified in little more time
-/// than one.
-const TWO_BYTES_MAX: usize = 4 << 20;
-
-/// More than two are opened together up to so many bytes: each has a buffer, and many buffers are
-/// much memory (`docs/performance.md`).
-const TOGETHER_BYTES_MAX: usize = 256 << 10;
-
 /// How much is read back at once to compare it, in bytes.
 const COMPARE_BYTES: usize = 128 << 10;
 
@@ -66,33 +56,13 @@ type Spoilt = (&'static str, ProblemCause);
 
 /// One thread's tools.
 pub(super) struct Worker<'a> {
+    opener: Opener<'a>,
+    writer: Writer<'a>,
+}
+
+/// Writes what was opened.
+struct Writer<'a> {
     context: &'a Context<'a>,
-    opener: BlobOpener<'a>,
-    reader: BlobReader<'a>,
-    /// The chunks at hand.
-    plaintexts: Vec<Vec<u8>>,
-}
-
-/// A chunk that is about to be written.
-struct Chunk<'w> {
-    /// Where it is wanted.
-    group: &'w [Want],
-    /// Where it was planned to be read.
-    place: Location,
-    is_open: bool,
-}
-
-impl Chunk<'_> {
-    fn plaintext_bytes(&self) -> usize {
-        self.place.blob.plaintext_length() as usize
-    }
-}
-
-/// What was read of a pack for a job.
-#[derive(Debug, Default)]
-pub(super) struct Range {
-    bytes: Vec<u8>,
-    is_read: bool,
 }
 
 /// Takes the next job of the batch and reads what it needs into a buffer; none when there are none
@@ -108,6 +78,7 @@ pub(super) fn read_next(
     let next = batch.next_job.fetch_add(1, Ordering::Relaxed);
     let mut range = Range::default();
     if let Job::Chunks { pack, offset, length, .. } = batch.jobs.get(next)? {
+        range.offset = *offset;
         let storage = context.repository.storage().as_ref();
         let (file, length) = (File::Pack(*pack), *length as usize);
         range.bytes = buffer();
@@ -119,24 +90,19 @@ pub(super) fn read_next(
 
 impl<'a> Worker<'a> {
     pub(super) fn new(context: &'a Context<'a>) -> Result<Self, ReadError> {
-        Ok(Self {
-            context,
-            opener: BlobOpener::new(context.repository.key())?,
-            reader: context.repository.blob_reader()?,
-            plaintexts: Vec::new(),
-        })
+        Ok(Self { opener: Opener::new(context.repository)?, writer: Writer { context } })
     }
 
     /// Does a job of the batch, unless the restore shall stop. Gives the buffer back.
     pub(super) fn work(&mut self, batch: &Batch, job: usize, mut range: Range) -> Vec<u8> {
         match &batch.jobs[job] {
-            _ if self.context.is_stopped() => {}
-            Job::Chunks { pack, offset, wants, .. } => {
-                self.do_chunks(batch, (*pack, *offset), wants.clone(), &mut range);
+            _ if self.writer.context.is_stopped() => {}
+            Job::Chunks { pack, wants, .. } => {
+                self.do_chunks(batch, *pack, &batch.wants[wants.clone()], &mut range);
             }
             Job::Empty(files) => {
                 for &file in &batch.empty[files.clone()] {
-                    self.make_empty(batch, file);
+                    self.writer.make_empty(batch, file);
                 }
             }
         }
@@ -146,46 +112,26 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn do_chunks(
-        &mut self,
-        batch: &Batch,
-        (pack, offset): (PackId, u32),
-        wants: ops::Range<usize>,
-        range: &mut Range,
-    ) {
-        let wants = &batch.wants[wants];
-        self.show_current(batch, wants[0].file);
+    fn do_chunks(&mut self, batch: &Batch, pack: PackId, wants: &[Want], range: &mut Range) {
+        let Self { opener, writer } = self;
+        writer.show_current(batch, wants[0].file);
         let same = |a: &Want, b: &Want| a.offset == b.offset && id_of(batch, a) == id_of(batch, b);
-        let mut groups = wants.chunk_by(same).peekable();
-        while let Some(group) = groups.next() {
-            if self.context.is_stopped() {
-                break;
-            }
-            let mut chunks = vec![self.chunk(batch, pack, group)];
-            let mut bytes = chunks[0].plaintext_bytes();
-            while let Some(next) = groups.peek().map(|group| self.chunk(batch, pack, group))
-                && bytes + next.plaintext_bytes()
-                    <= if chunks.len() < 2 { TWO_BYTES_MAX } else { TOGETHER_BYTES_MAX }
-            {
-                bytes += next.plaintext_bytes();
-                chunks.push(next);
-                groups.next();
-            }
-            self.open(&mut chunks, offset, range);
-            for (number, chunk) in chunks.iter().enumerate() {
-                let opened = self.make_sure(chunk, number);
-                self.deliver(batch, chunk.group, &self.plaintexts[number], opened);
+        let chunk = |group| Chunk::new(group, writer.place(batch, pack, group));
+        let mut chunks = wants.chunk_by(same).map(chunk).peekable();
+        while !writer.context.is_stopped() && chunks.peek().is_some() {
+            let mut together = take_together(&mut chunks);
+            opener.open(&mut together, range);
+            for chunk in &together {
+                writer.deliver(batch, chunk.group, opener.content(chunk, range));
             }
         }
-        for plaintext in &mut self.plaintexts {
-            if plaintext.capacity() > BUFFER_KEPT_BYTES_MAX {
-                *plaintext = Vec::new();
-            }
-        }
+        opener.shrink();
     }
+}
 
-    /// The chunk that is wanted at several places.
-    fn chunk<'w>(&self, batch: &Batch, pack: PackId, group: &'w [Want]) -> Chunk<'w> {
+impl Writer<'_> {
+    /// Where the chunk lies that is wanted at several places.
+    fn place(&self, batch: &Batch, pack: PackId, group: &[Want]) -> Location {
         let want = &group[0];
         let planned = |place: &Location| {
             let part = (place.pack, place.blob.offset, place.blob.length);
@@ -193,75 +139,24 @@ impl<'a> Worker<'a> {
         };
         let id = id_of(batch, want);
         let place = self.context.repository.index().find_all(BlobKind::Data, id).find(planned);
-        let place = place.expect("a chunk is planned at a place that the index gave");
-        Chunk { group, place, is_open: false }
+        place.expect("a chunk is planned at a place that the index gave")
     }
 
-    /// Opens chunks from the range that begins at `offset` of the pack, each into one of
-    /// `self.plaintexts`. They are verified at once, see `crate::sha256`.
-    fn open(&mut self, chunks: &mut [Chunk<'_>], offset: u32, range: &mut Range) {
-        if self.plaintexts.len() < chunks.len() {
-            self.plaintexts.resize_with(chunks.len(), Vec::new);
-        }
-        for (chunk, plaintext) in chunks.iter().zip(&mut self.plaintexts) {
-            let start = (chunk.place.blob.offset - offset) as usize;
-            let sealed = range.bytes.get_mut(start..start + chunk.place.blob.length as usize);
-            // When the range cannot be read, each chunk is tried alone, and its other copies.
-            let opened = sealed.filter(|_| range.is_read).is_some_and(|sealed| {
-                self.opener.open_unnamed(&chunk.place, sealed, plaintext).is_ok()
-            });
-            if !opened {
-                plaintext.clear();
-            }
-        }
-        let plaintexts: Vec<&[u8]> =
-            self.plaintexts[..chunks.len()].iter().map(Vec::as_slice).collect();
-        for (chunk, id) in chunks.iter_mut().zip(BlobId::of_all(&plaintexts)) {
-            chunk.is_open = id == chunk.place.blob.id;
-        }
-    }
-
-    /// Makes sure that a chunk is in its buffer, from wherever a copy of it lies.
-    fn make_sure(&mut self, chunk: &Chunk<'_>, number: usize) -> Result<(), ProblemCause> {
-        let (id, plaintext) = (chunk.place.blob.id, &mut self.plaintexts[number]);
-        if !chunk.is_open {
-            self.reader.read(BlobKind::Data, id, plaintext).map_err(Arc::new)?;
-        }
-        match plaintext.len() == chunk.plaintext_bytes() {
-            true => Ok(()),
-            false => Err(ProblemCause::Damaged(format!(
-                "chunk {id} is {} bytes long, where the index says {}",
-                plaintext.len(),
-                chunk.plaintext_bytes()
-            ))),
-        }
-    }
-
-    /// Writes an opened chunk everywhere it is wanted.
-    fn deliver(
-        &self,
-        batch: &Batch,
-        group: &[Want],
-        plaintext: &[u8],
-        opened: Result<(), ProblemCause>,
-    ) {
-        let is_zero = is_zero(plaintext);
-        let read_error = match &opened {
-            Err(ProblemCause::Read(error)) => Some(error.clone()),
-            Err(ProblemCause::Damaged(_)) | Ok(()) | Err(_) => None,
-        };
+    /// Writes a chunk everywhere it is wanted.
+    fn deliver(&self, batch: &Batch, group: &[Want], content: Result<&[u8], ProblemCause>) {
+        let is_zero = content.as_ref().is_ok_and(|plaintext| is_zero(plaintext));
         for want in group {
             // A chunk may be wanted at any number of places.
             if self.context.is_stopped() {
                 return;
             }
-            let cause = match (&opened, &read_error) {
-                (Ok(()), _) => {
+            let cause = match &content {
+                Ok(plaintext) => {
                     self.write_chunk(batch, want, plaintext, is_zero);
                     continue;
                 }
-                (Err(_), Some(error)) => ProblemCause::Read(error.clone()),
-                (Err(error), None) => ProblemCause::Damaged(error.to_string()),
+                Err(ProblemCause::Read(error)) => ProblemCause::Read(error.clone()),
+                Err(error) => ProblemCause::Damaged(error.to_string()),
             };
             self.spoil(batch, want.file, ("read the content of", cause));
             self.count_chunk(batch, want.file, None);

@@ -4,7 +4,9 @@
 //! From the two follows how much that nobody wants is better read on the way than gone around.
 //! Both are observed by whoever talks to the store; this only reckons.
 
-use std::{num::NonZeroUsize, thread, time::Duration};
+use std::time::Duration;
+
+use crate::environment::cores;
 
 /// A gap is never so small that it is not read: below this a store reads it anyway.
 const GAP_BYTES_MIN: u64 = 16 << 10;
@@ -30,8 +32,7 @@ impl Costs {
     /// A folder of this machine: as many requests as there are cores.
     #[must_use]
     pub fn of_this_machine() -> Self {
-        let connections = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self { latency: Duration::from_millis(1), bytes_per_s: 256 << 20, connections }
+        Self { latency: Duration::from_millis(1), bytes_per_s: 256 << 20, connections: cores() }
     }
 
     /// How many bytes between two wanted ranges are read rather than asked around.
