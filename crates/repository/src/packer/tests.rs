@@ -246,7 +246,7 @@ fn no_pack_is_in_memory_where_the_store_sends_it_from_its_file() {
     });
     assert!(written.unwrap().1.packs >= 7);
     let held = storage.held_max.load(Ordering::SeqCst);
-    assert!((1..=10 * 256 << 10).contains(&held), "{held} bytes at once");
+    assert!((1..=10 * (256 << 10)).contains(&held), "{held} bytes at once");
     let indexed = repository.load_index(&run).unwrap();
     let (mut reader, mut plaintext) = (indexed.blob_reader().unwrap(), Vec::new());
     for data in &all {
