@@ -30,8 +30,11 @@ pub(super) const RANGE_BYTES_MAX: u32 = 4 << 20;
 /// is planned while the other is restored.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
-/// A batch is complete with this many files, or folders, so that restoring begins soon.
-const BATCH_ITEMS_MAX: usize = 10_000;
+/// A batch is complete with this many files, or folders: at first with few, since nothing is restored
+/// while the first is collected, and never with more than can be completed soon after the last file is
+/// written.
+const BATCH_ITEMS_MIN: usize = 256;
+const BATCH_ITEMS_MAX: usize = 4096;
 
 /// How many empty files make a job.
 const EMPTY_FILES_PER_JOB: usize = 256;
@@ -204,7 +207,7 @@ impl BatchBuilder {
     /// Whether it is time to restore what was collected.
     pub(super) fn is_full(&self) -> bool {
         let items = self.batch.files.len().max(self.batch.left.len());
-        self.bytes >= BATCH_BYTES_MAX || items >= BATCH_ITEMS_MAX
+        self.bytes >= BATCH_BYTES_MAX || items >= items_max(self.batch.number)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -273,8 +276,13 @@ impl BatchBuilder {
     }
 }
 
+/// How many files the batch with a number may have: twice as many as the one before.
+fn items_max(number: u32) -> usize {
+    (BATCH_ITEMS_MIN << number.min(16)).min(BATCH_ITEMS_MAX)
+}
+
 fn to_u32(number: usize) -> u32 {
-    // A batch ends at 10,000 files, and a tree of at most 1 GiB lists at most 16 million chunks.
+    // A batch ends at 4096 files, and a tree of at most 1 GiB lists at most 16 million chunks.
     u32::try_from(number).expect("a batch has fewer than 2^32 of anything")
 }
 
@@ -337,6 +345,12 @@ mod tests {
     }
 
     const MIB: u32 = 1 << 20;
+
+    #[test]
+    fn batches_grow() {
+        let sizes: Vec<usize> = [0, 1, 4, 5, 63, 64, u32::MAX].map(items_max).to_vec();
+        assert_eq!(sizes, [256, 512, 4096, 4096, 4096, 4096, 4096]);
+    }
 
     #[test]
     fn neighbours_are_read_together() {
