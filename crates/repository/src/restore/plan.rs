@@ -261,12 +261,12 @@ impl BatchBuilder {
         self.batch.left.push(left);
     }
 
-    /// Puts the work in order, for a store whose requests have these costs.
-    pub(super) fn finish(mut self, costs: &Costs) -> Batch {
+    /// Puts the work in order, for a store whose requests have these costs, and so many workers.
+    pub(super) fn finish(mut self, costs: &Costs, workers: usize) -> Batch {
         let wants = &mut self.batch.wants;
         wants.sort_unstable_by_key(|want| (want.pack, want.offset, want.file, want.chunk));
         let gap = u32::try_from(costs.gap_bytes()).unwrap_or(u32::MAX);
-        let mut jobs = jobs_of(wants, &self.packs, gap);
+        let mut jobs = dealt(jobs_of(wants, &self.packs, gap), workers);
         for first in (0..self.batch.empty.len()).step_by(EMPTY_FILES_PER_JOB) {
             let end = self.batch.empty.len().min(first + EMPTY_FILES_PER_JOB);
             jobs.push(Job::Empty(first..end));
@@ -284,6 +284,15 @@ fn items_max(number: u32) -> usize {
 fn to_u32(number: usize) -> u32 {
     // A batch ends at 4096 files, and a tree of at most 1 GiB lists at most 16 million chunks.
     u32::try_from(number).expect("a batch has fewer than 2^32 of anything")
+}
+
+/// Takes jobs from `runs` places in turns. What lies together in packs mostly belongs to one file, and
+/// the system lets one thread at a time write to a file: so threads work at different ones.
+fn dealt<T>(jobs: Vec<T>, runs: usize) -> Vec<T> {
+    let run = jobs.len().div_ceil(runs.max(1)).max(1);
+    let mut numbered: Vec<(usize, T)> = jobs.into_iter().enumerate().collect();
+    numbered.sort_by_key(|(number, _)| number % run);
+    numbered.into_iter().map(|(_, job)| job).collect()
 }
 
 /// Cuts sorted wants into ranges to read: two are read in one go when no more than `gap` bytes lie
@@ -345,6 +354,14 @@ mod tests {
     }
 
     const MIB: u32 = 1 << 20;
+
+    #[test]
+    fn jobs_are_dealt_from_several_places() {
+        assert_eq!(dealt((0..7).collect(), 2), [0, 4, 1, 5, 2, 6, 3]);
+        assert_eq!(dealt((0..3).collect(), 5), [0, 1, 2]);
+        assert_eq!(dealt((0..3).collect(), 0), [0, 1, 2]);
+        assert!(dealt(Vec::<u8>::new(), 2).is_empty());
+    }
 
     #[test]
     fn batches_grow() {
