@@ -38,7 +38,7 @@ impl Walk<'_> {
     fn submit(&mut self) -> Result<(), RestoreError> {
         let costs = self.context.repository.storage().costs();
         let next = BatchBuilder::new(self.builder.number() + 1);
-        let batch = std::mem::replace(&mut self.builder, next).finish(&costs);
+        let batch = std::mem::replace(&mut self.builder, next).finish(&costs, self.workers.count());
         let begun = self.workers.begin(batch);
         match self.under_way.replace(begun) {
             Some(last) => self.complete(last),
@@ -178,7 +178,7 @@ impl Walk<'_> {
             }
         }
         let costs = self.context.repository.storage().costs();
-        std::mem::replace(&mut self.builder, next).finish(&costs)
+        std::mem::replace(&mut self.builder, next).finish(&costs, self.workers.count())
     }
 
     fn replace_by_link(

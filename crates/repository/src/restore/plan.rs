@@ -30,8 +30,11 @@ pub(super) const RANGE_BYTES_MAX: u32 = 4 << 20;
 /// is planned while the other is restored.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
-/// A batch is complete with this many files, or folders, so that restoring begins soon.
-const BATCH_ITEMS_MAX: usize = 10_000;
+/// A batch is complete with this many files, or folders: at first with few, since nothing is restored
+/// while the first is collected, and never with more than can be completed soon after the last file is
+/// written.
+const BATCH_ITEMS_MIN: usize = 256;
+const BATCH_ITEMS_MAX: usize = 4096;
 
 /// How many empty files make a job.
 const EMPTY_FILES_PER_JOB: usize = 256;
@@ -204,7 +207,7 @@ impl BatchBuilder {
     /// Whether it is time to restore what was collected.
     pub(super) fn is_full(&self) -> bool {
         let items = self.batch.files.len().max(self.batch.left.len());
-        self.bytes >= BATCH_BYTES_MAX || items >= BATCH_ITEMS_MAX
+        self.bytes >= BATCH_BYTES_MAX || items >= items_max(self.batch.number)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -258,12 +261,12 @@ impl BatchBuilder {
         self.batch.left.push(left);
     }
 
-    /// Puts the work in order, for a store whose requests have these costs.
-    pub(super) fn finish(mut self, costs: &Costs) -> Batch {
+    /// Puts the work in order, for a store whose requests have these costs, and so many workers.
+    pub(super) fn finish(mut self, costs: &Costs, workers: usize) -> Batch {
         let wants = &mut self.batch.wants;
         wants.sort_unstable_by_key(|want| (want.pack, want.offset, want.file, want.chunk));
         let gap = u32::try_from(costs.gap_bytes()).unwrap_or(u32::MAX);
-        let mut jobs = jobs_of(wants, &self.packs, gap);
+        let mut jobs = dealt(jobs_of(wants, &self.packs, gap), workers);
         for first in (0..self.batch.empty.len()).step_by(EMPTY_FILES_PER_JOB) {
             let end = self.batch.empty.len().min(first + EMPTY_FILES_PER_JOB);
             jobs.push(Job::Empty(first..end));
@@ -273,9 +276,23 @@ impl BatchBuilder {
     }
 }
 
+/// How many files the batch with a number may have: twice as many as the one before.
+fn items_max(number: u32) -> usize {
+    (BATCH_ITEMS_MIN << number.min(16)).min(BATCH_ITEMS_MAX)
+}
+
 fn to_u32(number: usize) -> u32 {
-    // A batch ends at 10,000 files, and a tree of at most 1 GiB lists at most 16 million chunks.
+    // A batch ends at 4096 files, and a tree of at most 1 GiB lists at most 16 million chunks.
     u32::try_from(number).expect("a batch has fewer than 2^32 of anything")
+}
+
+/// Takes jobs from `runs` places in turns. What lies together in packs mostly belongs to one file, and
+/// the system lets one thread at a time write to a file: so threads work at different ones.
+fn dealt<T>(jobs: Vec<T>, runs: usize) -> Vec<T> {
+    let run = jobs.len().div_ceil(runs.max(1)).max(1);
+    let mut numbered: Vec<(usize, T)> = jobs.into_iter().enumerate().collect();
+    numbered.sort_by_key(|(number, _)| number % run);
+    numbered.into_iter().map(|(_, job)| job).collect()
 }
 
 /// Cuts sorted wants into ranges to read: two are read in one go when no more than `gap` bytes lie
@@ -337,6 +354,20 @@ mod tests {
     }
 
     const MIB: u32 = 1 << 20;
+
+    #[test]
+    fn jobs_are_dealt_from_several_places() {
+        assert_eq!(dealt((0..7).collect(), 2), [0, 4, 1, 5, 2, 6, 3]);
+        assert_eq!(dealt((0..3).collect(), 5), [0, 1, 2]);
+        assert_eq!(dealt((0..3).collect(), 0), [0, 1, 2]);
+        assert!(dealt(Vec::<u8>::new(), 2).is_empty());
+    }
+
+    #[test]
+    fn batches_grow() {
+        let sizes: Vec<usize> = [0, 1, 4, 5, 63, 64, u32::MAX].map(items_max).to_vec();
+        assert_eq!(sizes, [256, 512, 4096, 4096, 4096, 4096, 4096]);
+    }
 
     #[test]
     fn neighbours_are_read_together() {

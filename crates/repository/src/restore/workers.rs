@@ -35,6 +35,7 @@ pub(super) struct Begun {
 
 /// Threads that work on batches, in their order.
 pub(super) struct Workers {
+    count: usize,
     readers: usize,
     batches: Sender<(u64, Arc<Batch>)>,
     news: Receiver<News>,
@@ -127,7 +128,12 @@ impl Workers {
                 }
             });
         }
-        Ok(Self { readers, batches, news, begun: 0, outstanding: HashMap::new() })
+        Ok(Self { count: workers, readers, batches, news, begun: 0, outstanding: HashMap::new() })
+    }
+
+    /// How many write at once.
+    pub(super) fn count(&self) -> usize {
+        self.count
     }
 
     /// Begins a batch. The files of one that was begun before may still be written.
