@@ -5,6 +5,8 @@
 //! take little longer than one. So what has several blobs at hand names or verifies them in one
 //! call.
 //!
+//! A message may also come in parts, each beside another one ([`Running`]).
+//!
 //! Deliberately not here: hashing one message, which is the `sha2` crate's. It is also the safe
 //! twin that this is tested against, does what is left when one message has ended, and all of it
 //! on processors without these instructions.
@@ -82,6 +84,50 @@ pub(crate) fn digests(messages: &[&[u8]], digests: &mut [[u8; 32]]) {
     first.finish(messages, digests);
 }
 
+/// A message that comes in parts, of whole blocks but for the last.
+pub(crate) struct Running {
+    state: State,
+    bytes: usize,
+}
+
+impl Running {
+    pub(crate) fn new() -> Self {
+        Self { state: INITIAL, bytes: 0 }
+    }
+
+    /// Adds the blocks that `part` begins with; what is behind them is not a part yet. Returns how
+    /// many bytes they are.
+    pub(crate) fn add(&mut self, part: &[u8]) -> usize {
+        let (blocks, _) = part.as_chunks();
+        compress256(&mut self.state, blocks);
+        self.count(blocks)
+    }
+
+    /// Hashes `message`, and beside it as many blocks of `part` as it has; returns its digest, and how
+    /// many bytes of the part were added.
+    pub(crate) fn add_beside(&mut self, part: &[u8], message: &[u8]) -> ([u8; 32], usize) {
+        let mut other = Lane::new(0, message);
+        let (blocks, _) = part.as_chunks();
+        let both = &blocks[..blocks.len().min(other.left.len())];
+        let beside = other.take(both.len());
+        compress_both([&mut self.state, &mut other.state], both, beside);
+        let mut digest = [[0; 32]];
+        other.finish(&[message], &mut digest);
+        (digest[0], self.count(both))
+    }
+
+    fn count(&mut self, added: &[Block]) -> usize {
+        self.bytes += added.as_flattened().len();
+        added.as_flattened().len()
+    }
+
+    /// The digest of all parts and then of `end`.
+    pub(crate) fn finish(mut self, end: &[u8]) -> [u8; 32] {
+        let added = self.add(end);
+        finish(self.state, &end[added..], self.bytes + end.len() - added)
+    }
+}
+
 fn compress_both(states: [&mut State; 2], a: &[Block], b: &[Block]) {
     let [state_a, state_b] = states;
     #[cfg(target_arch = "x86_64")]
@@ -152,6 +198,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn parts_join_to_the_message_whatever_is_beside_them(
+            message in proptest::collection::vec(any::<u8>(), 0..2_000),
+            beside in proptest::collection::vec(
+                proptest::collection::vec(any::<u8>(), 0..700), 0..7),
+        ) {
+            let (mut running, mut at) = (Running::new(), 0);
+            for (number, other) in beside.iter().enumerate() {
+                let part = &message[at..message.len().min(at + 400)];
+                if number == 3 {
+                    at += running.add(part);
+                }
+                let part = &message[at..message.len().min(at + 400)];
+                let (digest, added) = running.add_beside(part, other);
+                let expected: [u8; 32] = Sha256::digest(other).into();
+                prop_assert_eq!(digest, expected);
+                prop_assert_eq!(added, 64 * (part.len() / 64).min(other.len() / 64));
+                at += added;
+            }
+            let expected: [u8; 32] = Sha256::digest(&message).into();
+            prop_assert_eq!(running.finish(&message[at..]), expected);
+        }
+
         #[test]
         fn many_are_what_they_are_alone(
             messages in proptest::collection::vec(

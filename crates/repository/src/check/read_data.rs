@@ -1,8 +1,8 @@
 //! Reading packs back: every byte once, through a window of bounded size.
 //!
-//! Each worker takes one pack wholly. It reads a piece, feeds it to the hash of the file while
-//! it is in the processor's cache, and opens the blobs that are complete by then where they
-//! lie. So there is nothing to hand over between threads but whole packs, any number of cores
+//! Each worker takes one pack wholly. It reads a piece, opens the blobs that are complete by then,
+//! and hashes each beside as much of the file: two take little longer than one (`crate::sha256`).
+//! So there is nothing to hand over between threads but whole packs, any number of cores
 //! is kept busy, and a pack of 4 GiB takes no more memory than one of 4 MiB. What a worker
 //! needs depends on the largest blob of its pack; a common budget makes workers wait when the
 //! sum would grow too large.
@@ -15,8 +15,6 @@ use std::{
     },
     time::{Duration, Instant},
 };
-
-use sha2::{Digest, Sha256};
 
 use super::{
     CheckError,
@@ -38,6 +36,7 @@ use crate::{
     large_tree::LARGE_TREE_BYTES,
     repository::Repository,
     run::{Cancel, Progress},
+    sha256::Running,
     storage::{File, Storage, StorageError, StorageProblem},
 };
 
@@ -210,7 +209,7 @@ pub(super) fn read(
 fn bytes_needed(blobs: &[PackedBlob]) -> u64 {
     let plaintext = |length: NonZeroU32| if is_large(length) { 0 } else { length.get() };
     let buffers = |blob: &PackedBlob| {
-        u64::from(blob.length) + u64::from(blob.uncompressed_length.map_or(0, plaintext))
+        2 * u64::from(blob.length) + u64::from(blob.uncompressed_length.map_or(0, plaintext))
     };
     let header = 3 * 41 * blobs.len() as u64;
     blobs.iter().map(buffers).max().unwrap_or(0) + header + 2 * FAR_PIECE_BYTES as u64
@@ -261,9 +260,17 @@ struct PackReader<'r> {
     repository: &'r Repository,
     cancel: &'r Cancel,
     progress: Option<&'r Progress>,
-    decompressor: Decompressor,
+    opening: Opening,
     window: Window,
     single: Vec<u8>,
+}
+
+/// What opening a blob takes.
+struct Opening {
+    decompressor: Decompressor,
+    /// Decrypted.
+    opened: Vec<u8>,
+    /// Decompressed, too.
     plaintext: Vec<u8>,
 }
 
@@ -274,8 +281,9 @@ impl<'r> PackReader<'r> {
         progress: Option<&'r Progress>,
     ) -> Result<Self, FormatError> {
         let decompressor = Decompressor::new()?;
-        let (window, single, plaintext) = (Window::default(), Vec::new(), Vec::new());
-        Ok(Self { repository, cancel, progress, decompressor, window, single, plaintext })
+        let opening = Opening { decompressor, opened: Vec::new(), plaintext: Vec::new() };
+        let (window, single) = (Window::default(), Vec::new());
+        Ok(Self { repository, cancel, progress, opening, window, single })
     }
 
     /// Reads a pack, and once more when it seems damaged: memory, cables and networks flip
@@ -309,7 +317,7 @@ impl<'r> PackReader<'r> {
             pack,
             bytes,
             progress,
-            digest: Sha256::new(),
+            digest: Running::new(),
             window: std::mem::take(&mut self.window),
             piece_bytes: match storage.costs().is_far() {
                 true => FAR_PIECE_BYTES,
@@ -353,14 +361,11 @@ impl<'r> PackReader<'r> {
         if in_stream {
             match stream.take(start, end) {
                 Ok(sealed) => {
-                    return verify(
-                        self.repository,
-                        &mut self.decompressor,
-                        &mut self.plaintext,
-                        blob,
-                        sealed,
-                    )
-                    .map_err(told);
+                    let opened = self.opening.open(self.repository, blob, sealed);
+                    return opened
+                        .map(|content| content.id(|plaintext| stream.hash_beside(plaintext)))
+                        .and_then(|actual| compare_ids(actual, blob))
+                        .map_err(told);
                 }
                 Err(error) => seen.blame(error),
             }
@@ -373,8 +378,11 @@ impl<'r> PackReader<'r> {
             .storage
             .read_range(File::Pack(stream.pack), start, &mut self.single)
             .map_err(|error| format!("blob {}: failed to {}", blob.id, explain(&error)))?;
-        let Self { repository, decompressor, plaintext, single, .. } = self;
-        verify(repository, decompressor, plaintext, blob, single).map_err(told)
+        let opened = self.opening.open(self.repository, blob, &self.single);
+        opened
+            .map(|content| content.id(BlobId::of))
+            .and_then(|actual| compare_ids(actual, blob))
+            .map_err(told)
     }
 
     /// Reads what follows the blobs, and judges file and header.
@@ -389,7 +397,7 @@ impl<'r> PackReader<'r> {
         }
         let start = stream.window.consumed();
         stream.take(start, bytes).map_err(NotSound::Store)?;
-        let actual: [u8; 32] = stream.digest.finalize_reset().into();
+        let actual = stream.finish();
         if actual != *stream.pack.as_bytes() {
             let actual = PackId::from_bytes(actual).to_hex();
             return Err(NotSound::Problem(Problem::WrongContent { actual }));
@@ -402,7 +410,8 @@ impl<'r> PackReader<'r> {
     }
 
     fn shrink(&mut self) {
-        for buffer in [&mut self.window.buffer, &mut self.single, &mut self.plaintext] {
+        let Opening { opened, plaintext, .. } = &mut self.opening;
+        for buffer in [&mut self.window.buffer, &mut self.single, opened, plaintext] {
             if buffer.capacity() > BUFFER_KEPT_BYTES {
                 *buffer = Vec::new();
             }
@@ -410,23 +419,46 @@ impl<'r> PackReader<'r> {
     }
 }
 
-/// Authenticates, decrypts, decompresses and hashes a blob.
-fn verify(
-    repository: &Repository,
-    decompressor: &mut Decompressor,
-    plaintext: &mut Vec<u8>,
-    blob: &PackedBlob,
-    sealed: &mut [u8],
-) -> Result<(), FormatError> {
-    let opened = repository.key().open_in_place(sealed)?;
-    let actual = match blob.uncompressed_length {
-        None => BlobId::of(opened),
-        Some(length) if is_large(length) => compression::digest(opened, length.get().into())?,
-        Some(length) => {
-            decompressor.decompress_exact(opened, length.get() as usize, plaintext)?;
-            BlobId::of(plaintext)
+/// What was opened.
+enum Content<'c> {
+    Plaintext(&'c [u8]),
+    /// Hashed as it came out, since it is not held.
+    Hashed(BlobId),
+}
+
+impl Content<'_> {
+    fn id(&self, hash: impl FnOnce(&[u8]) -> BlobId) -> BlobId {
+        match self {
+            Self::Plaintext(plaintext) => hash(plaintext),
+            Self::Hashed(id) => *id,
         }
-    };
+    }
+}
+
+impl Opening {
+    /// Authenticates, decrypts and decompresses a blob.
+    fn open(
+        &mut self,
+        repository: &Repository,
+        blob: &PackedBlob,
+        sealed: &[u8],
+    ) -> Result<Content<'_>, FormatError> {
+        let Self { decompressor, opened, plaintext } = self;
+        repository.key().open(sealed, opened)?;
+        match blob.uncompressed_length {
+            None => Ok(Content::Plaintext(opened)),
+            Some(length) if is_large(length) => {
+                compression::digest(opened, length.get().into()).map(Content::Hashed)
+            }
+            Some(length) => {
+                decompressor.decompress_exact(opened, length.get() as usize, plaintext)?;
+                Ok(Content::Plaintext(plaintext))
+            }
+        }
+    }
+}
+
+fn compare_ids(actual: BlobId, blob: &PackedBlob) -> Result<(), FormatError> {
     match actual == blob.id {
         true => Ok(()),
         false => Err(FormatError::WrongHash { actual: actual.to_hex() }),
@@ -459,13 +491,13 @@ fn compare(header: &[PackedBlob], index: &[PackedBlob]) -> Result<(), String> {
     }
 }
 
-/// A pack as a stream of bytes that are hashed as they come.
+/// A pack as a stream of bytes, all of which are hashed.
 struct Stream<'s> {
     storage: &'s dyn Storage,
     pack: PackId,
     bytes: u64,
     progress: Option<&'s Progress>,
-    digest: Sha256,
+    digest: Running,
     window: Window,
     /// How much is read at once.
     piece_bytes: usize,
@@ -473,16 +505,17 @@ struct Stream<'s> {
 
 impl Stream<'_> {
     /// The bytes from `start` to `end`; gives up what lies before.
-    fn take(&mut self, start: u64, end: u64) -> Result<&mut [u8], StorageError> {
+    fn take(&mut self, start: u64, end: u64) -> Result<&[u8], StorageError> {
         while self.window.end() < end {
             // A gap larger than the window passes through it piece by piece.
             let consumed = start.min(self.window.end());
             self.window.consume(consumed);
+            let passed = self.digest.add(self.window.to_hash(self.window.consumed()));
+            self.window.hashed += passed as u64;
             let left = usize::try_from(self.bytes - self.window.end()).unwrap_or(usize::MAX);
             let offset = self.window.end();
             let piece = self.window.room(left.min(self.piece_bytes));
             self.storage.read_range(File::Pack(self.pack), offset, piece)?;
-            self.digest.update(&*piece);
             let read = piece.len();
             self.window.filled += read;
             if let Some(progress) = self.progress {
@@ -490,7 +523,21 @@ impl Stream<'_> {
             }
         }
         self.window.consume(end);
-        Ok(self.window.bytes_mut(start, end))
+        Ok(self.window.bytes(start, end))
+    }
+
+    /// Hashes a blob, and as much of the pack as there is.
+    fn hash_beside(&mut self, plaintext: &[u8]) -> BlobId {
+        let (id, passed) =
+            self.digest.add_beside(self.window.to_hash(self.window.end()), plaintext);
+        self.window.hashed += passed as u64;
+        BlobId::from_bytes(id)
+    }
+
+    /// The hash of the pack, when all of it was read.
+    fn finish(&mut self) -> [u8; 32] {
+        let digest = std::mem::replace(&mut self.digest, Running::new());
+        digest.finish(self.window.to_hash(self.window.end()))
     }
 }
 
@@ -504,11 +551,13 @@ struct Window {
     filled: usize,
     /// Up to where in the pack bytes were handed out.
     consumed: u64,
+    /// Up to where in the pack bytes were hashed: whole blocks.
+    hashed: u64,
 }
 
 impl Window {
     fn rewind(&mut self) {
-        (self.start, self.filled, self.consumed) = (0, 0, 0);
+        (self.start, self.filled, self.consumed, self.hashed) = (0, 0, 0, 0);
     }
 
     fn end(&self) -> u64 {
@@ -523,9 +572,14 @@ impl Window {
         self.consumed = self.consumed.max(to);
     }
 
-    /// Room for `bytes` more at the end; drops what is consumed to make it.
+    /// What is to be hashed up to a place.
+    fn to_hash(&self, end: u64) -> &[u8] {
+        self.bytes(self.hashed, end.max(self.hashed))
+    }
+
+    /// Room for `bytes` more at the end; drops what is consumed and hashed to make it.
     fn room(&mut self, bytes: usize) -> &mut [u8] {
-        let keep_from = self.consumed.min(self.end());
+        let keep_from = self.consumed.min(self.hashed).min(self.end());
         let dropped = self.position(keep_from);
         self.buffer.copy_within(dropped..self.filled, 0);
         (self.start, self.filled) = (keep_from, self.filled - dropped);
@@ -542,11 +596,6 @@ impl Window {
 
     fn bytes(&self, start: u64, end: u64) -> &[u8] {
         &self.buffer[self.position(start)..self.position(end)]
-    }
-
-    fn bytes_mut(&mut self, start: u64, end: u64) -> &mut [u8] {
-        let (start, end) = (self.position(start), self.position(end));
-        &mut self.buffer[start..end]
     }
 }
 
