@@ -8,7 +8,11 @@
 //! Equal ids collide always, so the table has each blob once, and its further places are listed
 //! apart.
 
-use std::{collections::HashMap, num::NonZeroU32, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    num::NonZeroU32,
+    ops::Range,
+};
 
 use foldhash::fast::RandomState;
 use hashbrown::{HashTable, hash_table};
@@ -103,6 +107,17 @@ impl Index {
         for of_kind in blobs.chunk_by(|a, b| a.kind == b.kind) {
             self.add_range(pack.id, of_kind);
         }
+    }
+
+    /// The same without some packs.
+    pub(crate) fn without(mut self, packs: &[PackId]) -> Self {
+        let packs: HashSet<&PackId> = packs.iter().collect();
+        let mut rest = Self { to_delete: std::mem::take(&mut self.to_delete), ..Self::new() };
+        for id in self.packs().filter(|pack| !packs.contains(pack)) {
+            let blobs = self.pack_blobs(&id).into_iter().map(Into::into).collect();
+            rest.add_pack(&IndexPack { id, blobs });
+        }
+        rest
     }
 
     fn add_range(&mut self, id: PackId, blobs: &[PackedBlob]) {

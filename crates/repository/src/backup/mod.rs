@@ -14,6 +14,7 @@ mod budget;
 mod errors;
 mod feed;
 mod filter;
+mod gone;
 mod metadata;
 mod names;
 mod parent;
@@ -203,7 +204,7 @@ pub struct BackupReport {
     pub snapshot: Snapshot,
     /// What could not be read.
     pub problems: Vec<Problem>,
-    /// What was left out on purpose and may surprise.
+    /// What was left out on purpose and may surprise, and what the repository lost.
     pub notices: Vec<String>,
     /// What looks wrong; [`is_suspect`] says whether the snapshot carries [`SUSPECT_TAG`].
     pub signals: Vec<Signal>,
@@ -309,6 +310,10 @@ impl<'a> Job<'a> {
             ),
         };
         let mut index = index?;
+        let gone = gone::find(repository, &packs, &index);
+        if !gone.is_empty() {
+            index = index.without(&gone);
+        }
         let adopted = match alone {
             true => adopt::adopt(repository, &packs, &mut index, run)?,
             false => Vec::new(),
@@ -320,7 +325,7 @@ impl<'a> Job<'a> {
         };
         let history = signals::history(earlier);
         let repository = IndexedRepository::with_index(repository.clone(), index);
-        let notices = Vec::new();
+        let notices = gone::notice(&gone).into_iter().collect();
         Ok(Self {
             repository,
             options,

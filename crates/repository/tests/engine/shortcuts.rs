@@ -9,17 +9,21 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use muster_repository::{
     backup::{BackupOptions, BackupReport, ParentChoice},
+    check::{CheckOptions, ReadData, check},
     format::{config::Version, tree::Tree},
     id::BlobId,
+    repair::index::{RepairIndexOptions, apply, propose},
     repository::Repository,
     restore::{RestoreOptions, restore},
     run::Run,
+    storage::FileKind,
 };
+use muster_testkit::walker::walk;
 
-use crate::common::{Sandbox, backup};
+use crate::common::{Sandbox, backup, restore_source};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -192,6 +196,39 @@ fn a_folder_is_recorded_as_if_there_were_no_parent() -> Result<()> {
     assert_eq!(Some(find_tree(&repository, &report, &source)?.0), before);
     let summary = report.snapshot.summary.unwrap();
     assert_eq!((summary.files_new, summary.files_changed, summary.dirs_new), (0, 0, 0));
+    Ok(())
+}
+
+/// Somebody deleted a pack: what it held counts as not stored, be it of files or of folders.
+#[test]
+fn what_a_lost_pack_held_is_stored_again() -> Result<()> {
+    let sandbox = Sandbox::new("lost")?;
+    let repository = sandbox.init(Version::V2)?;
+    let source = sandbox.folder("source")?;
+    fs::create_dir(source.join("folder"))?;
+    fs::write(source.join("folder/noise"), noise(3 * MIB))?;
+    write_long_ago(&source.join("text"), b"the same as ever")?;
+    let options =
+        || BackupOptions { ignore_ctime: true, ..BackupOptions::new(vec![source.clone()]) };
+    drop(backup(&repository, options())?);
+    let packs = repository.storage().list(FileKind::Pack)?;
+    ensure!(packs.len() >= 2, "{packs:?}");
+    for lost in packs {
+        repository.storage().delete(lost.file)?;
+        let report = backup(&repository, options())?;
+        let [notice] = &report.notices[..] else { panic!("{:?}", report.notices) };
+        assert!(notice.starts_with("1 pack that the index names is gone"), "{notice}");
+        let target = sandbox.join(&lost.file.to_string().replace('/', "-"));
+        let restored = restore_source(&repository, &report.snapshot, &source, &target)?;
+        assert_eq!(walk(&restored)?.lines(), walk(&source)?.lines());
+        let proposal = propose(&repository, RepairIndexOptions::default(), &Run::new())?;
+        apply(&repository, proposal, &Run::new())?;
+        assert!(backup(&repository, options())?.notices.is_empty());
+    }
+    // What older snapshots alone needed is lost.
+    let newest = *backup(&repository, options())?.id.as_ref().context("a snapshot")?;
+    let report = check(&repository, &CheckOptions { read_data: ReadData::All }, &Run::new())?;
+    assert!(report.damages.iter().all(|damage| !damage.snapshots.contains(&newest)));
     Ok(())
 }
 

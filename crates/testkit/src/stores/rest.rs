@@ -59,6 +59,7 @@ struct State {
     mood: Mutex<Option<(Mood, String)>>,
     /// Requests that met the mood.
     troubled: AtomicU64,
+    is_calm: AtomicBool,
     ended: AtomicBool,
 }
 
@@ -79,6 +80,7 @@ impl RestServer {
             at_once_max: AtomicU64::new(0),
             mood: Mutex::default(),
             troubled: AtomicU64::new(0),
+            is_calm: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         });
         let served = Arc::clone(&state);
@@ -111,6 +113,11 @@ impl RestServer {
         let mood = mood.map(|mood| (mood, beginning.to_owned()));
         self.state.troubled.store(0, Ordering::SeqCst);
         *self.state.mood.lock().unwrap_or_else(PoisonError::into_inner) = mood;
+    }
+
+    /// From now on no request meets trouble by its number: for clients that give up at the first.
+    pub fn calm(&self) {
+        self.state.is_calm.store(true, Ordering::SeqCst);
     }
 
     /// How many requests met the mood since it was set.
@@ -182,7 +189,8 @@ fn serve(stream: TcpStream, state: &State) {
         let at_once = state.at_once.fetch_add(1, Ordering::SeqCst) + 1;
         state.at_once_max.fetch_max(at_once, Ordering::SeqCst);
         delay(state.options.delay);
-        let due = |every: u64| every > 0 && number.is_multiple_of(every);
+        let is_calm = state.is_calm.load(Ordering::SeqCst);
+        let due = |every: u64| !is_calm && every > 0 && number.is_multiple_of(every);
         let mood = state.mood_for(&request);
         if mood == Some(Mood::Silent) {
             state.at_once.fetch_sub(1, Ordering::SeqCst);
