@@ -9,13 +9,13 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use muster_model::{Class, Fault};
 use thiserror::Error;
 
-use crate::warm_up::WarmUp;
+use crate::{lock::time_since_boot, warm_up::WarmUp};
 
 /// Told to and by a running operation. Cheap to clone; clones share the counters.
 #[derive(Debug, Clone, Default)]
@@ -125,8 +125,8 @@ struct CancelState {
     requested: AtomicBool,
     reason: OnceLock<(Stop, String)>,
     conditions: Mutex<Vec<Condition>>,
-    /// When the conditions were asked last, all of which held.
-    held_at: Mutex<Option<Instant>>,
+    /// When the conditions were asked last, all of which held, as time since the machine started.
+    held_at: Mutex<Option<Duration>>,
 }
 
 /// How long it is good enough that the conditions held: as long as a round trip or two take, which
@@ -202,7 +202,7 @@ impl Cancel {
     pub fn check_condition(&self) -> Result<(), Cancelled> {
         let conditions =
             self.state.conditions.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let asked = Instant::now();
+        let asked = time_since_boot();
         let reason = conditions.iter().find_map(|condition| condition());
         let held_at = reason.is_none().then_some(asked);
         *self.state.held_at.lock().unwrap_or_else(PoisonError::into_inner) = held_at;
@@ -219,7 +219,8 @@ impl Cancel {
     /// As [`Cancel::check_condition`].
     pub fn check_condition_lately(&self) -> Result<(), Cancelled> {
         let held_at = *self.state.held_at.lock().unwrap_or_else(PoisonError::into_inner);
-        match held_at.is_some_and(|at| at.elapsed() < HOLDS_FOR) {
+        // A machine that slept in between has to ask, so its sleep counts.
+        match held_at.is_some_and(|at| time_since_boot().saturating_sub(at) < HOLDS_FOR) {
             true => self.check(),
             false => self.check_condition(),
         }
@@ -285,7 +286,7 @@ mod tests {
         cancel.check_condition_lately().unwrap();
         cancel.check_condition_lately().unwrap();
         assert_eq!(asked.load(Ordering::SeqCst), 1);
-        *cancel.state.held_at.lock().unwrap() = Instant::now().checked_sub(HOLDS_FOR);
+        *cancel.state.held_at.lock().unwrap() = time_since_boot().checked_sub(HOLDS_FOR);
         cancel.check_condition_lately().unwrap();
         cancel.check_condition().unwrap();
         assert_eq!(asked.load(Ordering::SeqCst), 3);
