@@ -44,8 +44,9 @@ pub(crate) fn captured(
     rows: BTreeMap<String, (u64, u64)>,
 ) -> Captured {
     let summary = report.snapshot.summary.as_ref();
-    let told = report.notices.into_iter();
+    let told = report.notices.iter().cloned();
     notices.extend(told.map(|message| Notice { code: "destination-left-out", message }));
+    notices.extend(packs_gone(&report));
     let seen = report.signals.iter();
     notices.extend(seen.map(|s| Notice { code: s.name(), message: s.to_string() }));
     if is_suspect(&report.signals) {
@@ -64,6 +65,12 @@ pub(crate) fn captured(
         notices,
         rows,
     }
+}
+
+/// What the repository lost before, if it did.
+pub(crate) fn packs_gone(report: &BackupReport) -> Option<Notice> {
+    let message = report.packs_gone.clone()?;
+    Some(Notice { code: "packs-gone", message })
 }
 
 fn left_out(problem: &muster_repository::backup::Problem) -> String {

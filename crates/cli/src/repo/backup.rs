@@ -287,7 +287,7 @@ fn stream(args: &Args) -> Result<Option<Stream>, Failure> {
 }
 
 fn print(args: &Args, app: &App<'_>, report: &BackupReport) -> Outcome {
-    for notice in &report.notices {
+    for notice in report.notices.iter().chain(&report.packs_gone) {
         app.output.warning(notice);
     }
     for signal in &report.signals {

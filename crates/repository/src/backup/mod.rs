@@ -204,8 +204,10 @@ pub struct BackupReport {
     pub snapshot: Snapshot,
     /// What could not be read.
     pub problems: Vec<Problem>,
-    /// What was left out on purpose and may surprise, and what the repository lost.
+    /// What was left out on purpose and may surprise.
     pub notices: Vec<String>,
+    /// That packs which the index names are gone, in words.
+    pub packs_gone: Option<String>,
     /// What looks wrong; [`is_suspect`] says whether the snapshot carries [`SUSPECT_TAG`].
     pub signals: Vec<Signal>,
     /// Packs of an interrupted run that were put to use.
@@ -262,6 +264,7 @@ struct Job<'a> {
     clock: Instant,
     problems: Problems,
     notices: Vec<String>,
+    packs_gone: Option<String>,
 }
 
 impl<'a> Job<'a> {
@@ -325,7 +328,7 @@ impl<'a> Job<'a> {
         };
         let history = signals::history(earlier);
         let repository = IndexedRepository::with_index(repository.clone(), index);
-        let notices = gone::notice(&gone).into_iter().collect();
+        let (notices, packs_gone) = (Vec::new(), gone::notice(&gone));
         Ok(Self {
             repository,
             options,
@@ -341,6 +344,7 @@ impl<'a> Job<'a> {
             clock,
             problems,
             notices,
+            packs_gone,
         })
     }
 
@@ -418,8 +422,18 @@ impl<'a> Job<'a> {
         if let Some(lock) = self.lock {
             lock.release()?;
         }
-        let (notices, duration) = (self.notices, self.clock.elapsed());
-        Ok(BackupReport { id, snapshot, problems, notices, signals, packs_adopted, duration })
+        let (notices, packs_gone) = (self.notices, self.packs_gone);
+        let duration = self.clock.elapsed();
+        Ok(BackupReport {
+            id,
+            snapshot,
+            problems,
+            notices,
+            packs_gone,
+            signals,
+            packs_adopted,
+            duration,
+        })
     }
 
     /// Runs the pipeline over the sources.

@@ -216,14 +216,14 @@ fn what_a_lost_pack_held_is_stored_again() -> Result<()> {
     for lost in packs {
         repository.storage().delete(lost.file)?;
         let report = backup(&repository, options())?;
-        let [notice] = &report.notices[..] else { panic!("{:?}", report.notices) };
+        let notice = report.packs_gone.context("a word of the loss")?;
         assert!(notice.starts_with("1 pack that the index names is gone"), "{notice}");
         let target = sandbox.join(&lost.file.to_string().replace('/', "-"));
         let restored = restore_source(&repository, &report.snapshot, &source, &target)?;
         assert_eq!(walk(&restored)?.lines(), walk(&source)?.lines());
         let proposal = propose(&repository, RepairIndexOptions::default(), &Run::new())?;
         apply(&repository, proposal, &Run::new())?;
-        assert!(backup(&repository, options())?.notices.is_empty());
+        assert!(backup(&repository, options())?.packs_gone.is_none());
     }
     // What older snapshots alone needed is lost.
     let newest = *backup(&repository, options())?.id.as_ref().context("a snapshot")?;

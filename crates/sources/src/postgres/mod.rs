@@ -60,7 +60,10 @@ use self::{
     cluster::Server,
     connection::Target,
 };
-use crate::capture::{Captured, Request};
+use crate::{
+    capture::{Captured, Request},
+    record,
+};
 
 /// How the server's files are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -154,7 +157,7 @@ fn captured(report: BackupReport, taken: Taken) -> Captured {
         bytes: summary.map_or(0, |summary| summary.total_bytes_processed),
         bytes_added: summary.map_or(0, |summary| summary.data_added_packed),
         files: summary.map_or(0, |summary| summary.total_files_processed),
-        notices: taken.notices,
+        notices: taken.notices.into_iter().chain(record::packs_gone(&report)).collect(),
         rows: taken.rows,
     }
 }
