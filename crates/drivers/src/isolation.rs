@@ -15,12 +15,13 @@ mod directories;
 mod held;
 mod monitor;
 mod mounts;
+mod ports;
 mod unix_peers;
 
 use std::{
     collections::BTreeSet,
     fmt, fs, io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -35,6 +36,7 @@ use self::{
 pub use self::{
     directories::shares_directory,
     monitor::{Monitor, Monitored},
+    ports::free_port,
 };
 use crate::process::kin::Kin;
 
@@ -268,17 +270,4 @@ impl Address {
         let is_to_itself = far.ip().is_loopback() || far.ip() == near.ip();
         far.port() == self.at.port() && (far.ip() == self.at.ip() || self.is_here && is_to_itself)
     }
-}
-
-/// Finds a TCP port on the loopback address that nobody uses.
-///
-/// It is free when this returns and may be taken a moment later: the caller that starts a
-/// server on it must see to it that the server really listens (its log, its probe), and try
-/// another one if it does not. The kernel hands recently used ones out last.
-///
-/// # Errors
-/// Fails when no port is left.
-pub fn free_port() -> io::Result<u16> {
-    let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0))?;
-    Ok(listener.local_addr()?.port())
 }
