@@ -37,7 +37,7 @@ impl Walk<'_> {
     /// that is waited for. So two batches exist at a time, each with folders of its own to leave.
     fn submit(&mut self) -> Result<(), RestoreError> {
         let costs = self.context.repository.storage().costs();
-        let next = BatchBuilder::new(self.builder.number() + 1);
+        let next = BatchBuilder::new(self.builder.number() + 1, &costs);
         let batch = std::mem::replace(&mut self.builder, next).finish(&costs, self.workers.count());
         let begun = self.workers.begin(batch);
         match self.under_way.replace(begun) {
@@ -162,7 +162,8 @@ impl Walk<'_> {
     /// A batch of the files whose first name could not be restored: of each inode one name
     /// becomes the first, and the others links to it.
     fn plan_again(&mut self, number: u32, links: Vec<PlannedLink>) -> Batch {
-        let next = std::mem::replace(&mut self.builder, BatchBuilder::new(number));
+        let costs = self.context.repository.storage().costs();
+        let next = std::mem::replace(&mut self.builder, BatchBuilder::new(number, &costs));
         for link in links {
             if self.links.get(link.key).is_some() {
                 self.builder.add_link(link);
@@ -177,7 +178,6 @@ impl Walk<'_> {
                 Err(error) => self.problem(path, "find the content of", error),
             }
         }
-        let costs = self.context.repository.storage().costs();
         std::mem::replace(&mut self.builder, next).finish(&costs, self.workers.count())
     }
 

@@ -32,7 +32,7 @@ const BATCH_BYTES_MAX: usize = 16 << 20;
 
 /// A batch is complete with this many files, or folders: at first with few, since nothing is restored
 /// while the first is collected, and never with more than can be completed soon after the last file is
-/// written.
+/// written. At a distance it is the end of a batch that costs: the last of its ranges are waited for.
 const BATCH_ITEMS_MIN: usize = 256;
 const BATCH_ITEMS_MAX: usize = 4096;
 
@@ -193,11 +193,15 @@ pub(super) struct BatchBuilder {
     packs: Vec<PackId>,
     pack_numbers: HashMap<PackId, u32>,
     bytes: usize,
+    items_max: usize,
 }
 
 impl BatchBuilder {
-    pub(super) fn new(number: u32) -> Self {
-        Self { batch: Batch { number, ..Batch::default() }, ..Self::default() }
+    /// For the batch with this number, of a store whose requests have these costs.
+    pub(super) fn new(number: u32, costs: &Costs) -> Self {
+        let items_max = if costs.is_far() { BATCH_ITEMS_MAX } else { items_max(number) };
+        let batch = Batch { number, ..Batch::default() };
+        Self { batch, items_max, ..Self::default() }
     }
 
     pub(super) fn number(&self) -> u32 {
@@ -207,7 +211,7 @@ impl BatchBuilder {
     /// Whether it is time to restore what was collected.
     pub(super) fn is_full(&self) -> bool {
         let items = self.batch.files.len().max(self.batch.left.len());
-        self.bytes >= BATCH_BYTES_MAX || items >= items_max(self.batch.number)
+        self.bytes >= BATCH_BYTES_MAX || items >= self.items_max
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -327,6 +331,8 @@ fn job(first: &Want, end: u32, wants: Range<usize>, packs: &[PackId]) -> Job {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// Wants as (pack, offset, length); ranges expected as (pack, offset, length, wants).
@@ -367,6 +373,9 @@ mod tests {
     fn batches_grow() {
         let sizes: Vec<usize> = [0, 1, 4, 5, 63, 64, u32::MAX].map(items_max).to_vec();
         assert_eq!(sizes, [256, 512, 4096, 4096, 4096, 4096, 4096]);
+        let far = Costs { latency: Duration::from_millis(50), ..Costs::of_this_machine() };
+        assert_eq!(BatchBuilder::new(0, &far).items_max, 4096);
+        assert_eq!(BatchBuilder::new(0, &Costs::of_this_machine()).items_max, 256);
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl<'a> Walk<'a> {
             workers,
             reader: context.repository.blob_reader()?,
             stack: Vec::new(),
-            builder: BatchBuilder::new(0),
+            builder: BatchBuilder::new(0, &context.repository.storage().costs()),
             under_way: None,
             links: Links::default(),
             late: Vec::new(),

@@ -123,8 +123,7 @@ fn verbs_wait_for_few_round_trips() {
     let _report = far
         .check("a backup of one change", 11, |repository| backup(repository, options()).unwrap());
     let target = scratch.join("restored");
-    // A first batch of few files, and the rest.
-    far.check("a restore", 9, |repository| {
+    far.check("a restore", 8, |repository| {
         let (lock, tree, indexed) = open_latest(repository);
         let report = restore(&indexed, tree, &RestoreOptions::new(&target), &run).unwrap();
         assert!(report.is_complete(), "{:?}", report.problems);
