@@ -226,7 +226,8 @@ fn status_line(
         line.push_str(&format!(" {}", format_size(reading.bytes_done)));
     }
     if let (Some(files), Some(bytes)) = (reading.files_total, reading.bytes_total) {
-        line.push_str(&format!(", total {}", counted(files, items)));
+        let about = if reading.is_guess { "about " } else { "" };
+        line.push_str(&format!(", total {about}{}", counted(files, items)));
         if bytes > 0 {
             line.push_str(&format!(" {}", format_size(bytes)));
         }
@@ -375,6 +376,7 @@ mod tests {
             bytes_done: 1 << 20,
             files_total: Some(48),
             bytes_total: Some(4 << 20),
+            is_guess: false,
             errors: 1,
             current: "/srv/a\nb".to_owned(),
         }
@@ -393,6 +395,9 @@ mod tests {
             "[1m 05s] 25.0%  12 files 1.00 MiB, total 48 files 4.00 MiB, 1 error, 256 KiB/s, \
              12s left  /srv/a\\nb",
         );
+        let like_before = ProgressReading { is_guess: true, errors: 0, ..reading() };
+        let told = "[1m 05s] 25.0%  12 files 1.00 MiB, total about 48 files 4.00 MiB  /srv/a\\nb";
+        check(&like_before, Shape::Backup, None, told);
         let counting = ProgressReading { files_done: 3, ..ProgressReading::default() };
         check(&counting, Shape::Plain { items: "packs" }, None, "[1m 05s] 3 packs");
     }

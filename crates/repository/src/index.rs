@@ -245,6 +245,18 @@ impl Index {
         self.location(entry_at(&self.segments, number))
     }
 
+    /// Where the last blob of a pack ends, in bytes; 0 when blobs are not taken from it.
+    pub(crate) fn pack_end(&self, pack: &PackId) -> u64 {
+        let ranges = self.by_pack.get(pack).into_iter().flatten();
+        // The blobs of a range are in the order of their places.
+        let last = ranges.filter_map(|&range| {
+            let range = &self.packs[range as usize];
+            let last = (range.first + range.count).checked_sub(1)?;
+            Some(entry_at(&self.segments, last))
+        });
+        last.map(|entry| u64::from(entry.offset) + u64::from(entry.length)).max().unwrap_or(0)
+    }
+
     /// Packs that wait for their deletion.
     pub fn packs_to_delete(&self) -> impl Iterator<Item = PackId> + '_ {
         self.to_delete.keys().copied()

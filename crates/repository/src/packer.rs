@@ -24,6 +24,7 @@
 
 mod at_once;
 mod claimed;
+mod distrusted;
 mod open_pack;
 mod sealer;
 mod spool;
@@ -44,6 +45,7 @@ use thiserror::Error;
 
 use at_once::{buffers_of_stored, stored_at_once, waiting_at_most};
 use claimed::Claimed;
+use distrusted::Distrusted;
 use open_pack::{OpenPack, Spill};
 pub use sealer::{Sealed, Sealer};
 use spool::Spool;
@@ -218,6 +220,7 @@ pub struct PackWriter<'a> {
     known: &'a Index,
     options: PackOptions,
     claimed: Claimed,
+    distrusted: Distrusted,
     data: Slots,
     trees: Slots,
     /// Disconnected when the storing thread is gone, as is the other side of `to_store`.
@@ -244,7 +247,17 @@ impl<'a> PackWriter<'a> {
     /// caller who gets `true` must add it.
     #[must_use]
     pub fn claim(&self, kind: BlobKind, id: BlobId) -> bool {
-        !self.known.contains(kind, id) && self.claimed.insert(kind, id)
+        !self.distrusted.leaves(self.known, kind, id) && self.claimed.insert(kind, id)
+    }
+
+    /// What the packs hold in which this blob lies no longer counts as stored: it is damaged.
+    pub(crate) fn distrust(&self, kind: BlobKind, id: BlobId) {
+        self.distrusted.add(self.known.find_all(kind, id).map(|place| place.pack));
+    }
+
+    /// The packs that turned out to be damaged, in the order of their names.
+    pub(crate) fn distrusted(&self) -> Vec<PackId> {
+        self.distrusted.packs()
     }
 
     /// Whether a blob that is to be written anew has to be written by the caller, be it there or
@@ -626,6 +639,7 @@ pub fn write_packs<T, E: From<WriteError>>(
         known,
         options,
         claimed: Claimed::none(),
+        distrusted: Distrusted::default(),
         data: Slots::default(),
         trees: Slots::default(),
         buffers,

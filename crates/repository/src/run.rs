@@ -45,6 +45,7 @@ pub struct Progress {
     files_total: AtomicU64,
     bytes_total: AtomicU64,
     total_known: AtomicBool,
+    total_guessed: AtomicBool,
     errors: AtomicU64,
     current: Mutex<String>,
 }
@@ -60,6 +61,8 @@ pub struct ProgressReading {
     pub files_total: Option<u64>,
     /// Bytes in all; `None` while still being counted.
     pub bytes_total: Option<u64>,
+    /// The totals were those of an earlier run over the same; what has come since is not in them.
+    pub is_guess: bool,
     /// Items that could not be processed.
     pub errors: u64,
     /// What is being worked on.
@@ -84,6 +87,14 @@ impl Progress {
         self.total_known.store(true, Ordering::Release);
     }
 
+    /// There will be about as much to do as an earlier run had. Once more than that is done, the
+    /// totals are unknown again.
+    pub fn guess_total(&self, files: u64, bytes: u64) {
+        self.add_total(files, bytes);
+        self.total_guessed.store(true, Ordering::Release);
+        self.total_is_known();
+    }
+
     /// Counts an item that could not be processed.
     pub fn add_error(&self) {
         self.errors.fetch_add(1, Ordering::Relaxed);
@@ -101,13 +112,18 @@ impl Progress {
     /// The counters now.
     #[must_use]
     pub fn read(&self) -> ProgressReading {
-        let known = self.total_known.load(Ordering::Acquire);
-        let total = |counter: &AtomicU64| known.then(|| counter.load(Ordering::Relaxed));
+        let is_guess = self.total_guessed.load(Ordering::Acquire);
+        let [files_done, bytes_done, files_total, bytes_total] =
+            [&self.files_done, &self.bytes_done, &self.files_total, &self.bytes_total]
+                .map(|counter| counter.load(Ordering::Relaxed));
+        let was_wrong = is_guess && (files_done > files_total || bytes_done > bytes_total);
+        let known = self.total_known.load(Ordering::Acquire) && !was_wrong;
         ProgressReading {
-            files_done: self.files_done.load(Ordering::Relaxed),
-            bytes_done: self.bytes_done.load(Ordering::Relaxed),
-            files_total: total(&self.files_total),
-            bytes_total: total(&self.bytes_total),
+            files_done,
+            bytes_done,
+            files_total: known.then_some(files_total),
+            bytes_total: known.then_some(bytes_total),
+            is_guess,
             errors: self.errors.load(Ordering::Relaxed),
             current: self.current.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
@@ -273,6 +289,19 @@ mod tests {
         progress.total_is_known();
         let reading = progress.read();
         assert_eq!((reading.bytes_done, reading.bytes_total), (60, Some(100)));
+    }
+
+    #[test]
+    fn a_guess_holds_until_more_is_done() {
+        let progress = Progress::default();
+        progress.guess_total(2, 100);
+        progress.add_done(2, 100);
+        let reading = progress.read();
+        assert_eq!((reading.files_total, reading.bytes_total), (Some(2), Some(100)));
+        assert!(reading.is_guess);
+        progress.add_done(0, 1);
+        let reading = progress.read();
+        assert_eq!((reading.files_total, reading.bytes_total), (None, None));
     }
 
     #[test]

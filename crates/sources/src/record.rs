@@ -46,7 +46,7 @@ pub(crate) fn captured(
     let summary = report.snapshot.summary.as_ref();
     let told = report.notices.iter().cloned();
     notices.extend(told.map(|message| Notice { code: "destination-left-out", message }));
-    notices.extend(packs_gone(&report));
+    notices.extend(losses(&report));
     let seen = report.signals.iter();
     notices.extend(seen.map(|s| Notice { code: s.name(), message: s.to_string() }));
     if is_suspect(&report.signals) {
@@ -67,10 +67,10 @@ pub(crate) fn captured(
     }
 }
 
-/// What the repository lost before, if it did.
-pub(crate) fn packs_gone(report: &BackupReport) -> Option<Notice> {
-    let message = report.packs_gone.clone()?;
-    Some(Notice { code: "packs-gone", message })
+/// What the repository has lost.
+pub(crate) fn losses(report: &BackupReport) -> impl Iterator<Item = Notice> {
+    let losses = report.losses.iter();
+    losses.map(|loss| Notice { code: loss.code, message: loss.message.clone() })
 }
 
 fn left_out(problem: &muster_repository::backup::Problem) -> String {

@@ -287,7 +287,8 @@ fn stream(args: &Args) -> Result<Option<Stream>, Failure> {
 }
 
 fn print(args: &Args, app: &App<'_>, report: &BackupReport) -> Outcome {
-    for notice in report.notices.iter().chain(&report.packs_gone) {
+    let losses = report.losses.iter().map(|loss| &loss.message);
+    for notice in report.notices.iter().chain(losses) {
         app.output.warning(notice);
     }
     for signal in &report.signals {

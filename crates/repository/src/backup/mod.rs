@@ -14,7 +14,7 @@ mod budget;
 mod errors;
 mod feed;
 mod filter;
-mod gone;
+mod lost;
 mod metadata;
 mod names;
 mod parent;
@@ -22,12 +22,13 @@ mod pipeline;
 mod record;
 mod recorded;
 mod relay;
+mod report;
 mod signals;
 mod targets;
 mod walk;
 
 use std::{
-    io::{self, Read},
+    io::Read,
     num::NonZeroUsize,
     os::unix::ffi::OsStrExt,
     path::PathBuf,
@@ -44,6 +45,7 @@ pub use filter::{CACHEDIR_SIGNATURE, Filter, MarkerFile};
 pub use metadata::Facts;
 pub use parent::ParentChoice;
 pub use record::{Recorder, backup_recorded};
+pub use report::{BackupReport, Loss, Problem};
 pub use signals::{SUSPECT_TAG, Signal, is_suspect};
 
 use self::{
@@ -117,7 +119,7 @@ pub struct BackupOptions {
     pub packs: PackOptions,
     /// Write no snapshot when the tree is the parent's.
     pub skip_if_unchanged: bool,
-    /// Count files and bytes first, for the time left.
+    /// Find out how much there is to do, for the time left: from the parent, or by a second walk.
     pub count_first: bool,
     /// Threads that read files.
     pub readers: NonZeroUsize,
@@ -183,39 +185,6 @@ pub struct Stream {
     pub finish: Box<dyn FnOnce() -> Result<(), String> + Send>,
 }
 
-/// Something that could not be backed up.
-#[derive(Debug)]
-pub struct Problem {
-    /// Its absolute path.
-    pub path: Vec<u8>,
-    /// What failed, as a verb: `open`, `read` …
-    pub operation: &'static str,
-    /// Why.
-    pub error: io::Error,
-}
-
-/// What a backup did.
-#[derive(Debug)]
-#[must_use = "a backup may have left something out"]
-pub struct BackupReport {
-    /// The new snapshot; `None` after a dry run, and when nothing changed and none was wanted.
-    pub id: Option<SnapshotId>,
-    /// Its content, with the summary.
-    pub snapshot: Snapshot,
-    /// What could not be read.
-    pub problems: Vec<Problem>,
-    /// What was left out on purpose and may surprise.
-    pub notices: Vec<String>,
-    /// That packs which the index names are gone, in words.
-    pub packs_gone: Option<String>,
-    /// What looks wrong; [`is_suspect`] says whether the snapshot carries [`SUSPECT_TAG`].
-    pub signals: Vec<Signal>,
-    /// Packs of an interrupted run that were put to use.
-    pub packs_adopted: usize,
-    /// How long it took.
-    pub duration: Duration,
-}
-
 /// Tag of a snapshot whose new blobs were stored without being opened again first.
 pub const UNVERIFIED_TAG: &str = "muster:unverified-seal";
 
@@ -264,7 +233,7 @@ struct Job<'a> {
     clock: Instant,
     problems: Problems,
     notices: Vec<String>,
-    packs_gone: Option<String>,
+    losses: Vec<Loss>,
 }
 
 impl<'a> Job<'a> {
@@ -313,7 +282,7 @@ impl<'a> Job<'a> {
             ),
         };
         let mut index = index?;
-        let gone = gone::find(repository, &packs, &index);
+        let gone = lost::find(repository, &packs, &index);
         if !gone.is_empty() {
             index = index.without(&gone);
         }
@@ -328,7 +297,7 @@ impl<'a> Job<'a> {
         };
         let history = signals::history(earlier);
         let repository = IndexedRepository::with_index(repository.clone(), index);
-        let (notices, packs_gone) = (Vec::new(), gone::notice(&gone));
+        let (notices, losses) = (Vec::new(), lost::gone(&gone).into_iter().collect());
         Ok(Self {
             repository,
             options,
@@ -344,7 +313,7 @@ impl<'a> Job<'a> {
             clock,
             problems,
             notices,
-            packs_gone,
+            losses,
         })
     }
 
@@ -422,14 +391,14 @@ impl<'a> Job<'a> {
         if let Some(lock) = self.lock {
             lock.release()?;
         }
-        let (notices, packs_gone) = (self.notices, self.packs_gone);
+        let (notices, losses) = (self.notices, self.losses);
         let duration = self.clock.elapsed();
         Ok(BackupReport {
             id,
             snapshot,
             problems,
             notices,
-            packs_gone,
+            losses,
             signals,
             packs_adopted,
             duration,
@@ -450,7 +419,7 @@ impl<'a> Job<'a> {
             parent_start: parent.summary.as_ref().map_or(parent.time, |s| s.backup_start),
         });
         let root = self.parent.as_ref().map(|(_, parent)| parent.tree);
-        let parent = ParentWalk::new(self.repository.blob_reader()?, root);
+        let parent = ParentWalk::new(self.repository.blob_reader()?, root, writer);
         let (events, to_assemble) = bounded(EVENTS_AHEAD);
         let (files, to_read) = bounded(FILES_AHEAD);
         let mut feed = Feed {
@@ -480,13 +449,23 @@ impl<'a> Job<'a> {
         let reading: Vec<_> = reading.collect();
         // The readers hold it; when they are gone, the walk shall notice.
         drop(to_read);
-        let counting = || match options.count_first {
-            true => count(options, run),
-            false => Ok(()),
+        // There is about as much as there was: a second walk would cost more than it tells.
+        let before = self.parent.as_ref().and_then(|(_, parent)| parent.summary.as_ref());
+        let guess =
+            before.map(|before| (before.total_files_processed, before.total_bytes_processed));
+        let counting = || match (options.count_first, guess) {
+            (true, None) => count(options, run),
+            (true, Some((files, bytes))) => {
+                run.progress.guess_total(files, bytes);
+                Ok(())
+            }
+            (false, _) => Ok(()),
         };
         let problems = &self.problems;
         let stage = Stage { writer, maker: &maker, problems, run, start: self.start };
-        stage.perform(to_assemble, reading, feeding, counting)
+        let recorded = stage.perform(to_assemble, reading, feeding, counting)?;
+        self.losses.extend(lost::damaged(&writer.distrusted()));
+        Ok(recorded)
     }
 
     /// Runs the pipeline over one stream.

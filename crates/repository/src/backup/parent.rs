@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use muster_model::BackupKind;
+use muster_model::{BackupKind, Class, Fault as _};
 
 use super::{
     BackupError, BackupOptions,
@@ -30,7 +30,8 @@ use crate::{
     id::{BlobId, SnapshotId},
     index::Index,
     large_tree::LargeTree,
-    repository::{BlobReader, Repository},
+    packer::PackWriter,
+    repository::{BlobReader, ReadError, Repository},
     select::{self, SourceQuery},
 };
 
@@ -125,6 +126,8 @@ impl Trust {
 pub(super) struct ParentWalk<'r> {
     reader: BlobReader<'r>,
     stack: Vec<Level>,
+    /// Is told of the trees that are damaged.
+    writer: &'r PackWriter<'r>,
 }
 
 /// A folder that the walk is in, as the parent recorded it.
@@ -138,28 +141,41 @@ enum Level {
 }
 
 impl Level {
-    /// A damaged tree, and one written in an odd way, is none: everything is read again.
-    fn read(reader: &mut BlobReader<'_>, id: BlobId) -> Self {
-        match reader.large_tree(id) {
-            Ok(Some(nodes)) => return Self::Nodes(Box::new(nodes)),
-            Ok(None) => {}
-            Err(_) => return Self::Nothing,
+    /// One that is written in an odd way is none.
+    fn read(reader: &mut BlobReader<'_>, id: BlobId) -> Result<Self, ReadError> {
+        if let Some(nodes) = reader.large_tree(id)? {
+            return Ok(Self::Nodes(Box::new(nodes)));
         }
         let mut text = Vec::new();
-        match reader.read(BlobKind::Tree, id, &mut text) {
-            Ok(()) => {
-                Recorded::new(text).map_or(Self::Nothing, |recorded| Self::Tree(Box::new(recorded)))
-            }
-            Err(_) => Self::Nothing,
-        }
+        reader.read(BlobKind::Tree, id, &mut text)?;
+        let recorded = Recorded::new(text);
+        Ok(recorded.map_or(Self::Nothing, |recorded| Self::Tree(Box::new(recorded))))
     }
 }
 
 impl<'r> ParentWalk<'r> {
-    /// Starts at the parent's root. A damaged parent is no parent: everything is read again.
-    pub(super) fn new(mut reader: BlobReader<'r>, root: Option<BlobId>) -> Self {
-        let root = root.map_or(Level::Nothing, |id| Level::read(&mut reader, id));
-        Self { reader, stack: vec![root] }
+    /// Starts at the parent's root.
+    pub(super) fn new(
+        reader: BlobReader<'r>,
+        root: Option<BlobId>,
+        writer: &'r PackWriter<'r>,
+    ) -> Self {
+        let mut walk = Self { reader, stack: Vec::new(), writer };
+        let root = walk.level(root);
+        walk.stack.push(root);
+        walk
+    }
+
+    /// A tree that cannot be read is none: everything in it is read again. If it is damaged, it is
+    /// also written again.
+    fn level(&mut self, id: Option<BlobId>) -> Level {
+        let Some(id) = id else { return Level::Nothing };
+        Level::read(&mut self.reader, id).unwrap_or_else(|error| {
+            if error.class() == Class::Corrupt {
+                self.writer.distrust(BlobKind::Tree, id);
+            }
+            Level::Nothing
+        })
     }
 
     /// Goes past the next entry of the current folder, if its record begins with `opening` and
@@ -201,7 +217,7 @@ impl<'r> ParentWalk<'r> {
     pub(super) fn enter(&mut self, name: &[u8]) -> Option<Before> {
         self.go_to(name);
         let id = self.node(name).and_then(|node| node.subtree);
-        let level = id.map_or(Level::Nothing, |id| Level::read(&mut self.reader, id));
+        let level = self.level(id);
         let text = match &level {
             Level::Tree(recorded) => Some(Arc::clone(recorded.text())),
             Level::Nothing | Level::Nodes(_) => None,

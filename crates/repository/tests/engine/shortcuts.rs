@@ -5,21 +5,21 @@ use std::{
     fs,
     io::{Seek, SeekFrom, Write},
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use muster_repository::{
     backup::{BackupOptions, BackupReport, ParentChoice},
     check::{CheckOptions, ReadData, check},
-    format::{config::Version, tree::Tree},
+    format::{config::Version, pack::BlobKind, tree::Tree},
     id::BlobId,
     repair::index::{RepairIndexOptions, apply, propose},
     repository::Repository,
     restore::{RestoreOptions, restore},
     run::Run,
-    storage::FileKind,
+    storage::{File, FileKind},
 };
 use muster_testkit::walker::walk;
 
@@ -213,23 +213,66 @@ fn what_a_lost_pack_held_is_stored_again() -> Result<()> {
     drop(backup(&repository, options())?);
     let packs = repository.storage().list(FileKind::Pack)?;
     ensure!(packs.len() >= 2, "{packs:?}");
-    for lost in packs {
-        repository.storage().delete(lost.file)?;
+    for (n, &lost) in packs.iter().enumerate() {
+        match n % 2 {
+            0 => repository.storage().delete(lost.file)?,
+            _ => fs::File::options()
+                .write(true)
+                .open(path_of(&repository, lost.file)?)?
+                .set_len(lost.bytes / 2)?,
+        }
         let report = backup(&repository, options())?;
-        let notice = report.packs_gone.context("a word of the loss")?;
-        assert!(notice.starts_with("1 pack that the index names is gone"), "{notice}");
+        let [loss] = report.losses.as_slice() else { bail!("{:?}", report.losses) };
+        assert_eq!(loss.code, "packs-gone");
+        let message = &loss.message;
+        assert!(message.starts_with("1 pack ("), "{message}");
+        assert!(message.contains("is gone or cut short: "), "{message}");
         let target = sandbox.join(&lost.file.to_string().replace('/', "-"));
         let restored = restore_source(&repository, &report.snapshot, &source, &target)?;
         assert_eq!(walk(&restored)?.lines(), walk(&source)?.lines());
         let proposal = propose(&repository, RepairIndexOptions::default(), &Run::new())?;
         apply(&repository, proposal, &Run::new())?;
-        assert!(backup(&repository, options())?.packs_gone.is_none());
+        assert_eq!(backup(&repository, options())?.losses, []);
     }
     // What older snapshots alone needed is lost.
     let newest = *backup(&repository, options())?.id.as_ref().context("a snapshot")?;
     let report = check(&repository, &CheckOptions { read_data: ReadData::All }, &Run::new())?;
     assert!(report.damages.iter().all(|damage| !damage.snapshots.contains(&newest)));
     Ok(())
+}
+
+#[test]
+fn folders_that_the_parent_cannot_show_any_more_are_stored_again() -> Result<()> {
+    let sandbox = Sandbox::new("damaged-folders")?;
+    let repository = sandbox.init(Version::V2)?;
+    let source = sandbox.folder("source")?;
+    fs::create_dir_all(source.join("above/folder"))?;
+    write_long_ago(&source.join("above/folder/text"), b"the same as ever")?;
+    let options = || BackupOptions::new(vec![source.clone()]);
+    let first = backup(&repository, options())?;
+    let indexed = repository.load_index(&Run::new())?;
+    let tree = indexed.index().find(BlobKind::Tree, first.snapshot.tree).context("a tree")?;
+    let pack = path_of(&repository, File::Pack(tree.pack))?;
+    let damaged = fs::File::options().read(true).write(true).open(&pack)?;
+    let mut byte = [0];
+    damaged.read_exact_at(&mut byte, tree.blob.offset.into())?;
+    damaged.write_all_at(&[!byte[0]], tree.blob.offset.into())?;
+    let second = backup(&repository, options())?;
+    assert_eq!(second.snapshot.tree, first.snapshot.tree, "nothing has changed");
+    let [loss] = second.losses.as_slice() else { bail!("{:?}", second.losses) };
+    assert_eq!(loss.code, "packs-damaged");
+    assert!(loss.message.contains(&tree.pack.to_string()), "{}", loss.message);
+    // The pack itself is gone now: all that it held is elsewhere too.
+    fs::remove_file(&pack)?;
+    let restored =
+        restore_source(&repository, &second.snapshot, &source, &sandbox.join("restored"))?;
+    assert_eq!(walk(&restored)?.lines(), walk(&source)?.lines());
+    Ok(())
+}
+
+/// The file itself.
+fn path_of(repository: &Repository, file: File) -> Result<PathBuf> {
+    Ok(repository.storage().local_folder().context("a folder")?.join(file.to_string()))
 }
 
 fn write_long_ago(path: &Path, content: &[u8]) -> std::io::Result<()> {

@@ -157,7 +157,7 @@ fn captured(report: BackupReport, taken: Taken) -> Captured {
         bytes: summary.map_or(0, |summary| summary.total_bytes_processed),
         bytes_added: summary.map_or(0, |summary| summary.data_added_packed),
         files: summary.map_or(0, |summary| summary.total_files_processed),
-        notices: taken.notices.into_iter().chain(record::packs_gone(&report)).collect(),
+        notices: taken.notices.into_iter().chain(record::losses(&report)).collect(),
         rows: taken.rows,
     }
 }
