@@ -69,6 +69,7 @@ impl MarkerKeeper {
             writer: marker.writer,
             n: marker.n,
             at,
+            acknowledged: Some(Moment::now()),
         }))?;
         Ok(Ok(()))
     }
@@ -102,9 +103,11 @@ pub(crate) fn written(
     for logged in state.history(&["marker"])? {
         let Record::Marker(marker) = logged.record else { continue };
         let before_impact_s = marker.at.seconds_until(impact);
+        let acknowledged_before_s = marker.acknowledged().seconds_until(impact);
         let is_ours = marker.service == service && marker.data == data;
-        if is_ours && (0.0..MARKERS_KEPT_S).contains(&before_impact_s) {
-            written.push(Written { id: (marker.writer.as_u128(), marker.n), before_impact_s });
+        if is_ours && acknowledged_before_s >= 0.0 && before_impact_s < MARKERS_KEPT_S {
+            let id = (marker.writer.as_u128(), marker.n);
+            written.push(Written { id, before_impact_s, acknowledged_before_s });
         }
     }
     Ok(written)

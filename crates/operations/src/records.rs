@@ -237,8 +237,19 @@ pub struct MarkerRecord {
     pub writer: Uuid,
     /// Its number.
     pub n: u64,
-    /// When it was written.
+    /// When its writing began.
     pub at: Moment,
+    /// When it was acknowledged; early records do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<Moment>,
+}
+
+impl MarkerRecord {
+    /// When it was in the data for sure.
+    #[must_use]
+    pub fn acknowledged(&self) -> &Moment {
+        self.acknowledged.as_ref().unwrap_or(&self.at)
+    }
 }
 
 /// A drill that the calendar asks for.

@@ -61,7 +61,7 @@ fn a_step_between_marker_and_impact_changes_no_loss() {
             shop.database().execute(insert, row).unwrap();
         }
         let (service, data) = ("orders".to_owned(), "db".to_owned());
-        let marker = MarkerRecord { service, data, writer, n, at };
+        let marker = MarkerRecord { service, data, writer, n, at, acknowledged: None };
         workspace.state.record(&Record::Marker(marker)).unwrap();
     };
     let begun = Moment::now();

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Mutex, thread, time::Duration};
 use muster_model::{Disruption, DrillResult, Verdict, units::counted};
 use muster_operations::{
     drill, looping,
+    moment::Moment,
     protect::Selection,
     records::{MarkerRecord, Record},
     restore::{RestoreRequest, restore},
@@ -52,8 +53,8 @@ fn came_back(shop: &Shop, workspace: &Workspace, result: &DrillResult) -> Vec<(S
 fn check_count(shop: &Shop, workspace: &Workspace, result: &DrillResult) {
     let found = came_back(shop, workspace, result);
     let present: BTreeSet<(String, u64)> = found.iter().cloned().collect();
-    let before: Vec<MarkerRecord> =
-        written(workspace).into_iter().filter(|m| m.at.wall <= result.started).collect();
+    let is_before = |m: &MarkerRecord| m.acknowledged().wall <= result.started;
+    let before: Vec<MarkerRecord> = written(workspace).into_iter().filter(is_before).collect();
     let is_lost = |m: &&MarkerRecord| !present.contains(&(m.writer.to_string(), m.n));
     let lost: Vec<&MarkerRecord> = before.iter().filter(is_lost).collect();
     let counts = result.markers.as_ref().unwrap();
@@ -65,11 +66,11 @@ fn check_count(shop: &Shop, workspace: &Workspace, result: &DrillResult) {
     let holes = before[..last_present].iter().filter(is_lost).count();
     assert_eq!(counts.holes, u64::try_from(holes).unwrap());
     // The bound in seconds, by the wall clock, which nobody steps here.
-    let age = |m: &MarkerRecord| result.started.duration_since(m.at.wall).as_secs_f64();
-    let least = lost.first().map_or(0.0, |m| age(m));
+    let age = |at: &Moment| result.started.duration_since(at.wall).as_secs_f64();
+    let least = lost.first().map_or(0.0, |m| age(m.acknowledged()));
     assert!((result.recovery_point.actual_s_min.unwrap() - least).abs() < 0.05, "{result:#?}");
     let first_lost = before.iter().position(|m| is_lost(&m)).unwrap_or(before.len());
-    let most = age(&before[first_lost - 1]);
+    let most = age(&before[first_lost - 1].at);
     assert!((result.recovery_point.actual_s_max.unwrap() - most).abs() < 0.05, "{result:#?}");
 }
 
