@@ -367,7 +367,9 @@ impl Write for Results {
 pub(crate) fn output_failure(error: io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::new(Problem::OutputClosed, ""),
-        _ => Failure::new(Problem::OutputFailed, "write the result").caused_by(&error),
+        _ => Failure::new(Problem::OutputFailed, "write the result")
+            .help("make room where it goes, or send it elsewhere; what the command did stays done")
+            .caused_by(&error),
     }
 }
 

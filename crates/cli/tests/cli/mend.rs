@@ -148,7 +148,7 @@ fn nothing_is_cut_out_while_packs_are_in_no_index() {
     let ran = sandbox.run(&["repair", "snapshots", "--forget", "--json"]).expect(4);
     assert_eq!(ran.error()["code"], "index-incomplete");
     sandbox.run(&["repair", "index"]).expect(0).shows("there and in no index");
-    sandbox.run(&["repair", "snapshots", "--forget"]).expect(0).shows("1 whole");
+    sandbox.run(&["repair", "snapshots", "--forget"]).expect(0).shows("1 complete by the index");
     sandbox.run(&["check", "--read-data"]).expect(0);
 }
 

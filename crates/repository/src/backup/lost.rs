@@ -51,7 +51,7 @@ pub(super) fn gone(packs: &[PackId]) -> Option<Loss> {
     let message = format!(
         "{which} that the index names {are} gone or cut short: what is still in the sources is \
          stored again, older snapshots may have lost data; run 'muster repo check', then \
-         'muster repo repair index'"
+         'muster repo repair index' for those that are gone, 'repair packs' for the others"
     );
     Some(Loss { code: "packs-gone", message })
 }

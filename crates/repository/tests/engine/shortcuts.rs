@@ -213,14 +213,8 @@ fn what_a_lost_pack_held_is_stored_again() -> Result<()> {
     drop(backup(&repository, options())?);
     let packs = repository.storage().list(FileKind::Pack)?;
     ensure!(packs.len() >= 2, "{packs:?}");
-    for (n, &lost) in packs.iter().enumerate() {
-        match n % 2 {
-            0 => repository.storage().delete(lost.file)?,
-            _ => fs::File::options()
-                .write(true)
-                .open(path_of(&repository, lost.file)?)?
-                .set_len(lost.bytes / 2)?,
-        }
+    for lost in packs {
+        repository.storage().delete(lost.file)?;
         let report = backup(&repository, options())?;
         let [loss] = report.losses.as_slice() else { bail!("{:?}", report.losses) };
         assert_eq!(loss.code, "packs-gone");
@@ -238,6 +232,29 @@ fn what_a_lost_pack_held_is_stored_again() -> Result<()> {
     let newest = *backup(&repository, options())?.id.as_ref().context("a snapshot")?;
     let report = check(&repository, &CheckOptions { read_data: ReadData::All }, &Run::new())?;
     assert!(report.damages.iter().all(|damage| !damage.snapshots.contains(&newest)));
+    Ok(())
+}
+
+#[test]
+fn what_was_cut_off_packs_is_stored_again() -> Result<()> {
+    let sandbox = Sandbox::new("cut-short")?;
+    let repository = sandbox.init(Version::V2)?;
+    let source = sandbox.folder("source")?;
+    write_long_ago(&source.join("text"), b"the same as ever")?;
+    let options = || BackupOptions::new(vec![source.clone()]);
+    drop(backup(&repository, options())?);
+    let packs = repository.storage().list(FileKind::Pack)?;
+    for pack in &packs {
+        let file = fs::File::options().write(true).open(path_of(&repository, pack.file)?)?;
+        file.set_len(8)?;
+    }
+    let report = backup(&repository, options())?;
+    let [loss] = report.losses.as_slice() else { bail!("{:?}", report.losses) };
+    assert_eq!(loss.code, "packs-gone");
+    assert!(loss.message.starts_with(&format!("{} packs (", packs.len())), "{}", loss.message);
+    let restored =
+        restore_source(&repository, &report.snapshot, &source, &sandbox.join("restored"))?;
+    assert_eq!(walk(&restored)?.lines(), walk(&source)?.lines());
     Ok(())
 }
 

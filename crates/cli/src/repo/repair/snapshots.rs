@@ -153,7 +153,7 @@ fn print(app: &App<'_>, args: &Args, report: &RepairSnapshotsReport) -> Result<(
     let lossy = report.snapshots.iter().filter(|repaired| !repaired.is_lost).count();
     let would = if args.dry_run { "would repair" } else { "repaired" };
     app.output.summary(format_args!(
-        "{would} {}, removed {}, {} whole",
+        "{would} {}, removed {}, {} complete by the index",
         counted(lossy, "snapshot"),
         report.removed.len(),
         report.whole
