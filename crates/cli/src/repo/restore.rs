@@ -29,7 +29,7 @@ use super::{
 use crate::{
     app::App,
     args::FilterArgs,
-    error::{Failure, Outcome},
+    error::{Failure, Outcome, Problem},
     exit::Exit,
     output::{local_time, visible_path},
     progress::Shape,
@@ -125,12 +125,15 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
         restore(&opened.repository, opened.tree, &options, &run)
     })?;
     release(opened.lock)?;
-    warn_of_nothing(args, app, &report);
-    print(args, app, &report, started.elapsed())
+    let nothing = nothing_chosen(args, app, &report);
+    let exit = print(args, app, &report, started.elapsed())?;
+    nothing.map_or(Ok(exit), Err)
 }
 
-/// Patterns that match nothing are a slip of the pen more often than not.
-fn warn_of_nothing(args: &Args, app: &App<'_>, report: &RestoreReport) {
+/// What a restore is worth whose patterns matched nothing: a slip of the pen more often than not,
+/// and nothing that was asked for is there. Where `--delete` has found something to remove, the
+/// patterns did match, if nothing in the snapshot.
+fn nothing_chosen(args: &Args, app: &App<'_>, report: &RestoreReport) -> Option<Failure> {
     let counts = &report.counts;
     let chosen = [
         counts.files_restored,
@@ -142,11 +145,17 @@ fn warn_of_nothing(args: &Args, app: &App<'_>, report: &RestoreReport) {
         counts.problems,
     ];
     let is_asked = !matches!(args.include.lists().parse().as_deref(), Ok([]) | Err(_));
-    if is_asked && chosen.iter().all(|&number| number == 0) {
-        app.output.warning(
-            "nothing in the snapshot matches a pattern of --include: see 'muster repo ls'",
-        );
+    if !is_asked || chosen.iter().any(|&number| number > 0) {
+        return None;
     }
+    let message = "find anything in the snapshot that a pattern of --include matches";
+    if args.delete && counts.extra > 0 {
+        app.output.warning("nothing in the snapshot matches a pattern of --include");
+        return None;
+    }
+    let help = "see what it holds with 'muster repo ls'; a pattern that begins with '/' must match \
+                from the top of what is restored";
+    Some(Failure::new(Problem::NotFound, message).help(help))
 }
 
 /// The decision about each path, when not everything is wanted.

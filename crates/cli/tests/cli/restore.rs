@@ -67,6 +67,23 @@ fn patterns_choose_what_comes_back() {
 }
 
 #[test]
+fn patterns_that_match_nothing_are_no_restore() {
+    let sandbox = Sandbox::new("restore-no-match");
+    sandbox.run(&["backup", "source"]).expect(0);
+    let restore = ["restore", "latest", "-t", "back", "--include", "/gone.txt"];
+    let ran = sandbox.run(&[&restore[..], &["--json"]].concat()).expect(1);
+    assert_eq!(
+        (ran.error()["code"].as_str(), ran.last_json()["files_restored"].as_u64()),
+        (Some("not-found"), Some(0))
+    );
+    sandbox.run(&[&restore[..], &["--dry-run"]].concat()).expect(1).tells("--include");
+    // What it removes, the pattern has matched.
+    sandbox.write("back/gone.txt", "mine");
+    let delete = [&restore[..], &["--overwrite", "always", "--delete"]].concat();
+    sandbox.run(&delete).expect(0).tells("nothing in the snapshot").shows("deleted 1 item");
+}
+
+#[test]
 fn damage_is_exit_code_3_and_names_the_file() {
     let sandbox = Sandbox::new("restore-damage");
     sandbox.run(&["backup", "source/a.txt"]).expect(0);
