@@ -270,7 +270,11 @@ impl Fault for OperationError {
             }
             Self::NotFound { .. } => Class::NotFound,
             Self::Refused { blockers, .. } => refusal_class(blockers),
-            Self::Secret { .. } => Class::Denied,
+            // The plan names what is not there, but for what this user may not read.
+            Self::Secret { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => Class::Denied,
+                _ => Class::Input,
+            },
             Self::Several { failures, .. } => worst(failures).map_or(Class::Bug, Fault::class),
             Self::Io { .. } | Self::StepFailed { .. } | Self::HookFailed { .. } => Class::Transient,
             Self::Running { .. } => Class::Conflict,
@@ -329,7 +333,9 @@ impl Fault for OperationError {
             Self::Running { .. } => {
                 Some("wait until that has ended; `muster status` shows how it went".to_owned())
             }
-            Self::Secret { .. } => Some("set what the plan's reference names".to_owned()),
+            Self::Secret { .. } => Some(
+                "set what the plan's reference names (files are relative to the plan)".to_owned(),
+            ),
             Self::Below(below) => below.0.help(),
             Self::Several { failures, .. } => worst(failures).and_then(Fault::help),
             Self::Tampered { .. } => {
