@@ -239,6 +239,10 @@ impl Output {
     }
 }
 
+/// What a partial snapshot is, for those who restore one.
+pub(crate) const PARTIAL: &str =
+    "something could not be read when it was made, or was lost since, and is not in it";
+
 fn painted(text: &str, style: &str, colored: bool) -> String {
     match colored {
         true => format!("\x1b[{style}m{text}\x1b[0m"),

@@ -47,6 +47,8 @@ pub struct RestoredItem {
     pub used: PointUsed,
     /// What was written.
     pub restored: Restored,
+    /// Whether the point itself is without something that could not be read when it was made.
+    pub partial: bool,
     /// Copies that could not be read, and why: another one was taken.
     pub skipped: Vec<String>,
 }
@@ -211,7 +213,8 @@ fn from_copies(
                     format!("{repository}: cannot {}", error.one_line())
                 };
                 let skipped = failed.iter().map(told).collect();
-                return Ok(RestoredItem { used, restored, skipped });
+                let partial = chosen.point.partial;
+                return Ok(RestoredItem { used, restored, partial, skipped });
             }
             Err(error) => failed.push((copy.repository.clone(), error)),
         }

@@ -12,7 +12,9 @@ use muster_model::{
     units::{format_duration, format_size},
 };
 use muster_repository::{
+    backup::PARTIAL_TAG,
     exclude::Patterns,
+    format::snapshot::Snapshot,
     restore::{
         Choice, NotRestored, Overwrite, RestoreCounts, RestoreOptions, RestoreReport, Select,
         restore,
@@ -31,7 +33,7 @@ use crate::{
     args::FilterArgs,
     error::{Failure, Outcome, Problem},
     exit::Exit,
-    output::{local_time, visible_path},
+    output::{PARTIAL, local_time, visible_path},
     progress::Shape,
     warm_up::{self, WarmUpArgs},
 };
@@ -126,7 +128,7 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     })?;
     release(opened.lock)?;
     let nothing = nothing_chosen(args, app, &report);
-    let exit = print(args, app, &report, started.elapsed())?;
+    let exit = print(args, app, &report, &Circumstances::new(&opened.snapshot, started))?;
     nothing.map_or(Ok(exit), Err)
 }
 
@@ -197,7 +199,26 @@ fn tell_what(args: &Args, app: &App<'_>, opened: &Opened) {
     ));
 }
 
-fn print(args: &Args, app: &App<'_>, report: &RestoreReport, elapsed: Duration) -> Outcome {
+/// What belongs to the result, and the engine does not know.
+struct Circumstances {
+    elapsed: Duration,
+    /// The snapshot itself is without something, so a complete restore of it is not all there was.
+    is_partial: bool,
+}
+
+impl Circumstances {
+    fn new(snapshot: &Snapshot, started: Instant) -> Self {
+        let is_partial = snapshot.tags.iter().any(|tag| tag == PARTIAL_TAG);
+        Self { elapsed: started.elapsed(), is_partial }
+    }
+}
+
+fn print(
+    args: &Args,
+    app: &App<'_>,
+    report: &RestoreReport,
+    circumstances: &Circumstances,
+) -> Outcome {
     for problem in &report.problems {
         let failure = Failure::of(problem);
         if app.output.is_json() {
@@ -212,8 +233,11 @@ fn print(args: &Args, app: &App<'_>, report: &RestoreReport, elapsed: Duration) 
         }
     }
     match app.output.is_json() {
-        true => app.output.json(&SummaryJson::new(args, report, elapsed))?,
-        false => print_text(args, app, report, elapsed)?,
+        true => app.output.json(&SummaryJson::new(args, report, circumstances))?,
+        false => print_text(args, app, report, circumstances.elapsed)?,
+    }
+    if circumstances.is_partial {
+        app.output.warning(format_args!("the snapshot is partial: {PARTIAL}"));
     }
     if report.counts.metadata_denied > 0 {
         let items = count(report.counts.metadata_denied, "item");
@@ -298,6 +322,8 @@ struct SummaryJson {
     bytes_restored: u64,
     bytes_skipped: u64,
     dry_run: bool,
+    /// Whether the snapshot itself is without something.
+    partial: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     archived: Option<Value>,
     problems: u64,
@@ -308,14 +334,14 @@ struct SummaryJson {
 }
 
 impl SummaryJson {
-    fn new(args: &Args, report: &RestoreReport, elapsed: Duration) -> Self {
+    fn new(args: &Args, report: &RestoreReport, circumstances: &Circumstances) -> Self {
         let counts: &RestoreCounts = &report.counts;
         let restored = counts.files_restored + counts.folders_restored + counts.others_restored;
         let skipped = counts.files_skipped + counts.others_skipped;
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
         Self {
             message_type: "summary",
-            seconds_elapsed: elapsed.as_secs(),
+            seconds_elapsed: circumstances.elapsed.as_secs(),
             total_files: restored + skipped + counts.problems,
             files_restored: restored,
             files_skipped: skipped,
@@ -324,6 +350,7 @@ impl SummaryJson {
             bytes_restored: counts.bytes_restored,
             bytes_skipped: counts.bytes_skipped,
             dry_run: args.dry_run,
+            partial: circumstances.is_partial,
             archived: (report.archived.packs > 0)
                 .then(|| json!({"packs": report.archived.packs, "bytes": report.archived.bytes})),
             problems: counts.problems,

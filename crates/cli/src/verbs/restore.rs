@@ -12,7 +12,7 @@ use super::{heeding_signals, moment, moments, open_to_read};
 use crate::{
     error::{Failure, Outcome},
     exit::Exit,
-    output::{Output, visible, visible_path},
+    output::{Output, PARTIAL, visible, visible_path},
     progress::{self, Shape},
     workspace::PlanArgs,
 };
@@ -82,6 +82,8 @@ struct Restored<'a> {
     used: &'a muster_model::drill::PointUsed,
     path: String,
     files: u64,
+    /// Whether the point itself is without something.
+    partial: bool,
     left_out: &'a [String],
     skipped: &'a [String],
 }
@@ -140,6 +142,7 @@ fn tell(items: &[RestoredItem], output: &Output) -> Result<(), Failure> {
                 used: &item.used,
                 path: item.restored.path.display().to_string(),
                 files: item.restored.files,
+                partial: item.partial,
                 left_out: &item.restored.left_out,
                 skipped: &item.skipped,
             })
@@ -157,6 +160,12 @@ fn tell(items: &[RestoredItem], output: &Output) -> Result<(), Failure> {
             item.used.repository,
             visible_path(&item.restored.path),
         ))?;
+        if item.partial {
+            output.warning(format_args!(
+                "the point of {} is partial: {PARTIAL}",
+                visible(item.used.data.as_bytes())
+            ));
+        }
         for what in &item.skipped {
             output.warning(format_args!("another copy was taken: {}", visible(what.as_bytes())));
         }

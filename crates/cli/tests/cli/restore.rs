@@ -84,6 +84,18 @@ fn patterns_that_match_nothing_are_no_restore() {
 }
 
 #[test]
+fn that_a_snapshot_is_partial_is_told_when_it_is_restored() {
+    let sandbox = Sandbox::new("restore-partial");
+    sandbox.run(&["backup", "source"]).expect(0);
+    let whole = sandbox.run(&["restore", "latest", "-t", "whole", "--json"]).expect(0);
+    assert_eq!(whole.last_json()["partial"], false);
+    sandbox.run(&["tag", "--add", "muster:partial", "latest"]).expect(0);
+    sandbox.run(&["restore", "latest", "-t", "back"]).expect(0).tells("the snapshot is partial");
+    let json = sandbox.run(&["restore", "latest", "-t", "again", "--json"]).expect(0);
+    assert_eq!(json.last_json()["partial"], true);
+}
+
+#[test]
 fn damage_is_exit_code_3_and_names_the_file() {
     let sandbox = Sandbox::new("restore-damage");
     sandbox.run(&["backup", "source/a.txt"]).expect(0);

@@ -134,6 +134,24 @@ fn what_can_be_restored_is_although_another_item_cannot() {
 }
 
 #[test]
+fn a_partial_point_that_is_accepted_is_told_as_one() {
+    let office = Office::protected("verbs-partial");
+    let far = ["repo", "-r", "far", "--password-file", "secret-far"];
+    let tag = ["tag", "--add", "muster:partial", "--tag", "muster:service=wiki"];
+    office.run(&[&far[..], &tag].concat()).expect(0);
+    let restore = |to: &str, more: &[&str]| {
+        let arguments = ["restore", "wiki/pages", "--to", to];
+        office.run(&[&arguments[..], more].concat())
+    };
+    restore("back", &[]).expect(4).tells("left something out");
+    restore("back", &["--accept-partial"]).expect(0).tells("the point of pages is partial");
+    let restored = restore("again", &["--accept-partial", "--json"]).expect(0).json();
+    assert_eq!(restored["restored"][0]["partial"], true);
+    let whole = office.run(&["restore", "files/docs", "--to", "docs-2", "--json"]).expect(0).json();
+    assert_eq!(whole["restored"][0]["partial"], false);
+}
+
+#[test]
 fn several_drills_end_with_the_worst() {
     let office = Office::protected("code-drills");
     // The first is held and has nothing that judges it; of the second no copy would survive.
