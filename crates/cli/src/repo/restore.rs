@@ -8,7 +8,7 @@ use std::{
 
 use clap::ValueEnum;
 use muster_model::{
-    Fault,
+    Class, Fault,
     units::{format_duration, format_size},
 };
 use muster_repository::{
@@ -224,7 +224,7 @@ fn print(
         if app.output.is_json() {
             app.output.error_json(&json!({
                 "message_type": "error",
-                "error": {"message": failure.one_line(), "code": problem.code()},
+                "error": {"message": failure.one_line(), "code": problem.code(), "help": failure.help},
                 "during": "restore",
                 "item": problem.path.to_string_lossy(),
             }));
@@ -250,7 +250,16 @@ fn print(
     }
     let items = count(report.counts.problems, "item");
     app.output.warning(format_args!("{items} could not be restored, or not exactly"));
+    tell_next_step(app, report);
     Ok(if report.found_damage() { Exit::Damaged } else { Exit::Partial })
+}
+
+/// What to do about damage, once for all that it costs. In JSON each problem has its own.
+fn tell_next_step(app: &App<'_>, report: &RestoreReport) {
+    let damage = report.problems.iter().find(|problem| problem.class() == Class::Corrupt);
+    if let Some(help) = damage.and_then(Fault::help).filter(|_| !app.output.is_json()) {
+        app.output.warning(format_args!("what to do: {help}"));
+    }
 }
 
 fn count(number: u64, noun: &str) -> String {
@@ -328,6 +337,7 @@ struct SummaryJson {
     archived: Option<Value>,
     problems: u64,
     metadata_denied: u64,
+    /// What is not in the target: what could not be restored, and what never is.
     not_restored: Vec<String>,
     extra_count: u64,
     extra: Vec<String>,
@@ -339,6 +349,9 @@ impl SummaryJson {
         let restored = counts.files_restored + counts.folders_restored + counts.others_restored;
         let skipped = counts.files_skipped + counts.others_skipped;
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let never = report.not_restored.iter().map(|item| &item.path);
+        let missing = report.problems.iter().filter(|problem| problem.is_missing());
+        let missing = missing.map(|problem| &problem.path);
         Self {
             message_type: "summary",
             seconds_elapsed: circumstances.elapsed.as_secs(),
@@ -355,7 +368,7 @@ impl SummaryJson {
                 .then(|| json!({"packs": report.archived.packs, "bytes": report.archived.bytes})),
             problems: counts.problems,
             metadata_denied: counts.metadata_denied,
-            not_restored: report.not_restored.iter().map(|item| text(&item.path)).collect(),
+            not_restored: never.chain(missing).map(text).collect(),
             extra_count: counts.extra,
             extra: report.extra.iter().map(text).collect(),
         }

@@ -85,6 +85,8 @@ struct Restored<'a> {
     /// Whether the point itself is without something.
     partial: bool,
     left_out: &'a [String],
+    /// Whether something is left out because this copy is damaged.
+    damaged: bool,
     skipped: &'a [String],
 }
 
@@ -144,6 +146,7 @@ fn tell(items: &[RestoredItem], output: &Output) -> Result<(), Failure> {
                 files: item.restored.files,
                 partial: item.partial,
                 left_out: &item.restored.left_out,
+                damaged: item.restored.damaged,
                 skipped: &item.skipped,
             })
         };
@@ -171,6 +174,14 @@ fn tell(items: &[RestoredItem], output: &Output) -> Result<(), Failure> {
         }
         for what in &item.restored.left_out {
             output.warning(format_args!("not restored: {}", visible(what.as_bytes())));
+        }
+        if item.restored.damaged {
+            let repository = &item.used.repository;
+            output.warning(format_args!(
+                "{repository} is damaged: `muster verify {repository} --all` finds all damage, and \
+                 a restore then takes a sound copy where there is one; `--point` chooses an older \
+                 point"
+            ));
         }
     }
     Ok(())

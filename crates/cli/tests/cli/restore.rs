@@ -104,6 +104,10 @@ fn damage_is_exit_code_3_and_names_the_file() {
     content[20] ^= 1;
     fs::write(&pack, content).unwrap();
     let ran = sandbox.run(&["restore", "latest", "--target", "back"]).expect(3);
-    ran.tells("source/a.txt").tells("1 item could not be restored");
+    let ran = ran.tells("source/a.txt").tells("1 item could not be restored");
+    ran.tells("another copy of the repository").tells("earlier snapshot").tells("--read-data");
+    let ran = sandbox.run(&["restore", "latest", "--json", "--target", "json"]).expect(3);
+    assert_eq!(ran.last_json()["not_restored"], serde_json::json!(["source/a.txt"]));
+    assert!(ran.stderr.contains(r#""help":"restore what is missing from another copy"#));
     assert!(!sandbox.path("back/source/a.txt").exists());
 }

@@ -134,6 +134,23 @@ fn what_can_be_restored_is_although_another_item_cannot() {
 }
 
 #[test]
+fn damage_that_a_restore_meets_is_told_with_what_to_do() {
+    let office = Office::open("verbs-damage");
+    // The largest pack is then one of content, and the folder itself can be read.
+    let digits = (0..20_000_u64).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    office.write("docs/large.txt", &digits.collect::<String>());
+    office.run(&["backup", "files/docs"]).expect(0);
+    flip(&office.stored("near/data")[0]);
+    let ran = office.run(&["restore", "files/docs", "--to", "back"]).expect(3);
+    ran.tells("large.txt").tells("`muster verify near --all`").tells("`--point`");
+    let ran = office.run(&["restore", "files/docs", "--to", "back-2", "--json"]).expect(3).json();
+    assert_eq!(ran["restored"][0]["damaged"], true);
+    // It is as the warning said.
+    office.run(&["verify", "near", "--all"]).expect(3);
+    office.run(&["restore", "files/docs", "--to", "back-3"]).expect(0);
+}
+
+#[test]
 fn a_partial_point_that_is_accepted_is_told_as_one() {
     let office = Office::protected("verbs-partial");
     let far = ["repo", "-r", "far", "--password-file", "secret-far"];
