@@ -239,6 +239,13 @@ impl Output {
     }
 }
 
+/// How many items are named that vanished during a backup; the rest are counted.
+pub(crate) const VANISHED_SHOWN: usize = 5;
+
+/// What a partial snapshot is, for those who restore one.
+pub(crate) const PARTIAL: &str =
+    "something could not be read when it was made, or was lost since, and is not in it";
+
 fn painted(text: &str, style: &str, colored: bool) -> String {
     match colored {
         true => format!("\x1b[{style}m{text}\x1b[0m"),

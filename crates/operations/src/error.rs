@@ -2,6 +2,7 @@
 
 use std::{fmt, io, path::PathBuf};
 
+use jiff::Timestamp;
 use muster_control::choice::Blocker;
 use muster_model::{Class, Fault, Finding, Severity, units::counted};
 use thiserror::Error;
@@ -67,6 +68,18 @@ pub enum OperationError {
         what: String,
         /// Why.
         blockers: Vec<Blocker>,
+    },
+    /// A repository that was written before is not where it was.
+    #[error(
+        "open the repository {name}: it is gone from {location}, where it was last written {at}"
+    )]
+    RepositoryGone {
+        /// Its name in the plan.
+        name: String,
+        /// Where it was.
+        location: String,
+        /// When it was last written, as far as the ledger knows.
+        at: Timestamp,
     },
     /// The arguments make no sense.
     #[error("{message}")]
@@ -268,9 +281,13 @@ impl Fault for OperationError {
             Self::PlanUnreadable { .. } | Self::PlanInvalid { .. } | Self::Usage { .. } => {
                 Class::Input
             }
-            Self::NotFound { .. } => Class::NotFound,
+            Self::NotFound { .. } | Self::RepositoryGone { .. } => Class::NotFound,
             Self::Refused { blockers, .. } => refusal_class(blockers),
-            Self::Secret { .. } => Class::Denied,
+            // The plan names what is not there, but for what this user may not read.
+            Self::Secret { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => Class::Denied,
+                _ => Class::Input,
+            },
             Self::Several { failures, .. } => worst(failures).map_or(Class::Bug, Fault::class),
             Self::Io { .. } | Self::StepFailed { .. } | Self::HookFailed { .. } => Class::Transient,
             Self::Running { .. } => Class::Conflict,
@@ -288,6 +305,7 @@ impl Fault for OperationError {
             Self::PlanUnreadable { .. } => "plan-unreadable",
             Self::PlanInvalid { .. } => "plan-invalid",
             Self::NotFound { .. } => "not-found",
+            Self::RepositoryGone { .. } => "repository-missing",
             Self::Refused { blockers, .. } if is_damage(blockers) => "repository-damaged",
             Self::Refused { blockers, .. } if is_unknown(blockers) => "not-found",
             Self::Refused { .. } => "refused",
@@ -317,6 +335,11 @@ impl Fault for OperationError {
             Self::NotFound { help, .. }
             | Self::Usage { help, .. }
             | Self::StepFailed { help, .. } => Some(help.clone()),
+            Self::RepositoryGone { location, .. } => Some(format!(
+                "mount the disk or share that it lies on, or bring it back; when it is lost for \
+                 good, 'muster repo -r {location} init' makes an empty one, which loses nothing \
+                 but what was there"
+            )),
             Self::Refused { blockers, .. } => {
                 let help: Vec<&str> =
                     blockers.iter().map(|blocker| blocker.help.as_str()).collect();
@@ -329,7 +352,9 @@ impl Fault for OperationError {
             Self::Running { .. } => {
                 Some("wait until that has ended; `muster status` shows how it went".to_owned())
             }
-            Self::Secret { .. } => Some("set what the plan's reference names".to_owned()),
+            Self::Secret { .. } => Some(
+                "set what the plan's reference names (files are relative to the plan)".to_owned(),
+            ),
             Self::Below(below) => below.0.help(),
             Self::Several { failures, .. } => worst(failures).and_then(Fault::help),
             Self::Tampered { .. } => {

@@ -1,6 +1,9 @@
 //! `muster restore`: data brought back into a folder, without starting anything.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
 use muster_control::choice::{Blocker, Chosen, Wish, choose};
@@ -47,6 +50,8 @@ pub struct RestoredItem {
     pub used: PointUsed,
     /// What was written.
     pub restored: Restored,
+    /// Whether the point itself is without something that could not be read when it was made.
+    pub partial: bool,
     /// Copies that could not be read, and why: another one was taken.
     pub skipped: Vec<String>,
 }
@@ -67,7 +72,7 @@ pub struct Restoration {
 /// withhold another.
 ///
 /// # Errors
-/// Refuses when there is no such point or the folder is not empty; fails when nothing can be
+/// Refuses when there is no such point, or the folder is not empty or has to do with live data; fails when nothing can be
 /// read or written. What was not restored beside others is in the answer.
 pub fn restore(
     workspace: &Workspace,
@@ -103,7 +108,7 @@ fn bring_back(
         Some(data) => vec![data.clone()],
         None => service.data.iter().map(|item| item.name.clone()).collect(),
     };
-    refuse_over_others(plan, &service.name, &data, &request.to)?;
+    refuse_live_data(plan, &service.name, &data, &request.to)?;
     let listed = list(&service.name)?;
     let wish = Wish {
         at: request.at,
@@ -141,18 +146,20 @@ fn bring_back(
     Err(OperationError::all(format!("restore {}", request.name), failed))
 }
 
-/// Refuses to restore into the live data of something else: with `--overwrite` and `--delete`
-/// that would destroy it.
-fn refuse_over_others(
+/// Refuses to restore into live data, beside it in the same folder, or around it: with
+/// `--overwrite` and `--delete` that would destroy what production has, and what is put into a
+/// source is in the next backup. Where an item that is restored is lost, its own place is free.
+fn refuse_live_data(
     plan: &Planned,
     service: &str,
     data: &[String],
     target: &Path,
 ) -> Result<(), OperationError> {
     for other in &plan.plan.services {
-        let is_restored = |name: &String| other.name == service && data.contains(name);
-        for item in other.data.iter().filter(|item| !is_restored(&item.name)) {
-            let paths = plan.production_paths(item);
+        for item in &other.data {
+            let is_restored = other.name == service && data.contains(&item.name);
+            let mut paths = plan.production_paths(item);
+            paths.retain(|path| !is_restored || is_live(path));
             if let Some(shared) = shares_directory(target, &paths) {
                 return Err(OperationError::Refused {
                     what: format!("restore into {}", target.display()),
@@ -164,13 +171,23 @@ fn refuse_over_others(
                             other.name,
                             item.name
                         ),
-                        help: "restore beside it".to_owned(),
+                        help: "name a folder apart from it with --to, and take from there what \
+                               shall go back"
+                            .to_owned(),
                     }],
                 });
             }
         }
     }
     Ok(())
+}
+
+/// Whether something lies there that a restore could destroy; what cannot be looked at may.
+fn is_live(path: &Path) -> bool {
+    match fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
 }
 
 /// Restores from the first copy that can be read.
@@ -211,7 +228,8 @@ fn from_copies(
                     format!("{repository}: cannot {}", error.one_line())
                 };
                 let skipped = failed.iter().map(told).collect();
-                return Ok(RestoredItem { used, restored, skipped });
+                let partial = chosen.point.partial;
+                return Ok(RestoredItem { used, restored, partial, skipped });
             }
             Err(error) => failed.push((copy.repository.clone(), error)),
         }

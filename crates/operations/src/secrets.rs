@@ -59,6 +59,8 @@ fn printed(argv: &[String], folder: &Path) -> io::Result<Zeroizing<String>> {
 
 #[cfg(test)]
 mod tests {
+    use muster_model::{Class, Fault as _};
+
     use super::*;
 
     #[test]
@@ -76,6 +78,12 @@ mod tests {
         let folder = Path::new("/");
         let missing = fetch(&SecretRef::Env("MUSTER_NO_SUCH".to_owned()), folder).unwrap_err();
         assert!(missing.one_line().contains("MUSTER_NO_SUCH is not set"));
+        assert_eq!(missing.class(), Class::Input);
+        let missing = fetch(&SecretRef::File("no-such-secret".to_owned()), folder).unwrap_err();
+        assert_eq!((missing.class(), missing.code()), (Class::Input, "secret-missing"));
+        let source = io::ErrorKind::PermissionDenied.into();
+        let denied = OperationError::Secret { reference: "file:x".to_owned(), source };
+        assert_eq!(denied.class(), Class::Denied);
         let argv = ["sh", "-c", "echo hush; exit 3"].map(str::to_owned).to_vec();
         let failed = fetch(&SecretRef::Command(argv), folder).unwrap_err();
         let causes = std::error::Error::source(&failed).unwrap().to_string();

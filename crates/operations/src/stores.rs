@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use jiff::{Timestamp, Unit};
 use muster_control::choice::Chosen;
 use muster_model::{Location, PointCopy};
 use muster_plan::document::Repository as PlannedRepository;
@@ -77,9 +78,9 @@ pub(crate) fn open_or_make(
     let storage = storage(workspace, planned)?;
     match Repository::open(storage.clone(), password.as_bytes(), None) {
         Ok(repository) => Ok((repository, false)),
-        Err(error @ OpenError::NoRepository { .. }) => {
-            if was_written(workspace, name)? {
-                return Err(OperationError::below(error));
+        Err(OpenError::NoRepository { location }) => {
+            if let Some(at) = last_written(workspace, name)? {
+                return Err(OperationError::RepositoryGone { name: name.to_owned(), location, at });
             }
             let options = InitOptions {
                 version: Version::V2,
@@ -105,14 +106,18 @@ fn shared_polynomial(plan: &Planned, new: &str) -> Option<Polynomial> {
     first.map(|repository| repository.config().chunker_polynomial)
 }
 
-fn was_written(workspace: &Workspace, name: &str) -> Result<bool, OperationError> {
+/// When the last snapshot came into a repository; nothing when none ever did.
+fn last_written(workspace: &Workspace, name: &str) -> Result<Option<Timestamp>, OperationError> {
     use crate::records::Record;
     let history = workspace.state.history(&["backup-ended", "copy-ended"])?;
-    Ok(history.iter().any(|logged| match &logged.record {
+    let is_into = |record: &Record| match record {
         Record::BackupEnded(ended) => ended.repository == name && ended.snapshot.is_some(),
         Record::CopyEnded(ended) => ended.to == name && ended.snapshot.is_some(),
         _ => false,
-    }))
+    };
+    let written = history.iter().filter(|logged| is_into(&logged.record));
+    let last = written.map(|logged| logged.at).next_back();
+    Ok(last.map(|at| at.round(Unit::Second).unwrap_or(at)))
 }
 
 fn planned<'w>(plan: &'w Planned, name: &str) -> Result<&'w PlannedRepository, OperationError> {

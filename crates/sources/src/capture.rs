@@ -85,6 +85,9 @@ pub struct Restored {
     pub damaged: bool,
 }
 
+/// How an item of [`Captured::left_out`] ends that was gone before it could be read.
+pub const VANISHED: &str = "it vanished before it was read";
+
 /// A numbered, timestamped row in protected data, by which loss is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Marker {

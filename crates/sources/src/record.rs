@@ -12,7 +12,7 @@ use muster_repository::{
     format::{snapshot::Snapshot, time::Timestamp as RecordedTime},
 };
 
-use crate::capture::{Captured, Notice, Request};
+use crate::capture::{Captured, Notice, Request, VANISHED};
 
 /// Begins the tag that says which source a snapshot is of.
 pub(crate) const SOURCE_TAG: &str = "muster:source=";
@@ -75,7 +75,10 @@ pub(crate) fn losses(report: &BackupReport) -> impl Iterator<Item = Notice> {
 
 fn left_out(problem: &muster_repository::backup::Problem) -> String {
     let path = String::from_utf8_lossy(&problem.path);
-    format!("{path}: cannot {} it: {}", problem.operation, problem.error)
+    match problem.has_vanished() {
+        true => format!("{path}: {VANISHED}"),
+        false => format!("{path}: cannot {} it: {}", problem.operation, problem.error),
+    }
 }
 
 /// The same moment in the words of the other crates.

@@ -186,6 +186,29 @@ async fn refusal(body: AnswerBody) -> Bytes {
     }
 }
 
+/// Nothing else was found, so the cloud was asked who this machine is, and does not tell. The path
+/// of the question says which cloud was meant.
+fn no_credentials(path: &str) -> Trouble {
+    let places = match path.trim_start_matches('/').split('/').next() {
+        Some("latest") => {
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a web identity and a container's role are \
+             not set"
+        }
+        Some("computeMetadata") => {
+            "GOOGLE_APPLICATION_CREDENTIALS, GOOGLE_ACCESS_TOKEN and gs.credentials-file are not set"
+        }
+        _ => {
+            "AZURE_ACCOUNT_KEY, AZURE_ACCOUNT_SAS and a service principal (AZURE_CLIENT_ID, …) are \
+             not set"
+        }
+    };
+    let text = format!(
+        "there are no credentials: {places}, neither in the environment nor in a plan's \
+         `credentials`, and this machine's cloud gives none"
+    );
+    Trouble::new(StorageProblem::Credentials, text)
+}
+
 fn note(trouble: Trouble) {
     // Outside of `observed` nobody wants to know.
     drop(LAST.try_with(|last| last.replace(Some(trouble))));
@@ -194,15 +217,10 @@ fn note(trouble: Trouble) {
 #[async_trait]
 impl HttpService for Client {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let host = request.uri().host().unwrap_or_default().to_owned();
+        let asks_cloud = METADATA_HOSTS.contains(&request.uri().host().unwrap_or_default());
+        let cloud = asks_cloud.then(|| no_credentials(request.uri().path()));
         let answer = self.execute(request).await.map_err(|error| {
-            note(match METADATA_HOSTS.contains(&host.as_str()) {
-                true => Trouble::new(
-                    StorageProblem::Credentials,
-                    "no credentials are set, and this machine's cloud gives none",
-                ),
-                false => Trouble::of_transport(&error),
-            });
+            note(cloud.clone().unwrap_or_else(|| Trouble::of_transport(&error)));
             HttpError::new(HttpErrorKind::Unknown, error)
         })?;
         if answer.status().is_success() {
@@ -214,7 +232,11 @@ impl HttpService for Client {
         }
         let (parts, body) = answer.into_parts();
         let body = refusal(body).await;
-        note(Trouble::of_answer(parts.status, &parts.headers, &body));
+        // A refusal of the cloud's is none of the store's, which was not even asked.
+        note(match cloud.filter(|_| parts.status.is_client_error()) {
+            Some(trouble) => trouble,
+            None => Trouble::of_answer(parts.status, &parts.headers, &body),
+        });
         Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(body)))
     }
 }
@@ -222,5 +244,22 @@ impl HttpService for Client {
 impl HttpConnector for Client {
     fn connect(&self, _: &object_store::ClientOptions) -> object_store::Result<HttpClient> {
         Ok(HttpClient::new(self.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cloud_that_was_asked_decides_what_is_missing() {
+        let check = |path: &str, name: &str| {
+            let trouble = no_credentials(path);
+            assert_eq!(trouble.problem, StorageProblem::Credentials);
+            assert!(trouble.to_string().contains(name), "{trouble}");
+        };
+        check("/latest/api/token", "AWS_ACCESS_KEY_ID");
+        check("/computeMetadata/v1/instance/service-accounts/default/token", "GOOGLE_");
+        check("/metadata/identity/oauth2/token", "AZURE_ACCOUNT_KEY");
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     error::{Failure, Outcome, Problem},
     exit::Exit,
     lists::SourceLists,
-    output::visible,
+    output::{VANISHED_SHOWN, Verbosity, visible},
     progress::{self, Shape},
     time,
 };
@@ -297,8 +297,15 @@ fn print(args: &Args, app: &App<'_>, report: &BackupReport) -> Outcome {
     if is_suspect(&report.signals) {
         app.output.warning("this snapshot looks wrong; it is kept, with the tag muster:suspect");
     }
-    for unread in &report.problems {
-        print_unread(app, unread);
+    let shown = match app.output.is_json() || app.output.verbosity() == Verbosity::Verbose {
+        true => usize::MAX,
+        false => VANISHED_SHOWN,
+    };
+    let (named, more) = named(&report.problems, shown);
+    named.into_iter().for_each(|unread| print_unread(app, unread));
+    if more > 0 {
+        let items = counted(more, "more item");
+        app.output.warning(format_args!("{items} vanished meanwhile; -v and --json name all"));
     }
     match app.output.is_json() {
         true => app.output.json(&SummaryJson::new(args, report))?,
@@ -310,6 +317,18 @@ fn print(args: &Args, app: &App<'_>, report: &BackupReport) -> Outcome {
     let items = counted(report.problems.len(), "item");
     app.output.warning(format_args!("{items} could not be read; the snapshot is without them"));
     Ok(Exit::Partial)
+}
+
+/// What could not be read: all, but of what vanished only the first `shown`, and how many more that
+/// are. A busy folder of temporary files loses thousands between the look and the read.
+fn named(problems: &[Unread], shown: usize) -> (Vec<&Unread>, usize) {
+    let mut vanished = 0;
+    let named = problems.iter().filter(|unread| {
+        vanished += usize::from(unread.has_vanished());
+        !unread.has_vanished() || vanished <= shown
+    });
+    let named: Vec<&Unread> = named.collect();
+    (named, vanished.saturating_sub(shown))
 }
 
 fn print_unread(app: &App<'_>, unread: &Unread) {
@@ -417,5 +436,29 @@ impl SummaryJson {
             unreadable: report.problems.len(),
             signals: report.signals.iter().map(|signal| signal.name()).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn of_what_vanished_the_first_are_named_and_of_all_else_everything() {
+        let unread = |n: u8| {
+            let kind =
+                if n.is_multiple_of(2) { io::ErrorKind::NotFound } else { io::ErrorKind::Other };
+            Unread { path: vec![b'/', n], operation: "open", error: kind.into() }
+        };
+        let problems: Vec<Unread> = (0..20).map(unread).collect();
+        let check = |shown: usize, names: usize, more: usize| {
+            let (named, left) = named(&problems, shown);
+            assert_eq!((named.len(), left), (names, more), "{shown}");
+        };
+        check(3, 13, 7);
+        check(10, 20, 0);
+        check(usize::MAX, 20, 0);
     }
 }

@@ -13,6 +13,7 @@ use muster_repository::{
 };
 
 use super::{
+    counted,
     nodes::{Style, write_line},
     release, select_several,
 };
@@ -156,6 +157,7 @@ fn find_entries(
     let mut json = JsonMatches::default();
     let style = Style { long: args.long, human: args.human_readable, zone: &app.environment.zone };
     let mut searched = 0;
+    let mut total: u64 = 0;
     for (id, snapshot) in snapshots {
         let mut hits: u64 = 0;
         for step in FindEntries::new(repository, snapshot.tree, options)? {
@@ -177,12 +179,21 @@ fn find_entries(
             }
         }
         json.end_snapshot(&mut results, hits, *id)?;
+        total += hits;
     }
     if app.output.is_json() {
         json.end(&mut results)?;
     }
     results.finish()?;
+    tell_if_nothing(app, total, snapshots.len());
     Ok(exit)
+}
+
+/// Silence could as well mean that nothing was searched.
+fn tell_if_nothing(app: &App<'_>, hits: u64, snapshots: usize) {
+    if hits == 0 {
+        app.output.message(format_args!("found nothing in {}", counted(snapshots, "snapshot")));
+    }
 }
 
 fn print_title(
@@ -270,6 +281,7 @@ fn find_objects(
         results.line(if hits == 0 { "[]" } else { "]" })?;
     }
     results.finish()?;
+    tell_if_nothing(app, hits, snapshots.len());
     Ok(exit)
 }
 

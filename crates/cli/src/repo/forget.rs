@@ -198,17 +198,17 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     let all = repository.snapshots()?;
     let protected = protection::protected(&all, args.release_hold, args.ignore_plan);
     let wanted = select_several(app, &repository, &args.snapshots, &args.which.filter())?;
-    let (groups, remove, relied_upon) = match args.snapshots.is_empty() {
+    let (groups, named, remove, relied_upon) = match args.snapshots.is_empty() {
         true => {
             let groups = groups(args, &policy, wanted, &protected, app)?;
             let (remove, relied_upon) = totals(&groups);
-            (groups, remove, relied_upon)
+            (groups, Vec::new(), remove, relied_upon)
         }
         false => {
-            let ids: Vec<SnapshotId> = wanted.into_iter().map(|(id, _)| id).collect();
+            let ids: Vec<SnapshotId> = wanted.iter().map(|(id, _)| *id).collect();
             match protection::refusal("remove", "nothing was removed", &ids, &protected) {
                 Some(refusal) => return Err(refusal),
-                None => (Vec::new(), ids, Vec::new()),
+                None => (Vec::new(), wanted, ids, Vec::new()),
             }
         }
     };
@@ -237,6 +237,7 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
     immutable::warn_of_held(app, &stays.held);
     let is_gone = |id: &SnapshotId| stays.retention(id).is_none() && !stays.failed.contains(id);
     let gone: Vec<SnapshotId> = remove.into_iter().filter(is_gone).collect();
+    tell_named(app, args, &named, &gone)?;
     tell(app, args, &groups, gone.len(), &stays)?;
     prune_after(app, args, &repository, gone, exit)
 }
@@ -408,6 +409,29 @@ impl<'a> GroupJson<'a> {
             reasons: filled(keep.map(reason).collect()),
         }
     }
+}
+
+/// What went of the snapshots that were named. Those of a policy stand in its tables.
+fn tell_named(
+    app: &App<'_>,
+    args: &Args,
+    named: &[Found],
+    gone: &[SnapshotId],
+) -> Result<(), Failure> {
+    if app.output.is_json() {
+        return Ok(());
+    }
+    let verb = if args.dry_run { "would remove" } else { "removed" };
+    for (id, snapshot) in named.iter().filter(|(id, _)| gone.contains(id)) {
+        app.output.summary(format_args!(
+            "{verb} {} of {} by {}: {}",
+            id.short(),
+            local_time(&snapshot.time, &app.environment.zone),
+            visible(snapshot.hostname.as_bytes()),
+            visible(snapshot.paths.join(", ").as_bytes()),
+        ))?;
+    }
+    Ok(())
 }
 
 fn tell(

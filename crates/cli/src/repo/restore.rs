@@ -8,11 +8,13 @@ use std::{
 
 use clap::ValueEnum;
 use muster_model::{
-    Fault,
+    Class, Fault,
     units::{format_duration, format_size},
 };
 use muster_repository::{
+    backup::PARTIAL_TAG,
     exclude::Patterns,
+    format::snapshot::Snapshot,
     restore::{
         Choice, NotRestored, Overwrite, RestoreCounts, RestoreOptions, RestoreReport, Select,
         restore,
@@ -29,9 +31,9 @@ use super::{
 use crate::{
     app::App,
     args::FilterArgs,
-    error::{Failure, Outcome},
+    error::{Failure, Outcome, Problem},
     exit::Exit,
-    output::{local_time, visible_path},
+    output::{PARTIAL, local_time, visible_path},
     progress::Shape,
     warm_up::{self, WarmUpArgs},
 };
@@ -125,12 +127,15 @@ pub(crate) fn run(args: &Args, app: &App<'_>) -> Outcome {
         restore(&opened.repository, opened.tree, &options, &run)
     })?;
     release(opened.lock)?;
-    warn_of_nothing(args, app, &report);
-    print(args, app, &report, started.elapsed())
+    let nothing = nothing_chosen(args, app, &report);
+    let exit = print(args, app, &report, &Circumstances::new(&opened.snapshot, started))?;
+    nothing.map_or(Ok(exit), Err)
 }
 
-/// Patterns that match nothing are a slip of the pen more often than not.
-fn warn_of_nothing(args: &Args, app: &App<'_>, report: &RestoreReport) {
+/// What a restore is worth whose patterns matched nothing: a slip of the pen more often than not,
+/// and nothing that was asked for is there. Where `--delete` has found something to remove, the
+/// patterns did match, if nothing in the snapshot.
+fn nothing_chosen(args: &Args, app: &App<'_>, report: &RestoreReport) -> Option<Failure> {
     let counts = &report.counts;
     let chosen = [
         counts.files_restored,
@@ -142,11 +147,17 @@ fn warn_of_nothing(args: &Args, app: &App<'_>, report: &RestoreReport) {
         counts.problems,
     ];
     let is_asked = !matches!(args.include.lists().parse().as_deref(), Ok([]) | Err(_));
-    if is_asked && chosen.iter().all(|&number| number == 0) {
-        app.output.warning(
-            "nothing in the snapshot matches a pattern of --include: see 'muster repo ls'",
-        );
+    if !is_asked || chosen.iter().any(|&number| number > 0) {
+        return None;
     }
+    let message = "find anything in the snapshot that a pattern of --include matches";
+    if args.delete && counts.extra > 0 {
+        app.output.warning("nothing in the snapshot matches a pattern of --include");
+        return None;
+    }
+    let help = "see what it holds with 'muster repo ls'; a pattern that begins with '/' must match \
+                from the top of what is restored";
+    Some(Failure::new(Problem::NotFound, message).help(help))
 }
 
 /// The decision about each path, when not everything is wanted.
@@ -188,13 +199,32 @@ fn tell_what(args: &Args, app: &App<'_>, opened: &Opened) {
     ));
 }
 
-fn print(args: &Args, app: &App<'_>, report: &RestoreReport, elapsed: Duration) -> Outcome {
+/// What belongs to the result, and the engine does not know.
+struct Circumstances {
+    elapsed: Duration,
+    /// The snapshot itself is without something, so a complete restore of it is not all there was.
+    is_partial: bool,
+}
+
+impl Circumstances {
+    fn new(snapshot: &Snapshot, started: Instant) -> Self {
+        let is_partial = snapshot.tags.iter().any(|tag| tag == PARTIAL_TAG);
+        Self { elapsed: started.elapsed(), is_partial }
+    }
+}
+
+fn print(
+    args: &Args,
+    app: &App<'_>,
+    report: &RestoreReport,
+    circumstances: &Circumstances,
+) -> Outcome {
     for problem in &report.problems {
         let failure = Failure::of(problem);
         if app.output.is_json() {
             app.output.error_json(&json!({
                 "message_type": "error",
-                "error": {"message": failure.one_line(), "code": problem.code()},
+                "error": {"message": failure.one_line(), "code": problem.code(), "help": failure.help},
                 "during": "restore",
                 "item": problem.path.to_string_lossy(),
             }));
@@ -203,8 +233,11 @@ fn print(args: &Args, app: &App<'_>, report: &RestoreReport, elapsed: Duration) 
         }
     }
     match app.output.is_json() {
-        true => app.output.json(&SummaryJson::new(args, report, elapsed))?,
-        false => print_text(args, app, report, elapsed)?,
+        true => app.output.json(&SummaryJson::new(args, report, circumstances))?,
+        false => print_text(args, app, report, circumstances.elapsed)?,
+    }
+    if circumstances.is_partial {
+        app.output.warning(format_args!("the snapshot is partial: {PARTIAL}"));
     }
     if report.counts.metadata_denied > 0 {
         let items = count(report.counts.metadata_denied, "item");
@@ -217,7 +250,16 @@ fn print(args: &Args, app: &App<'_>, report: &RestoreReport, elapsed: Duration) 
     }
     let items = count(report.counts.problems, "item");
     app.output.warning(format_args!("{items} could not be restored, or not exactly"));
+    tell_next_step(app, report);
     Ok(if report.found_damage() { Exit::Damaged } else { Exit::Partial })
+}
+
+/// What to do about damage, once for all that it costs. In JSON each problem has its own.
+fn tell_next_step(app: &App<'_>, report: &RestoreReport) {
+    let damage = report.problems.iter().find(|problem| problem.class() == Class::Corrupt);
+    if let Some(help) = damage.and_then(Fault::help).filter(|_| !app.output.is_json()) {
+        app.output.warning(format_args!("what to do: {help}"));
+    }
 }
 
 fn count(number: u64, noun: &str) -> String {
@@ -289,24 +331,30 @@ struct SummaryJson {
     bytes_restored: u64,
     bytes_skipped: u64,
     dry_run: bool,
+    /// Whether the snapshot itself is without something.
+    partial: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     archived: Option<Value>,
     problems: u64,
     metadata_denied: u64,
+    /// What is not in the target: what could not be restored, and what never is.
     not_restored: Vec<String>,
     extra_count: u64,
     extra: Vec<String>,
 }
 
 impl SummaryJson {
-    fn new(args: &Args, report: &RestoreReport, elapsed: Duration) -> Self {
+    fn new(args: &Args, report: &RestoreReport, circumstances: &Circumstances) -> Self {
         let counts: &RestoreCounts = &report.counts;
         let restored = counts.files_restored + counts.folders_restored + counts.others_restored;
         let skipped = counts.files_skipped + counts.others_skipped;
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let never = report.not_restored.iter().map(|item| &item.path);
+        let missing = report.problems.iter().filter(|problem| problem.is_missing());
+        let missing = missing.map(|problem| &problem.path);
         Self {
             message_type: "summary",
-            seconds_elapsed: elapsed.as_secs(),
+            seconds_elapsed: circumstances.elapsed.as_secs(),
             total_files: restored + skipped + counts.problems,
             files_restored: restored,
             files_skipped: skipped,
@@ -315,11 +363,12 @@ impl SummaryJson {
             bytes_restored: counts.bytes_restored,
             bytes_skipped: counts.bytes_skipped,
             dry_run: args.dry_run,
+            partial: circumstances.is_partial,
             archived: (report.archived.packs > 0)
                 .then(|| json!({"packs": report.archived.packs, "bytes": report.archived.bytes})),
             problems: counts.problems,
             metadata_denied: counts.metadata_denied,
-            not_restored: report.not_restored.iter().map(|item| text(&item.path)).collect(),
+            not_restored: never.chain(missing).map(text).collect(),
             extra_count: counts.extra,
             extra: report.extra.iter().map(text).collect(),
         }

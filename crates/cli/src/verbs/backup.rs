@@ -18,13 +18,14 @@ use muster_operations::{
     workspace::Workspace,
 };
 use muster_repository::run::Run;
+use muster_sources::capture::VANISHED;
 use serde::Serialize;
 
 use super::{forget, heeding_signals, open};
 use crate::{
     error::{Failure, Outcome},
     exit::Exit,
-    output::{Output, visible},
+    output::{Output, VANISHED_SHOWN, visible},
     progress::{self, Shape},
     workspace::PlanArgs,
 };
@@ -299,8 +300,24 @@ fn backup_lines(ended: &BackupEnded) -> Vec<String> {
             ended.error.as_deref().unwrap_or("for a reason that nobody knows")
         ),
     }];
-    lines.extend(ended.left_out.iter().map(|what| format!("  left out: {what}")));
+    lines.extend(left_out_lines(&ended.left_out));
     lines.extend(ended.notices.iter().map(|what| format!("  note: {what}")));
+    lines
+}
+
+/// What was left out: all, but of what vanished only the first.
+fn left_out_lines(left_out: &[String]) -> Vec<String> {
+    let mut vanished = 0;
+    let named = left_out.iter().filter(|what| {
+        let has_vanished = what.ends_with(VANISHED);
+        vanished += usize::from(has_vanished);
+        !has_vanished || vanished <= VANISHED_SHOWN
+    });
+    let mut lines: Vec<String> = named.map(|what| format!("  left out: {what}")).collect();
+    if vanished > VANISHED_SHOWN {
+        let more = counted(vanished - VANISHED_SHOWN, "more item");
+        lines.push(format!("  left out: {more} that vanished; --json names all"));
+    }
     lines
 }
 
@@ -414,6 +431,17 @@ fn tell_turn(turn: &Turn<'_>, output: &Output) -> std::result::Result<(), Failur
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_what_vanished_the_first_are_named() {
+        let mut left_out: Vec<String> = (0..9).map(|n| format!("/tmp/{n}: {VANISHED}")).collect();
+        left_out.push("/etc/shadow: cannot open it: no".to_owned());
+        let lines = left_out_lines(&left_out);
+        assert_eq!(lines.len(), 7, "{lines:#?}");
+        assert_eq!(lines[5], "  left out: /etc/shadow: cannot open it: no");
+        assert_eq!(lines[6], "  left out: 4 more items that vanished; --json names all");
+        assert_eq!(left_out_lines(&left_out[..5]).len(), 5);
+    }
 
     #[test]
     fn a_failed_copy_cannot_be_overlooked() {

@@ -12,7 +12,7 @@ use super::{heeding_signals, moment, moments, open_to_read};
 use crate::{
     error::{Failure, Outcome},
     exit::Exit,
-    output::{Output, visible, visible_path},
+    output::{Output, PARTIAL, visible, visible_path},
     progress::{self, Shape},
     workspace::PlanArgs,
 };
@@ -82,7 +82,11 @@ struct Restored<'a> {
     used: &'a muster_model::drill::PointUsed,
     path: String,
     files: u64,
+    /// Whether the point itself is without something.
+    partial: bool,
     left_out: &'a [String],
+    /// Whether something is left out because this copy is damaged.
+    damaged: bool,
     skipped: &'a [String],
 }
 
@@ -140,7 +144,9 @@ fn tell(items: &[RestoredItem], output: &Output) -> Result<(), Failure> {
                 used: &item.used,
                 path: item.restored.path.display().to_string(),
                 files: item.restored.files,
+                partial: item.partial,
                 left_out: &item.restored.left_out,
+                damaged: item.restored.damaged,
                 skipped: &item.skipped,
             })
         };
@@ -157,11 +163,25 @@ fn tell(items: &[RestoredItem], output: &Output) -> Result<(), Failure> {
             item.used.repository,
             visible_path(&item.restored.path),
         ))?;
+        if item.partial {
+            output.warning(format_args!(
+                "the point of {} is partial: {PARTIAL}",
+                visible(item.used.data.as_bytes())
+            ));
+        }
         for what in &item.skipped {
             output.warning(format_args!("another copy was taken: {}", visible(what.as_bytes())));
         }
         for what in &item.restored.left_out {
             output.warning(format_args!("not restored: {}", visible(what.as_bytes())));
+        }
+        if item.restored.damaged {
+            let repository = &item.used.repository;
+            output.warning(format_args!(
+                "{repository} is damaged: `muster verify {repository} --all` finds all damage, and \
+                 a restore then takes a sound copy where there is one; `--point` chooses an older \
+                 point"
+            ));
         }
     }
     Ok(())

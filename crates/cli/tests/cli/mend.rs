@@ -1,6 +1,6 @@
 //! Tags, rewrites, repairs and the upgrade, from the command line.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use muster_repository::storage::FileKind;
 use serde_json::json;
@@ -150,6 +150,46 @@ fn nothing_is_cut_out_while_packs_are_in_no_index() {
     sandbox.run(&["repair", "index"]).expect(0).shows("there and in no index");
     sandbox.run(&["repair", "snapshots", "--forget"]).expect(0).shows("1 complete by the index");
     sandbox.run(&["check", "--read-data"]).expect(0);
+}
+
+#[test]
+fn a_damaged_index_is_told_with_its_repair() {
+    let sandbox = Sandbox::new("mend-index");
+    sandbox.run(&["backup", "source"]).expect(0);
+    flip_a_bit_in(&only_file(&sandbox, "index"));
+    let ran = sandbox.run(&["restore", "latest", "--target", "back"]).expect(3);
+    let ran = ran.tells("'muster repo repair index'");
+    assert!(!ran.stderr.contains("check"), "{}", ran.stderr);
+    sandbox.run(&["repair", "index"]).expect(0);
+    sandbox.run(&["restore", "latest", "--target", "back"]).expect(0);
+}
+
+#[test]
+fn a_damaged_snapshot_is_told_with_the_ways_out() {
+    let sandbox = Sandbox::new("mend-snapshot");
+    sandbox.run(&["backup", "source"]).expect(0);
+    let old = only_file(&sandbox, "snapshots");
+    sandbox.write("source/new.txt", "new");
+    sandbox.run(&["backup", "source"]).expect(0);
+    let sound = sandbox.run(&["snapshots", "--json"]).json()[1]["id"].clone();
+    flip_a_bit_in(&old);
+    let restore = |what: &str, to: &str| sandbox.run(&["restore", what, "--target", to, "--quiet"]);
+    let name = format!("snapshots/{}", old.file_name().unwrap().to_str().unwrap());
+    let ran = restore("latest", "back").expect(3).tells(&format!("cannot read {name}"));
+    ran.tells("name another snapshot by its id").tells("repair snapshots --forget");
+    restore(sound.as_str().unwrap(), "back").expect(0);
+    sandbox.run(&["repair", "snapshots", "--forget"]).expect(0);
+    assert!(!old.exists());
+    restore("latest", "back-2").expect(0);
+}
+
+/// The one file in a folder of the repository, made writable.
+fn only_file(sandbox: &Sandbox, folder: &str) -> PathBuf {
+    let mut entries = fs::read_dir(sandbox.path("repo").join(folder)).unwrap();
+    let path = entries.next().unwrap().unwrap().path();
+    assert!(entries.next().is_none(), "more than one in {folder}");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path
 }
 
 #[test]

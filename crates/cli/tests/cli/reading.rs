@@ -113,6 +113,10 @@ fn files_are_found_in_all_snapshots() {
     assert_eq!(found[0]["hits"], 1);
     assert_eq!(found[0]["matches"][0]["path"], "/source/new.txt");
     assert_eq!(sandbox.run(&["find", "nothing", "--json"]).expect(0).json(), json!([]));
+    let none = sandbox.run(&["find", "nothing"]).expect(0).tells("found nothing in 2 snapshots");
+    assert_eq!(none.stdout, "", "a message, and no result");
+    assert_eq!(sandbox.run(&["-q", "find", "nothing"]).expect(0).stderr, "");
+    sandbox.run(&["find", "--blob", "0123"]).expect(0).tells("found nothing in 2 snapshots");
     let both = sandbox.run(&["find", "a.txt", "--json", "--reverse"]).expect(0).json();
     let hosts = sandbox.run(&["snapshots", "--json"]).json();
     assert_eq!(both[0]["snapshot"], hosts[0]["id"]);

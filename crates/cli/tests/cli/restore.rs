@@ -67,6 +67,35 @@ fn patterns_choose_what_comes_back() {
 }
 
 #[test]
+fn patterns_that_match_nothing_are_no_restore() {
+    let sandbox = Sandbox::new("restore-no-match");
+    sandbox.run(&["backup", "source"]).expect(0);
+    let restore = ["restore", "latest", "-t", "back", "--include", "/gone.txt"];
+    let ran = sandbox.run(&[&restore[..], &["--json"]].concat()).expect(1);
+    assert_eq!(
+        (ran.error()["code"].as_str(), ran.last_json()["files_restored"].as_u64()),
+        (Some("not-found"), Some(0))
+    );
+    sandbox.run(&[&restore[..], &["--dry-run"]].concat()).expect(1).tells("--include");
+    // What it removes, the pattern has matched.
+    sandbox.write("back/gone.txt", "mine");
+    let delete = [&restore[..], &["--overwrite", "always", "--delete"]].concat();
+    sandbox.run(&delete).expect(0).tells("nothing in the snapshot").shows("deleted 1 item");
+}
+
+#[test]
+fn that_a_snapshot_is_partial_is_told_when_it_is_restored() {
+    let sandbox = Sandbox::new("restore-partial");
+    sandbox.run(&["backup", "source"]).expect(0);
+    let whole = sandbox.run(&["restore", "latest", "-t", "whole", "--json"]).expect(0);
+    assert_eq!(whole.last_json()["partial"], false);
+    sandbox.run(&["tag", "--add", "muster:partial", "latest"]).expect(0);
+    sandbox.run(&["restore", "latest", "-t", "back"]).expect(0).tells("the snapshot is partial");
+    let json = sandbox.run(&["restore", "latest", "-t", "again", "--json"]).expect(0);
+    assert_eq!(json.last_json()["partial"], true);
+}
+
+#[test]
 fn damage_is_exit_code_3_and_names_the_file() {
     let sandbox = Sandbox::new("restore-damage");
     sandbox.run(&["backup", "source/a.txt"]).expect(0);
@@ -75,6 +104,10 @@ fn damage_is_exit_code_3_and_names_the_file() {
     content[20] ^= 1;
     fs::write(&pack, content).unwrap();
     let ran = sandbox.run(&["restore", "latest", "--target", "back"]).expect(3);
-    ran.tells("source/a.txt").tells("1 item could not be restored");
+    let ran = ran.tells("source/a.txt").tells("1 item could not be restored");
+    ran.tells("another copy of the repository").tells("earlier snapshot").tells("--read-data");
+    let ran = sandbox.run(&["restore", "latest", "--json", "--target", "json"]).expect(3);
+    assert_eq!(ran.last_json()["not_restored"], serde_json::json!(["source/a.txt"]));
+    assert!(ran.stderr.contains(r#""help":"restore what is missing from another copy"#));
     assert!(!sandbox.path("back/source/a.txt").exists());
 }

@@ -169,7 +169,11 @@ fn what_is_shown_is_what_goes() {
     assert_eq!(said[0]["reasons"][0]["matches"][0], "last snapshot");
     assert_eq!(history.ids(), ids[3..].iter().cloned().collect());
     // By id, and back to nothing.
-    history.sandbox.run(&["forget", &ids[4][..8]]).expect(0).shows("removed 1 snapshot");
+    let named = ["forget", &ids[4][..8]];
+    let removed = format!("removed {} of ", &ids[4][..8]);
+    let dry = history.sandbox.run(&[&named[..], &["--dry-run"]].concat()).expect(0);
+    dry.shows(&format!("would remove {} of ", &ids[4][..8]));
+    history.sandbox.run(&named).expect(0).shows(&removed).shows("removed 1 snapshot\n");
     assert_eq!(history.ids(), BTreeSet::from([ids[3].clone()]));
     assert_eq!(history.sandbox.locks(), 0);
 }

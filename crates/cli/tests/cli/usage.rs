@@ -126,10 +126,14 @@ fn every_slip_of_a_newcomer_is_told_the_next_step() {
     itself.env("MUSTER_FROM_PASSWORD", PASSWORD);
     run(&mut itself).expect(2).tells("into itself");
     let typo = ["restore", "latest", "--target", "there", "--include", "*.tyop"];
-    sandbox.run(&typo).expect(0).tells("nothing in the snapshot matches");
+    sandbox.run(&typo).expect(1).tells("cannot find anything in the snapshot").tells("repo ls");
+    assert_eq!(
+        sandbox.run(&[&typo[..], &["--json"]].concat()).expect(1).error()["code"],
+        "not-found"
+    );
     let restored = ["restore", "latest", "--target", "here", "--include", "*.txt"];
     let restored = sandbox.run(&restored).expect(0);
-    assert!(!restored.stderr.contains("nothing in the snapshot"), "{}", restored.stderr);
+    assert!(!restored.stderr.contains("--include"), "{}", restored.stderr);
     sandbox.run(&["--limit-upload", "0", "snapshots"]).expect(0);
     let mut backup = sandbox.waiting_backup();
     let repository = sandbox.path("repo").display().to_string();

@@ -134,6 +134,41 @@ fn what_can_be_restored_is_although_another_item_cannot() {
 }
 
 #[test]
+fn damage_that_a_restore_meets_is_told_with_what_to_do() {
+    let office = Office::open("verbs-damage");
+    // The largest pack is then one of content, and the folder itself can be read.
+    let digits = (0..20_000_u64).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    office.write("docs/large.txt", &digits.collect::<String>());
+    office.run(&["backup", "files/docs"]).expect(0);
+    flip(&office.stored("near/data")[0]);
+    let ran = office.run(&["restore", "files/docs", "--to", "back"]).expect(3);
+    ran.tells("large.txt").tells("`muster verify near --all`").tells("`--point`");
+    let ran = office.run(&["restore", "files/docs", "--to", "back-2", "--json"]).expect(3).json();
+    assert_eq!(ran["restored"][0]["damaged"], true);
+    // It is as the warning said.
+    office.run(&["verify", "near", "--all"]).expect(3);
+    office.run(&["restore", "files/docs", "--to", "back-3"]).expect(0);
+}
+
+#[test]
+fn a_partial_point_that_is_accepted_is_told_as_one() {
+    let office = Office::protected("verbs-partial");
+    let far = ["repo", "-r", "far", "--password-file", "secret-far"];
+    let tag = ["tag", "--add", "muster:partial", "--tag", "muster:service=wiki"];
+    office.run(&[&far[..], &tag].concat()).expect(0);
+    let restore = |to: &str, more: &[&str]| {
+        let arguments = ["restore", "wiki/pages", "--to", to];
+        office.run(&[&arguments[..], more].concat())
+    };
+    restore("back", &[]).expect(4).tells("left something out");
+    restore("back", &["--accept-partial"]).expect(0).tells("the point of pages is partial");
+    let restored = restore("again", &["--accept-partial", "--json"]).expect(0).json();
+    assert_eq!(restored["restored"][0]["partial"], true);
+    let whole = office.run(&["restore", "files/docs", "--to", "docs-2", "--json"]).expect(0).json();
+    assert_eq!(whole["restored"][0]["partial"], false);
+}
+
+#[test]
 fn several_drills_end_with_the_worst() {
     let office = Office::protected("code-drills");
     // The first is held and has nothing that judges it; of the second no copy would survive.

@@ -285,6 +285,11 @@ fn a_repository_that_is_gone_does_not_become_a_new_one() {
     assert!(!reports[0].is_complete() && !reports[0].failed());
     assert!(reports[0].copies.iter().all(|copy| copy.error.is_some()), "{reports:#?}");
     assert!(!shop.path("far").join("config").exists(), "a new repository was made");
+    let told = reports[0].copies[0].error.clone().unwrap();
+    assert!(told.contains("it is gone from") && told.contains("last written 2"), "{told}");
+    let error = &reports[0].failures[0].error;
+    assert_eq!(error.code(), "repository-missing");
+    assert!(error.help().unwrap().contains("mount the disk"), "{:?}", error.help());
     fs::rename(shop.path("near"), shop.path("elsewhere-too")).unwrap();
     let reports = shop.back_up(&workspace);
     assert!(reports[0].failed(), "{reports:#?}");

@@ -105,6 +105,26 @@ fn live_data_of_others_is_no_place_to_restore_into() {
     assert!(shop.path("uploads/one.txt").exists());
 }
 
+#[test]
+fn data_is_not_restored_over_itself_while_it_lives() {
+    let shop = Shop::open("itself");
+    let workspace = shop.protected();
+    let refused = |to: &str| {
+        let refused = bring_back(&workspace, &shop.path(to), None).unwrap_err();
+        let OperationError::Refused { blockers, .. } = &refused else { panic!("{refused}") };
+        assert_eq!(blockers[0].code, "target-in-production", "{to}");
+        assert!(blockers[0].message.ends_with("is live data of orders/uploads"), "{refused}");
+        assert_eq!(refused.class(), Class::Denied);
+    };
+    refused("uploads");
+    refused("uploads/new");
+    // What was lost can come back to its place.
+    fs::remove_dir_all(shop.path("uploads")).unwrap();
+    assert_eq!(bring_back(&workspace, &shop.path("uploads"), None).unwrap().items.len(), 1);
+    assert!(shop.path("uploads/one.txt").exists());
+    refused("uploads");
+}
+
 /// Does what another tool does that rewrites a snapshot in place: its tags stay, its content does
 /// not. Gives the id of what is there instead.
 fn rewrite(folder: &Path, snapshot: &str, content_of: &str) -> String {

@@ -5,6 +5,7 @@ use std::{io, path::PathBuf};
 use muster_model::{Class, Fault};
 use thiserror::Error;
 
+use super::Problem;
 use crate::{
     lock::LockError,
     packer::WriteError,
@@ -12,6 +13,18 @@ use crate::{
     run::Cancelled,
     storage::StorageError,
 };
+
+/// What is tried on sources that were named, before they are read.
+pub(super) const FIND: &str = "find";
+
+impl Problem {
+    /// Whether it was there when its folder was listed, and no more when it was to be read. A
+    /// source that was named and is not there at all has not vanished.
+    #[must_use]
+    pub fn has_vanished(&self) -> bool {
+        self.error.kind() == io::ErrorKind::NotFound && self.operation != FIND
+    }
+}
 
 /// A backup failed; there is no snapshot.
 #[derive(Debug, Error)]
@@ -119,5 +132,21 @@ impl Fault for BackupError {
             }
             _ => self.fault().and_then(Fault::help),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_there_has_vanished() {
+        let check = |operation, kind: io::ErrorKind, expected: bool| {
+            let problem = Problem { path: b"/x".to_vec(), operation, error: kind.into() };
+            assert_eq!(problem.has_vanished(), expected, "{problem:?}");
+        };
+        check("open", io::ErrorKind::NotFound, true);
+        check("open", io::ErrorKind::PermissionDenied, false);
+        check(FIND, io::ErrorKind::NotFound, false);
     }
 }

@@ -638,7 +638,7 @@ fn drop_missing_sources(
     }
     for (source, error) in missing {
         let path = walk::absolute(&source);
-        problems.add(Problem { path, operation: "find", error }, run);
+        problems.add(Problem { path, operation: errors::FIND, error }, run);
     }
     Ok(())
 }

@@ -126,6 +126,17 @@ impl Fault for ReadError {
     fn help(&self) -> Option<String> {
         match self {
             Self::Storage(error) => error.help(),
+            // The packs say what an index says.
+            Self::Damaged { file: File::Index(_), .. } => Some(
+                "run 'muster repo repair index': it writes the index anew from what the packs hold"
+                    .to_owned(),
+            ),
+            // Which snapshot it was nobody knows, so it may be the latest.
+            Self::Damaged { file: file @ File::Snapshot(_), .. } => Some(format!(
+                "bring {file} back from a copy of the repository; or name another snapshot by its \
+                 id ('muster repo snapshots' lists those that can be read); 'muster repo repair \
+                 snapshots --forget' removes the damaged file, see first with --dry-run what else"
+            )),
             Self::Damaged { .. } | Self::DamagedBlob { .. } | Self::MissingBlob { .. } => Some(
                 "run 'muster repo check --read-data' to see which snapshots this affects; keep \
                  the repository as it is until you know"

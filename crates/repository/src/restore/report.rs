@@ -14,6 +14,24 @@ use crate::{
 /// packs would otherwise fill the memory with one problem a file.
 pub const LISTED_MAX: usize = 50_000;
 
+/// What is tried on things that are restored, or are not in the snapshot: when that fails, nothing
+/// of the snapshot is missing.
+const NOT_OF_CONTENT: [&str; 8] = [
+    "set the owner of",
+    "set the mode of",
+    "set the times of",
+    "set an attribute of",
+    "remove an attribute of",
+    "list what lies in",
+    "remove",
+    "remove the incomplete",
+];
+
+/// The next step after damage.
+const DAMAGED_HELP: &str = "restore what is missing from another copy of the repository, or an \
+                            older form of it from an earlier snapshot; 'muster repo check \
+                            --read-data' tells which snapshots are damaged";
+
 /// What a restore did. Paths are relative to the target.
 #[derive(Debug, Default)]
 #[must_use = "an unread report is not actionable: it lists what could not be restored"]
@@ -158,6 +176,13 @@ pub enum ProblemCause {
 }
 
 impl Problem {
+    /// Whether the thing itself, or something in the folder, is not in the target; otherwise it is
+    /// there and not exactly as it was.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        !NOT_OF_CONTENT.contains(&self.operation)
+    }
+
     pub(super) fn new(
         path: Vec<u8>,
         operation: &'static str,
@@ -219,6 +244,7 @@ impl Fault for Problem {
 
     fn help(&self) -> Option<String> {
         let help = match &self.cause {
+            ProblemCause::Read(error) if error.class() == Class::Corrupt => DAMAGED_HELP,
             ProblemCause::Read(error) => return error.help(),
             ProblemCause::Io(_) if self.class() == Class::Denied => {
                 "run as root to restore owners, devices and attributes"
@@ -229,7 +255,7 @@ impl Fault for Problem {
             ProblemCause::Differs { .. } => {
                 "the target's disk or memory changes data: check its hardware, restore elsewhere"
             }
-            ProblemCause::Damaged(_) => "run 'muster repo check --read-data'",
+            ProblemCause::Damaged(_) => DAMAGED_HELP,
             ProblemCause::Io(_) | ProblemCause::TooDeep(_) => return None,
         };
         Some(help.to_owned())
@@ -320,6 +346,7 @@ impl Fault for RestoreError {
                 "free some space and run the command again with '--overwrite if-changed': what \
                  was restored already is not written twice"
             }
+            Self::Read(error) if error.class() == Class::Corrupt => DAMAGED_HELP,
             Self::Read(error) => return error.help(),
             Self::Cancelled(_) => {
                 "run the command again with '--overwrite if-changed': what was restored already \

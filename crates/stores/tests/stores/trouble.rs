@@ -82,6 +82,17 @@ fn credentials_are_wrong() {
     check(&format!("s3:http://{address}/b"), "store-credentials", Class::Denied);
 }
 
+/// Whether this machine's cloud refuses, or there is none.
+#[test]
+fn credentials_are_missing() {
+    let address = saying("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let storage = store(&format!("s3:http://{address}/b"), &[], &[]);
+    let error = storage.list(FileKind::Key).unwrap_err();
+    assert_eq!((error.code(), error.class()), ("store-credentials", Class::Denied), "{error:?}");
+    let why = std::error::Error::source(&error).unwrap().to_string();
+    assert!(why.contains("no credentials") && why.contains("AWS_SECRET_ACCESS_KEY"), "{why}");
+}
+
 #[test]
 fn the_server_speaks_no_tls_or_cannot_prove_who_it_is() {
     let address = saying("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
