@@ -11,6 +11,7 @@ use muster_drivers::isolation::shares_directory;
 use muster_model::drill::PointUsed;
 use muster_repository::{
     lock::{Lock, LockKind},
+    restore::Overwrite,
     run::Run,
 };
 use muster_sources::{RestoreSettings, capture::Restored, restore_data};
@@ -108,7 +109,7 @@ fn bring_back(
         Some(data) => vec![data.clone()],
         None => service.data.iter().map(|item| item.name.clone()).collect(),
     };
-    refuse_live_data(plan, &service.name, &data, &request.to)?;
+    refuse_live_data(plan, &service.name, &data, request)?;
     let listed = list(&service.name)?;
     let wish = Wish {
         at: request.at,
@@ -148,18 +149,22 @@ fn bring_back(
 
 /// Refuses to restore into live data, beside it in the same folder, or around it: with
 /// `--overwrite` and `--delete` that would destroy what production has, and what is put into a
-/// source is in the next backup. Where an item that is restored is lost, its own place is free.
+/// source is in the next backup. The place of an item that is restored is free where the item is
+/// lost, and with an `--overwrite` that names just that place: then it is what was asked for.
 fn refuse_live_data(
     plan: &Planned,
     service: &str,
     data: &[String],
-    target: &Path,
+    request: &RestoreRequest,
 ) -> Result<(), OperationError> {
+    let target = &request.to;
+    let overwrites = request.settings.overwrite != Overwrite::Refuse;
+    let is_asked_for = |path: &Path| overwrites && is_same(path, target);
     for other in &plan.plan.services {
         for item in &other.data {
             let is_restored = other.name == service && data.contains(&item.name);
             let mut paths = plan.production_paths(item);
-            paths.retain(|path| !is_restored || is_live(path));
+            paths.retain(|path| !is_restored || (is_live(path) && !is_asked_for(path)));
             if let Some(shared) = shares_directory(target, &paths) {
                 return Err(OperationError::Refused {
                     what: format!("restore into {}", target.display()),
@@ -180,6 +185,10 @@ fn refuse_live_data(
         }
     }
     Ok(())
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Whether something lies there that a restore could destroy; what cannot be looked at may.

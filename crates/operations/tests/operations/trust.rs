@@ -15,6 +15,7 @@ use muster_operations::{
 use muster_repository::{
     id::SnapshotId,
     repository::Repository,
+    restore::Overwrite,
     run::Run,
     storage::{File, LocalStorage},
 };
@@ -94,11 +95,7 @@ fn live_data_of_others_is_no_place_to_restore_into() {
         at: None,
         point: None,
         accept_partial: false,
-        settings: RestoreSettings {
-            overwrite: muster_repository::restore::Overwrite::Always,
-            delete: true,
-            verify: false,
-        },
+        settings: RestoreSettings { overwrite: Overwrite::Always, delete: true, verify: false },
     };
     let refused = restore::restore(&workspace, &request, &Run::new()).unwrap_err();
     assert_eq!(refused.class(), Class::Denied, "{refused}");
@@ -118,6 +115,17 @@ fn data_is_not_restored_over_itself_while_it_lives() {
     };
     refused("uploads");
     refused("uploads/new");
+    // Over itself it goes when somebody asks for just that.
+    fs::write(shop.path("uploads/one.txt"), "ruined").unwrap();
+    let over_itself = |to: &str| {
+        let settings =
+            RestoreSettings { overwrite: Overwrite::Always, ..RestoreSettings::default() };
+        let request = RestoreRequest { settings, ..of_uploads(&shop.path(to), None) };
+        restore::restore(&workspace, &request, &Run::new())
+    };
+    assert_eq!(over_itself("uploads/new").unwrap_err().class(), Class::Denied);
+    assert_eq!(over_itself("uploads").unwrap().items.len(), 1);
+    assert_ne!(fs::read(shop.path("uploads/one.txt")).unwrap(), b"ruined");
     // What was lost can come back to its place.
     fs::remove_dir_all(shop.path("uploads")).unwrap();
     assert_eq!(bring_back(&workspace, &shop.path("uploads"), None).unwrap().items.len(), 1);
@@ -144,15 +152,18 @@ fn bring_back(
     to: &Path,
     point: Option<&str>,
 ) -> Result<restore::Restoration, OperationError> {
-    let request = RestoreRequest {
+    restore::restore(workspace, &of_uploads(to, point), &Run::new())
+}
+
+fn of_uploads(to: &Path, point: Option<&str>) -> RestoreRequest {
+    RestoreRequest {
         name: "orders/uploads".to_owned(),
         to: to.to_owned(),
         at: None,
         point: point.map(str::to_owned),
         accept_partial: false,
         settings: RestoreSettings::default(),
-    };
-    restore::restore(workspace, &request, &Run::new())
+    }
 }
 
 #[test]
