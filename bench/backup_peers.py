@@ -165,6 +165,9 @@ def parse_args():
     ap.add_argument("--settle", action="store_true",
                     help="sync after every command (untimed, recorded as flush_s) so that one tool's "
                          "unwritten data does not slow the next")
+    ap.add_argument("--touch-memory", action="store_true",
+                    help="use free memory once before every command (untimed), so that no command pays "
+                         "for memory that the hypervisor has taken back")
     ap.add_argument("--timeout", type=float, default=1800, help="seconds per command")
     ap.add_argument("--budget", type=float, default=1e6, metavar="MIN",
                     help="start no further repetition after this many minutes (each dataset runs once)")
@@ -216,7 +219,8 @@ def main():
     empty_trash(opts)
     result = {"versions": {t: tool_version(t, opts.exe) for t in opts.tools}, "cpu": cpu_name(),
               "cores": len(os.sched_getaffinity(0)), "runs": opts.runs, "cold": opts.cold,
-              "settle": opts.settle, "crypto": {}, "datasets": {}}
+              "settle": opts.settle,
+              "touch_memory": opts.touch_memory, "crypto": {}, "datasets": {}}
     made = {name: dataset(name, opts) for name in opts.datasets}
     if opts.generate_only:
         return 0

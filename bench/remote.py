@@ -147,7 +147,7 @@ def main():
     parser.add_argument("--work", default="target/bench-remote", type=Path)
     parser.add_argument("--timeout", default=3600, type=float)
     opts = parser.parse_args()
-    opts.cold = opts.settle = False
+    opts.cold = opts.settle = opts.touch_memory = False
     opts.muster = os.path.abspath(opts.muster)
     work = opts.work.absolute()
     shutil.rmtree(work, ignore_errors=True)

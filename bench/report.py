@@ -15,6 +15,9 @@ PHASES = ("init", "open", "backup", "unchanged", "changed", "restore", "check")
 NOISE = 0.10
 MUSTER_RSS_MIB_MAX = 160
 
+SETTLED = "; sync after every command, not timed"
+TOUCHED = "; free memory used once before every command, not timed"
+
 # How many times as fast as the fastest peer of the same run muster shall be, at least.
 GOALS = {
     "mixed": {"backup": 2, "unchanged": 1, "changed": 1.3, "restore": 1.8, "check": 1.4},
@@ -68,7 +71,8 @@ def machine(result):
     out = ["Tools: " + "; ".join(f"{t}: {v}" for t, v in result["versions"].items()) + ".\n",
            f"{result['cores']} cores, {result['cpu']}; median of the runs; "
            f"{'cold' if result['cold'] else 'warm'} cache"
-           f"{'; sync after every command, not timed' if result['settle'] else ''}.\n"]
+           f"{SETTLED if result['settle'] else ''}"
+           f"{TOUCHED if result.get('touch_memory') else ''}.\n"]
     if result["crypto"]:
         out.append("One-core limits (openssl, 16 KiB blocks): "
                    + ", ".join(f"{k} {v:.0f} MB/s" for k, v in result["crypto"].items()) + ".\n")
