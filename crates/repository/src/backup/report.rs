@@ -30,7 +30,7 @@ pub struct BackupReport {
     pub notices: Vec<String>,
     /// What the repository has lost, as far as a backup notices.
     pub losses: Vec<Loss>,
-    /// What looks wrong; [`is_suspect`] says whether the snapshot carries [`SUSPECT_TAG`].
+    /// What looks wrong; [`super::is_suspect`] says whether the snapshot carries [`super::SUSPECT_TAG`].
     pub signals: Vec<Signal>,
     /// Packs of an interrupted run that were put to use.
     pub packs_adopted: usize,
