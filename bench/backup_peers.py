@@ -219,8 +219,8 @@ def main():
     empty_trash(opts)
     result = {"versions": {t: tool_version(t, opts.exe) for t in opts.tools}, "cpu": cpu_name(),
               "cores": len(os.sched_getaffinity(0)), "runs": opts.runs, "cold": opts.cold,
-              "settle": opts.settle,
-              "touch_memory": opts.touch_memory, "crypto": {}, "datasets": {}}
+              "settle": opts.settle, "touch_memory": opts.touch_memory, "crypto": {},
+              "datasets": {}}
     made = {name: dataset(name, opts) for name in opts.datasets}
     if opts.generate_only:
         return 0

@@ -43,9 +43,11 @@ def touch_free_memory():
         return
     pid = os.fork()
     if pid == 0:
-        memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        ctypes.memset((ctypes.c_char * length).from_buffer(memory), 1, length)
-        os._exit(0)
+        try:
+            memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            ctypes.memset((ctypes.c_char * length).from_buffer(memory), 1, length)
+        finally:
+            os._exit(0)  # whatever happened, this is not the harness
     os.waitpid(pid, 0)
 
 

@@ -50,9 +50,9 @@ pub fn measure(written: &[Written], found: &[MarkerId]) -> Loss {
     let mut written: Vec<Written> =
         written.iter().copied().filter(|marker| marker.acknowledged_before_s >= 0.0).collect();
     written.sort_by(|a, b| b.before_impact_s.total_cmp(&a.before_impact_s).then(a.id.cmp(&b.id)));
-    let found_once: HashSet<MarkerId> = found.iter().copied().collect();
+    let came_back: HashSet<MarkerId> = found.iter().copied().collect();
     let (present, lost): (Vec<Written>, Vec<Written>) =
-        written.iter().partition(|marker| found_once.contains(&marker.id));
+        written.iter().partition(|marker| came_back.contains(&marker.id));
     let present_order = Order::of(&present);
     let holes = lost.iter().filter(|marker| present_order.surely_goes_on_after(marker)).count();
     let lost_order = Order::of(&lost);

@@ -73,8 +73,8 @@ pub struct Restoration {
 /// withhold another.
 ///
 /// # Errors
-/// Refuses when there is no such point, or the folder is not empty or has to do with live data; fails when nothing can be
-/// read or written. What was not restored beside others is in the answer.
+/// Refuses when there is no such point, or the folder is not empty or has to do with live data;
+/// fails when nothing can be read or written. What was not restored beside others is in the answer.
 pub fn restore(
     workspace: &Workspace,
     request: &RestoreRequest,

@@ -73,7 +73,8 @@ pub(crate) fn losses(report: &BackupReport) -> impl Iterator<Item = Notice> {
     losses.map(|loss| Notice { code: loss.code, message: loss.message.clone() })
 }
 
-fn left_out(problem: &muster_repository::backup::Problem) -> String {
+/// What a problem left out, in words.
+pub(crate) fn left_out(problem: &muster_repository::backup::Problem) -> String {
     let path = String::from_utf8_lossy(&problem.path);
     match problem.has_vanished() {
         true => format!("{path}: {VANISHED}"),

@@ -297,7 +297,7 @@ fn print(args: &Args, app: &App<'_>, report: &BackupReport) -> Outcome {
     if is_suspect(&report.signals) {
         app.output.warning("this snapshot looks wrong; it is kept, with the tag muster:suspect");
     }
-    let shown = match app.output.is_json() || app.output.verbosity() == Verbosity::Verbose {
+    let shown = match app.output.is_json() || app.output.verbosity() >= Verbosity::Verbose {
         true => usize::MAX,
         false => VANISHED_SHOWN,
     };

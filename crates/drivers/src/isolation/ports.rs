@@ -18,15 +18,18 @@ use std::{
 const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// The ports below which nothing is taken: well-known services and what machines use for their own.
 const LOWEST: u16 = 20_000;
+/// Kubernetes forwards those above to its services, also where nobody listens: a probe would ask
+/// production.
+const HIGHEST: u16 = 29_999;
 /// Claims that a process holds at once, the latest ones: far more than are between choice and use.
 const HELD_MAX: usize = 256;
 
 /// Finds a TCP port on the loopback address that nobody uses, and claims it.
 ///
 /// No other Muster on this machine gets it while this process lives, or until it has asked for
-/// 256 more. It is none of those that the kernel gives to outgoing connections. Other
-/// programs may take it all the same: the caller that starts a server on it must see to it that
-/// the server really listens (its log, its probe).
+/// 256 more. It is none of those that the kernel gives to outgoing connections, unless those are
+/// nearly all. Other programs may take it all the same: the caller that starts a server on it must
+/// see to it that the server really listens (its log, its probe).
 ///
 /// # Errors
 /// Fails when no port is left.
@@ -49,9 +52,9 @@ pub fn free_port() -> io::Result<u16> {
 /// Ports that no outgoing connection gets, from the kernel's words: two numbers.
 fn below_ephemeral(range: Option<&str>) -> RangeInclusive<u16> {
     let lowest = range.and_then(|text| text.split_whitespace().next()?.parse::<u16>().ok());
-    let end = lowest.unwrap_or(32_768).saturating_sub(1);
-    // A machine that gives all of them out leaves none apart.
-    if end < LOWEST + 1_000 { LOWEST..=u16::MAX } else { LOWEST..=end }
+    let end = lowest.unwrap_or(u16::MAX).saturating_sub(1).min(HIGHEST);
+    // A machine that gives nearly all of them out leaves none apart.
+    if end < LOWEST + 1_000 { LOWEST..=HIGHEST } else { LOWEST..=end }
 }
 
 /// Claims a port, unless somebody has it or listens there.
@@ -87,10 +90,11 @@ mod tests {
 
     #[test]
     fn stays_below_what_the_kernel_gives_to_connections() {
-        assert_eq!(below_ephemeral(Some("32768\t60999\n")), 20_000..=32_767);
-        assert_eq!(below_ephemeral(None), 20_000..=32_767);
-        assert_eq!(below_ephemeral(Some("1024 65535")), 20_000..=65_535);
-        assert_eq!(below_ephemeral(Some("no numbers")), 20_000..=32_767);
+        assert_eq!(below_ephemeral(Some("32768\t60999\n")), 20_000..=29_999);
+        assert_eq!(below_ephemeral(Some("25000 60999")), 20_000..=24_999);
+        assert_eq!(below_ephemeral(Some("1024 65535")), 20_000..=29_999);
+        assert_eq!(below_ephemeral(Some("no numbers")), 20_000..=29_999);
+        assert_eq!(below_ephemeral(None), 20_000..=29_999);
     }
 
     #[test]

@@ -440,3 +440,29 @@ fn a_folder_with_something_in_it_is_refused() {
     let there = walker::walk(&to).unwrap();
     assert_eq!(there.content_bytes(), 4);
 }
+
+#[test]
+fn what_a_repository_has_lost_is_told_and_taken_again() {
+    let shop = Shop::open("lost-packs");
+    let workspace = shop.protected();
+    fs::remove_dir_all(shop.path("near/data")).unwrap();
+    let reports = shop.back_up(&workspace);
+    for ended in &reports[0].backups {
+        assert_eq!(ended.outcome, BackupOutcome::Completed, "{ended:#?}");
+        assert!(ended.notices.iter().any(|told| told.starts_with("packs-gone: ")), "{ended:#?}");
+    }
+    // Only what was taken now can come from there.
+    fs::rename(shop.path("far"), shop.path("elsewhere")).unwrap();
+    let request = RestoreRequest {
+        name: "orders/uploads".to_owned(),
+        to: shop.path("look"),
+        at: None,
+        point: None,
+        accept_partial: false,
+        settings: RestoreSettings::default(),
+    };
+    assert_eq!(restore(&workspace, &request, &Run::new()).unwrap().items.len(), 1);
+    let [of_production, of_copy] = ["uploads", "look"].map(|name| walker::walk(&shop.path(name)));
+    let tolerance = walker::Tolerance::default();
+    walker::assert_same(&of_production.unwrap(), &of_copy.unwrap(), &tolerance);
+}

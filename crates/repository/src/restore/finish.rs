@@ -15,7 +15,7 @@ use super::{
     links::{FirstName, LinkKey, Restored},
     metadata::{Item, Metadata, Present, PresentAttributes, apply},
     plan::{Batch, BatchBuilder, FileState, LeftFolder, PlannedLink},
-    report::ProblemCause,
+    report::{ProblemCause, beside_content},
     walk::Walk,
     workers::Begun,
 };
@@ -262,7 +262,7 @@ impl Walk<'_> {
             };
             match removed {
                 Ok(count) => self.report.counts.deleted += count,
-                Err(error) => self.problem(path.clone(), "remove", error),
+                Err(error) => self.problem(path.clone(), beside_content::REMOVE, error),
             }
         }
         self.report.add_extra(path);

@@ -27,6 +27,7 @@ use rustix::{
     process::{getegid, geteuid},
 };
 
+use super::report::beside_content;
 use crate::format::{
     mode::unix_mode,
     time::Timestamp,
@@ -164,7 +165,7 @@ impl Applying<'_> {
         }
         match self.item.set_owner(Some(uid), Some(gid)) {
             Ok(()) => return (true, true),
-            Err(errno) => self.failed("set the owner of", errno),
+            Err(errno) => self.failed(beside_content::SET_OWNER, errno),
         }
         // A group of ours can be given even when the owner cannot.
         let group_given = self.item.set_owner(None, Some(gid)).is_ok();
@@ -201,7 +202,7 @@ impl Applying<'_> {
     fn remove_attribute(&mut self, name: &[u8]) {
         match self.item.remove_attribute(name) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
-            Err(errno) => self.failed("remove an attribute of", errno),
+            Err(errno) => self.failed(beside_content::REMOVE_ATTRIBUTE, errno),
         }
     }
 
@@ -214,10 +215,10 @@ impl Applying<'_> {
                 // Some file systems keep attributes in one block: that says nothing about the
                 // room for files, which would end the restore.
                 Err(Errno::NOSPC) => self.add_problem(
-                    "set an attribute of",
+                    beside_content::SET_ATTRIBUTE,
                     io::Error::other("the file system has no room for attributes so long"),
                 ),
-                Err(errno) => self.failed("set an attribute of", errno),
+                Err(errno) => self.failed(beside_content::SET_ATTRIBUTE, errno),
             }
         }
     }
@@ -234,7 +235,7 @@ impl Applying<'_> {
             }
         }
         if let Err(errno) = self.item.set_mode(mode) {
-            self.failed("set the mode of", errno);
+            self.failed(beside_content::SET_MODE, errno);
         }
     }
 
@@ -244,7 +245,7 @@ impl Applying<'_> {
             last_modification: timespec(self.wanted.mtime),
         };
         if let Err(errno) = self.item.set_times(&times) {
-            self.failed("set the times of", errno);
+            self.failed(beside_content::SET_TIMES, errno);
         }
     }
 

@@ -16,16 +16,26 @@ pub const LISTED_MAX: usize = 50_000;
 
 /// What is tried on things that are restored, or are not in the snapshot: when that fails, nothing
 /// of the snapshot is missing.
-const NOT_OF_CONTENT: [&str; 8] = [
-    "set the owner of",
-    "set the mode of",
-    "set the times of",
-    "set an attribute of",
-    "remove an attribute of",
-    "list what lies in",
-    "remove",
-    "remove the incomplete",
-];
+pub(super) mod beside_content {
+    pub(in crate::restore) const SET_OWNER: &str = "set the owner of";
+    pub(in crate::restore) const SET_MODE: &str = "set the mode of";
+    pub(in crate::restore) const SET_TIMES: &str = "set the times of";
+    pub(in crate::restore) const SET_ATTRIBUTE: &str = "set an attribute of";
+    pub(in crate::restore) const REMOVE_ATTRIBUTE: &str = "remove an attribute of";
+    pub(in crate::restore) const LIST: &str = "list what lies in";
+    pub(in crate::restore) const REMOVE: &str = "remove";
+    pub(in crate::restore) const REMOVE_INCOMPLETE: &str = "remove the incomplete";
+    pub(super) const ALL: [&str; 8] = [
+        SET_OWNER,
+        SET_MODE,
+        SET_TIMES,
+        SET_ATTRIBUTE,
+        REMOVE_ATTRIBUTE,
+        LIST,
+        REMOVE,
+        REMOVE_INCOMPLETE,
+    ];
+}
 
 /// The next step after damage.
 const DAMAGED_HELP: &str = "restore what is missing from another copy of the repository, or an \
@@ -180,7 +190,7 @@ impl Problem {
     /// there and not exactly as it was.
     #[must_use]
     pub fn is_missing(&self) -> bool {
-        !NOT_OF_CONTENT.contains(&self.operation)
+        !beside_content::ALL.contains(&self.operation)
     }
 
     pub(super) fn new(

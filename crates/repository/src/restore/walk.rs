@@ -20,7 +20,7 @@ use super::{
     listed::Listed,
     metadata::{Item, Metadata, Present, PresentAttributes, apply},
     plan::{BatchBuilder, FileProgress, LeftFolder, PlannedFile, PlannedLink},
-    report::{Problem, ProblemCause},
+    report::{Problem, ProblemCause, beside_content},
     target::LOST_AND_FOUND,
     workers::{Begun, Workers},
     write::present_in,
@@ -386,7 +386,7 @@ impl Walk<'_> {
         match self.context.dirs.list(folder, |name, kind| listed.push(name, kind)) {
             Ok(()) => listed.sorted(),
             Err(error) => {
-                self.problem(path.to_vec(), "list what lies in", error);
+                self.problem(path.to_vec(), beside_content::LIST, error);
                 Listed::default()
             }
         }

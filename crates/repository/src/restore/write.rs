@@ -31,7 +31,7 @@ use super::{
     metadata::{Item, Present, PresentAttributes, apply},
     open::{BUFFER_KEPT_BYTES_MAX, Chunk, Opener, Range, take_together},
     plan::{Batch, FileState, Job, PlannedFile, Want},
-    report::ProblemCause,
+    report::{ProblemCause, beside_content},
 };
 use crate::{
     format::pack::BlobKind,
@@ -392,7 +392,7 @@ impl Context<'_> {
             let staged = self.staged_name(batch, number);
             let name = if file.is_staged() { &staged } else { &*file.name };
             if let Err(error) = self.dirs.unlink(&file.folder, name) {
-                batch.add_problem(number, ("remove the incomplete", error.into()));
+                batch.add_problem(number, (beside_content::REMOVE_INCOMPLETE, error.into()));
             }
         }
         file.progress.set_state(FileState::Failed);

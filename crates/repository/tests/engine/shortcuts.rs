@@ -13,12 +13,13 @@ use anyhow::{Context, Result, bail, ensure};
 use muster_repository::{
     backup::{BackupOptions, BackupReport, ParentChoice},
     check::{CheckOptions, ReadData, check},
+    environment::Environment,
     format::{config::Version, pack::BlobKind, tree::Tree},
     id::BlobId,
     repair::index::{RepairIndexOptions, apply, propose},
     repository::Repository,
     restore::{RestoreOptions, restore},
-    run::Run,
+    run::{ProgressReading, Run},
     storage::{File, FileKind},
 };
 use muster_testkit::walker::walk;
@@ -196,6 +197,31 @@ fn a_folder_is_recorded_as_if_there_were_no_parent() -> Result<()> {
     assert_eq!(Some(find_tree(&repository, &report, &source)?.0), before);
     let summary = report.snapshot.summary.unwrap();
     assert_eq!((summary.files_new, summary.files_changed, summary.dirs_new), (0, 0, 0));
+    Ok(())
+}
+
+#[test]
+fn how_much_there_is_to_do_is_known_from_the_parent() -> Result<()> {
+    let sandbox = Sandbox::new("guess")?;
+    let repository = sandbox.init(Version::V2)?;
+    let source = sandbox.folder("source")?;
+    fs::write(source.join("one"), "1")?;
+    fs::write(source.join("two"), "22")?;
+    let told = || -> Result<ProgressReading> {
+        let (run, environment) = (Run::new(), Environment::detect());
+        let options =
+            BackupOptions { count_first: true, ..BackupOptions::new(vec![source.clone()]) };
+        drop(muster_repository::backup::backup(&repository, options, &environment, &run)?);
+        Ok(run.progress.read())
+    };
+    let counted = told()?;
+    assert_eq!((counted.files_total, counted.bytes_total), (Some(2), Some(3)));
+    assert!(!counted.is_guess);
+    // A second walk would count one.
+    fs::remove_file(source.join("two"))?;
+    let guessed = told()?;
+    assert_eq!((guessed.files_total, guessed.bytes_total), (Some(2), Some(3)));
+    assert!(guessed.is_guess && guessed.files_done == 1, "{guessed:?}");
     Ok(())
 }
 

@@ -145,12 +145,8 @@ fn snapshot_path(request: &Request) -> String {
 
 fn captured(report: BackupReport, taken: Taken) -> Captured {
     let summary = report.snapshot.summary.as_ref();
-    let left_out = report.problems.iter().map(|problem| {
-        let path = String::from_utf8_lossy(&problem.path);
-        format!("{path}: cannot {} it: {}", problem.operation, problem.error)
-    });
     Captured {
-        left_out: left_out.collect(),
+        left_out: report.problems.iter().map(record::left_out).collect(),
         tree: report.snapshot.tree,
         snapshot: report.id.expect("only a dry run has no snapshot"),
         data_time: taken.data_time,

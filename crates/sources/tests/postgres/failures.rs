@@ -4,7 +4,9 @@ use std::{fs, path::Path, sync::Arc, thread, time::Duration};
 
 use anyhow::Result;
 use muster_model::{Class, Fault};
-use muster_repository::{environment::Environment, restore::Overwrite, run::Run};
+use muster_repository::{
+    environment::Environment, restore::Overwrite, run::Run, storage::FileKind,
+};
 use muster_sources::postgres::{
     PostgresError, PostgresSource, Way, back_up_by, count_rows, read_cluster, restore_into,
     server::prepare_with,
@@ -270,5 +272,23 @@ fn a_restored_server_is_apart_from_the_original() -> Result<()> {
     assert_eq!(setting("listen_addresses")?, "127.0.0.1");
     assert_eq!(setting("max_logical_replication_workers")?, "0");
     assert!(!touched.exists());
+    Ok(())
+}
+
+#[test]
+fn what_the_repository_has_lost_is_told_and_taken_again() -> Result<()> {
+    let Some(sandbox) = Sandbox::new("pg-lost", MAJOR, &Options::default())? else { return Ok(()) };
+    sandbox.client()?.batch_execute("create table t as select generate_series(1, 1000) as id")?;
+    let request = sandbox.request(&[]);
+    assert_eq!(sandbox.back_up(Way::Replication, &request)?.notices, []);
+    for pack in sandbox.repository.storage().list(FileKind::Pack)? {
+        sandbox.repository.storage().delete(pack.file)?;
+    }
+    let captured = sandbox.back_up(Way::Replication, &request)?;
+    let codes: Vec<_> = captured.notices.iter().map(|notice| notice.code).collect();
+    assert_eq!(codes, ["packs-gone"]);
+    let revived = sandbox.revive(captured.snapshot, "restored")?;
+    let count: i64 = revived.client()?.query_one("select count(*) from t", &[])?.get(0);
+    assert_eq!(count, 1000);
     Ok(())
 }
