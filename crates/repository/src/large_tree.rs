@@ -7,13 +7,17 @@
 //!
 //! Deliberately not here: smaller trees (`format::tree`), which are quicker to handle whole.
 
+mod sections;
+
 use std::{
-    cmp::Ordering,
     io::{self, Cursor, Read, Write},
     num::NonZeroU32,
+    sync::Arc,
 };
 
 use sha2::{Digest, Sha256};
+
+pub(crate) use sections::TreeSections;
 
 use crate::{
     compression::{self, CompressionLevel, StreamCompressor},
@@ -76,11 +80,6 @@ impl GrowingTree {
     /// An empty tree, compressed with `level` when it grows large.
     pub(crate) fn new(level: Option<CompressionLevel>) -> Self {
         Self { writer: TreeWriter::new(), level, spool: None }
-    }
-
-    /// Goes on from how another tree begins, up to the end of an entry.
-    pub(crate) fn after(beginning: &[u8], level: Option<CompressionLevel>) -> Self {
-        Self { writer: TreeWriter::after(beginning), level, spool: None }
     }
 
     /// Adds the next entry.
@@ -165,6 +164,15 @@ impl StoredTree {
         Ok(Self { bytes: sealed, is_compressed })
     }
 
+    /// The tree with this plaintext, stored compressed.
+    #[cfg(test)]
+    pub(crate) fn from_plaintext(plaintext: &[u8]) -> Self {
+        let mut compressed = Vec::new();
+        let mut compressor = compression::Compressor::new(CompressionLevel::Auto).unwrap();
+        compressor.compress_always(plaintext, &mut compressed).unwrap();
+        Self { bytes: [vec![0; IV_BYTES], compressed].concat(), is_compressed: true }
+    }
+
     fn bytes(&self) -> &[u8] {
         &self.bytes[IV_BYTES..]
     }
@@ -211,6 +219,15 @@ impl StoredTree {
         }
     }
 
+    /// The text of the entries, some at a time. Several may read it at once.
+    pub(crate) fn sections(tree: &Arc<Self>) -> Result<TreeSections, FormatError> {
+        let bytes = Cursor::new(Shared(Arc::clone(tree)));
+        Ok(TreeSections::new(match tree.is_compressed {
+            true => Box::new(compression::stream_decompressor(bytes)?),
+            false => Box::new(bytes),
+        }))
+    }
+
     /// The entries, in order.
     pub(crate) fn nodes(self) -> Result<LargeTree, FormatError> {
         let mut bytes = Cursor::new(self.bytes);
@@ -219,6 +236,15 @@ impl StoredTree {
             true => Box::new(compression::stream_decompressor(bytes)?),
             false => Box::new(bytes),
         })
+    }
+}
+
+/// What a shared tree holds.
+struct Shared(Arc<StoredTree>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        self.0.bytes()
     }
 }
 
@@ -267,22 +293,6 @@ impl<R: Read> TreeNodes<R> {
         nodes.start = OPENING.len();
         nodes.advance()?;
         Ok(nodes)
-    }
-
-    /// The entry with this name. Names must be asked for in their order.
-    pub(crate) fn find(&mut self, name: &[u8]) -> Result<Option<&Node>, FormatError> {
-        loop {
-            match self.current.as_ref().map(|node| node.name.as_slice().cmp(name)) {
-                Some(Ordering::Less) => self.advance()?,
-                Some(Ordering::Equal) => return Ok(self.current.as_ref()),
-                Some(Ordering::Greater) | None => return Ok(None),
-            }
-        }
-    }
-
-    /// The entry that was found last, if it has this name.
-    pub(crate) fn found(&self, name: &[u8]) -> Option<&Node> {
-        self.current.as_ref().filter(|node| node.name == name)
     }
 
     /// Takes the next entry.
@@ -407,7 +417,7 @@ impl Scan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{compression::Compressor, format::tree::NodeKind};
+    use crate::format::tree::NodeKind;
 
     fn node(name: &str) -> Node {
         let mut node = Node::new(name.as_bytes().to_vec(), NodeKind::File);
@@ -427,11 +437,7 @@ mod tests {
     }
 
     fn stored(plaintext: &[u8]) -> StoredTree {
-        let mut compressed = Vec::new();
-        let mut compressor = Compressor::new(CompressionLevel::Auto).unwrap();
-        compressor.compress_always(plaintext, &mut compressed).unwrap();
-        let bytes = [vec![0; IV_BYTES], compressed].concat();
-        StoredTree { bytes, is_compressed: true }
+        StoredTree::from_plaintext(plaintext)
     }
 
     #[test]
@@ -465,18 +471,15 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_found_in_their_order() {
-        let names = names(3_000);
-        let mut nodes = stored(&plain(&names)).nodes().unwrap();
-        assert!(nodes.find(b"a").unwrap().is_none());
-        for name in names.iter().step_by(7) {
-            assert_eq!(nodes.find(name.as_bytes()).unwrap(), Some(&node(name)));
-            assert_eq!(nodes.found(name.as_bytes()), Some(&node(name)));
-            assert!(nodes.find(format!("{name}x").as_bytes()).unwrap().is_none());
+    fn entries_come_in_their_order() {
+        for count in [0, 3_000] {
+            let names = names(count);
+            let mut nodes = stored(&plain(&names)).nodes().unwrap();
+            for name in &names {
+                assert_eq!(nodes.next().unwrap(), Some(node(name)));
+            }
+            assert!(nodes.next().unwrap().is_none());
         }
-        assert!(nodes.find(b"zzz").unwrap().is_none());
-        let mut none = stored(&plain(&[])).nodes().unwrap();
-        assert!(none.find(b"a").unwrap().is_none());
     }
 
     #[test]
@@ -485,7 +488,7 @@ mod tests {
         let cut = &sound[..sound.len() - 20];
         for plaintext in [&b""[..], b"{", b"[]", br#"{"nodes":null}"#, br#"{"nodes":[7]}"#, cut] {
             let nodes = stored(plaintext).nodes();
-            assert!(nodes.and_then(|mut nodes| nodes.find(b"zz").map(drop)).is_err());
+            assert!(nodes.and_then(TreeNodes::run_through).is_err());
         }
     }
 }

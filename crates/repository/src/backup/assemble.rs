@@ -3,10 +3,7 @@
 //! A folder in which everything is as the parent recorded it has the parent's tree. So long as that
 //! may be, entries are only counted, and nothing is encoded or hashed.
 
-use std::{
-    ops::Range,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -14,11 +11,12 @@ use super::{
     BackupError, Problem,
     budget::Budget,
     pipeline::{BlobJob, FileOutcome, send_large_tree, send_tree},
-    recorded::Beginning,
+    recorded::{Beginning, ParentTree, Place},
 };
 use crate::{
     compression::CompressionLevel,
     format::{
+        FormatError,
         snapshot::Summary,
         tree::{Node, NodeKind},
     },
@@ -62,15 +60,15 @@ pub(super) enum Event {
 /// What the parent recorded of a folder's entries.
 pub(super) struct Before {
     pub(super) id: BlobId,
-    /// The plaintext of the tree; missing when it could not be read, or is a large one.
-    pub(super) text: Option<Arc<Vec<u8>>>,
+    /// The tree; missing when it could not be read.
+    pub(super) tree: Option<ParentTree>,
 }
 
 /// Files one after another that are in every respect what the parent recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SameFiles {
-    /// Where they stand in the plaintext of the parent's tree.
-    pub(super) place: Range<usize>,
+    /// Where they stand in the parent's tree.
+    pub(super) place: Place,
     pub(super) files: u64,
     pub(super) bytes: u64,
 }
@@ -114,9 +112,9 @@ struct Entries {
 
 enum Now {
     /// What the parent's tree begins with.
-    Same(Beginning),
+    Same(Box<Beginning>),
     /// A tree of its own, with that of the parent as long as there is one.
-    New(Box<GrowingTree>, Option<Beginning>),
+    New(Box<GrowingTree>, Option<Box<Beginning>>),
 }
 
 /// A folder's tree.
@@ -128,58 +126,69 @@ enum Finished {
 }
 
 impl Entries {
-    fn new(before: Option<Arc<Vec<u8>>>, level: Option<CompressionLevel>) -> Self {
+    fn new(
+        before: Option<ParentTree>,
+        level: Option<CompressionLevel>,
+    ) -> Result<Self, WriteError> {
         let now = match before {
-            Some(text) => Now::Same(Beginning::new(text)),
+            Some(tree) => Now::Same(Box::new(Beginning::new(tree)?)),
             None => Now::New(Box::new(GrowingTree::new(level)), None),
         };
-        Self { now, level, record: Vec::new() }
+        Ok(Self { now, level, record: Vec::new() })
     }
 
     fn push(&mut self, node: &Node) -> Result<(), WriteError> {
         if let Now::Same(beginning) = &mut self.now {
             self.record.clear();
             node.write(&mut self.record)?;
-            if beginning.take_record(&self.record) {
+            if beginning.take_record(&self.record)? {
                 return Ok(());
             }
         }
-        Ok(self.tree().0.push(node)?)
+        Ok(self.tree()?.0.push(node)?)
     }
 
     /// Pushes the entries at this place of the parent's tree.
-    fn push_same(&mut self, place: Range<usize>) -> Result<(), WriteError> {
+    fn push_same(&mut self, place: &Place) -> Result<(), WriteError> {
         if let Now::Same(beginning) = &mut self.now
-            && beginning.take(&place)
+            && beginning.take(place)?
         {
             return Ok(());
         }
-        let (tree, before) = self.tree();
-        let entries = before.map_or(&[][..], |before| before.entries(place));
-        Ok(tree.push_text(entries)?)
+        let (tree, before) = self.tree()?;
+        let no_tree = || FormatError::invalid("entries of the parent's tree are there without it");
+        Ok(tree.push_text(before.ok_or_else(no_tree)?.entries(place)?)?)
     }
 
     /// The tree as it is written; what was the same so far is made up for.
-    fn tree(&mut self) -> (&mut GrowingTree, Option<&Beginning>) {
+    fn tree(&mut self) -> Result<(&mut GrowingTree, Option<&mut Beginning>), WriteError> {
         if let Now::Same(beginning) = &self.now {
-            let tree = GrowingTree::after(beginning.as_bytes(), self.level);
-            self.now = Now::New(Box::new(tree), Some(beginning.clone()));
+            let mut tree = Box::new(GrowingTree::new(self.level));
+            beginning.copy_to(&mut tree)?;
+            let now = std::mem::replace(&mut self.now, Now::New(tree, None));
+            if let (Now::New(_, before), Now::Same(beginning)) = (&mut self.now, now) {
+                *before = Some(beginning);
+            }
         }
         match &mut self.now {
-            Now::New(tree, before) => (tree, before.as_ref()),
+            Now::New(tree, before) => Ok((tree, before.as_deref_mut())),
             Now::Same(_) => unreachable!("it was made just now"),
         }
     }
 
     fn finish(mut self) -> Result<Finished, WriteError> {
-        if let Now::Same(beginning) = &self.now
-            && beginning.is_whole()
+        if let Now::Same(beginning) = &mut self.now
+            && beginning.is_whole()?
         {
             return Ok(Finished::Unchanged);
         }
-        self.tree();
+        self.tree()?;
         match self.now {
-            Now::New(tree, _) => Ok(Finished::New(tree.finish()?)),
+            Now::New(tree, before) => {
+                // A large one takes much memory, and the new one more while it is finished.
+                drop(before);
+                Ok(Finished::New(tree.finish()?))
+            }
             Now::Same(_) => unreachable!("it was made just now"),
         }
     }
@@ -205,19 +214,20 @@ impl Assembler<'_> {
         mut self,
         events: Receiver<Event>,
     ) -> Result<(BlobId, Summary), BackupError> {
-        let mut root = Entries::new(None, self.level);
+        let mut root = Entries::new(None, self.level)?;
         let mut stack: Vec<Folder> = Vec::new();
         for event in events {
             let node = match event {
                 Event::Enter { node, before } => {
-                    let (before, text) =
-                        before.map_or((None, None), |before| (Some(before.id), before.text));
-                    stack.push(Folder { node, before, entries: Entries::new(text, self.level) });
+                    let (before, tree) =
+                        before.map_or((None, None), |before| (Some(before.id), before.tree));
+                    let entries = Entries::new(tree, self.level)?;
+                    stack.push(Folder { node, before, entries });
                     continue;
                 }
                 Event::Same(same) => {
                     let entries = stack.last_mut().map_or(&mut root, |folder| &mut folder.entries);
-                    entries.push_same(same.place)?;
+                    entries.push_same(&same.place)?;
                     self.count_unmodified(same.files, same.bytes);
                     continue;
                 }

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    ops::Range,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::Arc,
@@ -17,7 +16,7 @@ use super::{
     metadata::{self, NodeMaker},
     parent::{self, ParentWalk, Trust},
     pipeline::FileJob,
-    recorded::SameEntry,
+    recorded::{Place, SameEntry},
     walk::{self, Found, Visitor},
 };
 use crate::{
@@ -142,24 +141,20 @@ impl Feed<'_> {
     }
 
     /// Counts a file that needs no more, to be told with others.
-    fn same(&mut self, place: Range<usize>, bytes: u64) -> Result<(), BackupError> {
+    fn same(&mut self, place: Place, bytes: u64) -> Result<(), BackupError> {
         if self.same.as_ref().is_some_and(|same| same.files >= SAME_FILES_MAX) {
             self.send_same()?;
         }
-        match &mut self.same {
-            // Between two records stands a comma.
-            Some(same) if same.place.end + 1 == place.start => {
-                same.place.end = place.end;
-                same.files += 1;
-                same.bytes += bytes;
-                Ok(())
-            }
-            _ => {
-                self.send_same()?;
-                self.same = Some(SameFiles { place, files: 1, bytes });
-                Ok(())
-            }
+        if let Some(same) = &mut self.same
+            && same.place.join(&place)
+        {
+            same.files += 1;
+            same.bytes += bytes;
+            return Ok(());
         }
+        self.send_same()?;
+        self.same = Some(SameFiles { place, files: 1, bytes });
+        Ok(())
     }
 
     fn count_pieces(&mut self, pieces: u64) {

@@ -17,7 +17,7 @@ use super::{
     BackupError, BackupOptions,
     assemble::Before,
     metadata,
-    recorded::{Recorded, SameEntry},
+    recorded::{ParentTree, Recorded, SameEntry},
 };
 use crate::{
     environment::Environment,
@@ -29,7 +29,6 @@ use crate::{
     },
     id::{BlobId, SnapshotId},
     index::Index,
-    large_tree::LargeTree,
     packer::PackWriter,
     repository::{BlobReader, ReadError, Repository},
     select::{self, SourceQuery},
@@ -130,27 +129,20 @@ pub(super) struct ParentWalk<'r> {
     writer: &'r PackWriter<'r>,
 }
 
-/// A folder that the walk is in, as the parent recorded it.
-enum Level {
-    /// Not at all.
-    Nothing,
-    /// In a tree.
-    Tree(Box<Recorded>),
-    /// In a large tree, which is read as the walk goes.
-    Nodes(Box<LargeTree>),
-}
+/// A folder that the walk is in, as the parent recorded it, if it did.
+type Level = Option<Box<Recorded>>;
 
-impl Level {
-    /// One that is written in an odd way is none.
-    fn read(reader: &mut BlobReader<'_>, id: BlobId) -> Result<Self, ReadError> {
-        if let Some(nodes) = reader.large_tree(id)? {
-            return Ok(Self::Nodes(Box::new(nodes)));
+/// A tree that is written in an odd way is none.
+fn read_level(reader: &mut BlobReader<'_>, id: BlobId) -> Result<Level, ReadError> {
+    let tree = match reader.large_tree(id)? {
+        Some(tree) => Some(ParentTree::Large(Arc::new(tree))),
+        None => {
+            let mut text = Vec::new();
+            reader.read(BlobKind::Tree, id, &mut text)?;
+            ParentTree::whole(text)
         }
-        let mut text = Vec::new();
-        reader.read(BlobKind::Tree, id, &mut text)?;
-        let recorded = Recorded::new(text);
-        Ok(recorded.map_or(Self::Nothing, |recorded| Self::Tree(Box::new(recorded))))
-    }
+    };
+    Ok(tree.and_then(|tree| Recorded::new(tree).ok()).map(Box::new))
 }
 
 impl<'r> ParentWalk<'r> {
@@ -169,12 +161,11 @@ impl<'r> ParentWalk<'r> {
     /// A tree that cannot be read is none: everything in it is read again. If it is damaged, it is
     /// also written again.
     fn level(&mut self, id: Option<BlobId>) -> Level {
-        let Some(id) = id else { return Level::Nothing };
-        Level::read(&mut self.reader, id).unwrap_or_else(|error| {
+        read_level(&mut self.reader, id?).unwrap_or_else(|error| {
             if error.class() == Class::Corrupt {
-                self.writer.distrust(BlobKind::Tree, id);
+                self.writer.distrust(BlobKind::Tree, id?);
             }
-            Level::Nothing
+            None
         })
     }
 
@@ -185,32 +176,20 @@ impl<'r> ParentWalk<'r> {
         opening: &[u8],
         is_stored: impl FnMut(BlobId) -> bool,
     ) -> Option<SameEntry> {
-        match self.stack.last_mut()? {
-            Level::Tree(recorded) => recorded.take_same(opening, is_stored),
-            Level::Nothing | Level::Nodes(_) => None,
-        }
+        self.stack.last_mut()?.as_mut()?.take_same(opening, is_stored)
     }
 
     /// Goes on to this name, the next one of the current folder.
     pub(super) fn go_to(&mut self, name: &[u8]) {
         let Some(level) = self.stack.last_mut() else { return };
-        let sound = match level {
-            Level::Nothing => true,
-            Level::Tree(recorded) => recorded.find(name).is_ok(),
-            Level::Nodes(nodes) => nodes.find(name).is_ok(),
-        };
-        if !sound {
-            *level = Level::Nothing;
+        if level.as_mut().is_some_and(|recorded| recorded.find(name).is_err()) {
+            *level = None;
         }
     }
 
     /// What the parent has under the name that was gone to.
     pub(super) fn node(&self, name: &[u8]) -> Option<&Node> {
-        match self.stack.last()? {
-            Level::Nothing => None,
-            Level::Tree(recorded) => recorded.found(name),
-            Level::Nodes(nodes) => nodes.found(name),
-        }
+        self.stack.last()?.as_ref()?.found(name)
     }
 
     /// Enters a folder; returns what the parent recorded for it.
@@ -218,12 +197,9 @@ impl<'r> ParentWalk<'r> {
         self.go_to(name);
         let id = self.node(name).and_then(|node| node.subtree);
         let level = self.level(id);
-        let text = match &level {
-            Level::Tree(recorded) => Some(Arc::clone(recorded.text())),
-            Level::Nothing | Level::Nodes(_) => None,
-        };
+        let tree = level.as_ref().map(|recorded| recorded.tree().clone());
         self.stack.push(level);
-        id.map(|id| Before { id, text })
+        id.map(|id| Before { id, tree })
     }
 
     pub(super) fn leave(&mut self) {

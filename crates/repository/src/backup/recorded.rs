@@ -4,7 +4,8 @@
 //! so its beginning is made of what `stat` tells and compared with what stands there, and nothing
 //! is parsed or written. Only what differs is taken apart.
 //!
-//! Deliberately not here: large trees (`crate::large_tree`), which are never held as a whole.
+//! A large tree (`crate::large_tree`) is gone through section by section, by the walk and by the
+//! assembler each on its own: what they share is its compressed text.
 
 use std::{cmp::Ordering, ops::Range, sync::Arc};
 
@@ -16,16 +17,118 @@ use crate::{
         tree::{Node, TREE_CLOSING, TREE_OPENING},
     },
     id::BlobId,
+    large_tree::{GrowingTree, StoredTree, TreeSections},
 };
 
 /// Hexadecimal digits of a blob's id.
 const ID_DIGITS: usize = 64;
 
+/// The tree that the parent has of a folder.
+#[derive(Clone)]
+pub(super) enum ParentTree {
+    /// Its plaintext.
+    Whole(Arc<Vec<u8>>),
+    /// A large one.
+    Large(Arc<StoredTree>),
+}
+
+impl ParentTree {
+    /// The tree with this plaintext; `None` for one that no program of today wrote.
+    pub(super) fn whole(text: Vec<u8>) -> Option<Self> {
+        let entries = text.strip_prefix(TREE_OPENING)?;
+        entries.ends_with(TREE_CLOSING).then(|| Self::Whole(Arc::new(text)))
+    }
+
+    fn cursor(&self) -> Result<Cursor, FormatError> {
+        match self {
+            Self::Whole(text) => {
+                let text = Arc::clone(text);
+                let entries = TREE_OPENING.len()..text.len() - TREE_CLOSING.len();
+                Ok(Cursor { section: 0, text, end: entries.start, entries, more: None })
+            }
+            Self::Large(tree) => {
+                let mut more = StoredTree::sections(tree)?;
+                let text = Arc::new(more.next()?.unwrap_or_default());
+                let entries = 0..text.len();
+                Ok(Cursor { section: 0, text, end: 0, entries, more: Some(more) })
+            }
+        }
+    }
+}
+
+/// How far somebody has gone through the text of a tree's entries.
+struct Cursor {
+    /// The section, of as many as came before it.
+    section: usize,
+    text: Arc<Vec<u8>>,
+    /// Where in the section's text entries stand.
+    entries: Range<usize>,
+    /// Where the last entry ends that was gone past.
+    end: usize,
+    more: Option<TreeSections>,
+}
+
+impl Cursor {
+    /// Goes on to the next section; whether there is one.
+    fn advance(&mut self) -> Result<bool, FormatError> {
+        let Some(more) = &mut self.more else { return Ok(false) };
+        let Some(text) = more.next()? else {
+            self.more = None;
+            return Ok(false);
+        };
+        self.section += 1;
+        self.entries = 0..text.len();
+        self.end = 0;
+        self.text = Arc::new(text);
+        Ok(true)
+    }
+
+    /// Where the next entry begins, be it in the next section.
+    fn start(&mut self) -> Result<usize, FormatError> {
+        if self.is_at_end() && self.advance()? {
+            return Ok(self.end);
+        }
+        Ok(self.end + usize::from(self.text[self.end..self.entries.end].starts_with(b",")))
+    }
+
+    /// Whether nothing of the section is left.
+    fn is_at_end(&self) -> bool {
+        self.end == self.entries.end
+    }
+
+    /// The section's entries from here on.
+    fn from(&self, start: usize) -> &[u8] {
+        &self.text[start..self.entries.end]
+    }
+
+    /// The section's entries that were gone past.
+    fn past(&self) -> &[u8] {
+        &self.text[self.entries.start..self.end]
+    }
+}
+
+/// Where entries stand in a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    section: usize,
+    text: Range<usize>,
+}
+
+impl Place {
+    /// Takes in the place that follows, if nothing but a comma is between.
+    pub(super) fn join(&mut self, next: &Self) -> bool {
+        let follows = self.section == next.section && self.text.end + 1 == next.text.start;
+        if follows {
+            self.text.end = next.text.end;
+        }
+        follows
+    }
+}
+
 /// A folder's entries, gone through in their order.
 pub(super) struct Recorded {
-    text: Arc<Vec<u8>>,
-    /// Where the next entry begins.
-    at: usize,
+    tree: ParentTree,
+    cursor: Cursor,
     /// The next entry and where it ends, once it was looked at.
     next: Option<(Node, usize)>,
 }
@@ -34,21 +137,20 @@ pub(super) struct Recorded {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SameEntry {
     /// Where its record stands.
-    pub(super) place: Range<usize>,
+    pub(super) place: Place,
     /// How many blobs its content is.
     pub(super) pieces: u64,
 }
 
 impl Recorded {
-    /// The entries in the plaintext of a tree; `None` for one that no program of today wrote.
-    pub(super) fn new(text: Vec<u8>) -> Option<Self> {
-        let begins_well = text.starts_with(TREE_OPENING);
-        begins_well.then(|| Self { text: Arc::new(text), at: TREE_OPENING.len(), next: None })
+    /// The entries of a tree.
+    pub(super) fn new(tree: ParentTree) -> Result<Self, FormatError> {
+        Ok(Self { cursor: tree.cursor()?, tree, next: None })
     }
 
-    /// The plaintext of the tree.
-    pub(super) fn text(&self) -> &Arc<Vec<u8>> {
-        &self.text
+    /// The tree.
+    pub(super) fn tree(&self) -> &ParentTree {
+        &self.tree
     }
 
     /// Takes the next entry if its record begins with `opening`, which says all but attributes and
@@ -58,7 +160,8 @@ impl Recorded {
         opening: &[u8],
         mut is_stored: impl FnMut(BlobId) -> bool,
     ) -> Option<SameEntry> {
-        let rest = self.text.get(self.at..)?.strip_prefix(opening)?;
+        let start = self.cursor.start().ok()?;
+        let rest = self.cursor.from(start).strip_prefix(opening)?;
         let rest = match rest.strip_prefix(br#""extended_attributes":"#) {
             Some(list) => list.get(value_length(list)?..)?.strip_prefix(b",")?,
             None => rest,
@@ -76,9 +179,9 @@ impl Recorded {
             rest = after.strip_prefix(b",").filter(|more| more.starts_with(b"\"")).unwrap_or(after);
         }
         let rest = rest.strip_prefix(b"]}")?;
-        let place = self.at..self.text.len() - rest.len();
-        self.go_past(place.end);
-        Some(SameEntry { place, pieces })
+        let text = start..self.cursor.entries.end - rest.len();
+        self.go_past(text.end);
+        Some(SameEntry { place: Place { section: self.cursor.section, text }, pieces })
     }
 
     /// The entry with this name. Names must be asked for in their order.
@@ -103,16 +206,20 @@ impl Recorded {
     }
 
     fn look(&mut self) -> Result<(), FormatError> {
-        let rest = &self.text[self.at..];
-        if self.next.is_none() && rest != TREE_CLOSING {
+        if self.next.is_some() {
+            return Ok(());
+        }
+        let start = self.cursor.start()?;
+        let rest = self.cursor.from(start);
+        if !rest.is_empty() {
             let (node, length) = Node::parse_first(rest)?;
-            self.next = Some((node, self.at + length));
+            self.next = Some((node, start + length));
         }
         Ok(())
     }
 
     fn go_past(&mut self, end: usize) {
-        self.at = end + usize::from(self.text.get(end) == Some(&b','));
+        self.cursor.end = end;
         self.next = None;
     }
 }
@@ -125,61 +232,76 @@ fn value_length(text: &[u8]) -> Option<usize> {
 }
 
 /// A tree so far: nothing but how the parent's begins.
-#[derive(Clone)]
 pub(super) struct Beginning {
-    text: Arc<Vec<u8>>,
-    /// Where the last entry ends.
-    end: usize,
+    tree: ParentTree,
+    cursor: Cursor,
 }
 
 impl Beginning {
-    /// No entry yet of the tree with this plaintext, which [`Recorded`] accepted.
-    pub(super) fn new(text: Arc<Vec<u8>>) -> Self {
-        Self { text, end: TREE_OPENING.len() }
+    /// No entry yet of the tree.
+    pub(super) fn new(tree: ParentTree) -> Result<Self, FormatError> {
+        Ok(Self { cursor: tree.cursor()?, tree })
     }
 
-    /// The text up to here.
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.text[..self.end]
+    /// Adds the entries so far to an empty tree.
+    pub(super) fn copy_to(&self, tree: &mut GrowingTree) -> Result<(), FormatError> {
+        let mut cursor = self.tree.cursor()?;
+        while cursor.section < self.cursor.section {
+            tree.push_text(cursor.from(cursor.entries.start))?;
+            cursor.advance()?.then_some(()).ok_or_else(not_there)?;
+        }
+        let past = self.cursor.past();
+        if past.is_empty() { Ok(()) } else { tree.push_text(past) }
     }
 
-    /// The text of entries.
-    pub(super) fn entries(&self, place: Range<usize>) -> &[u8] {
-        &self.text[place]
+    /// The text of entries; places must be asked for in their order.
+    pub(super) fn entries(&mut self, place: &Place) -> Result<&[u8], FormatError> {
+        while self.cursor.section < place.section && self.cursor.advance()? {}
+        match self.cursor.section == place.section {
+            true => Ok(&self.cursor.text[place.text.clone()]),
+            false => Err(not_there()),
+        }
     }
 
     /// Takes the entries at `place` if they are the next ones.
-    pub(super) fn take(&mut self, place: &Range<usize>) -> bool {
-        let is_next = place.start == self.next();
+    pub(super) fn take(&mut self, place: &Place) -> Result<bool, FormatError> {
+        let start = self.cursor.start()?;
+        let is_next = self.cursor.section == place.section && place.text.start == start;
         if is_next {
-            self.end = place.end;
+            self.cursor.end = place.text.end;
         }
-        is_next
+        Ok(is_next)
     }
 
     /// Takes the next entry if its record is `json`.
-    pub(super) fn take_record(&mut self, json: &[u8]) -> bool {
-        let start = self.next();
-        let is_next = self.text.get(start..).is_some_and(|rest| rest.starts_with(json));
-        is_next && self.take(&(start..start + json.len()))
+    pub(super) fn take_record(&mut self, json: &[u8]) -> Result<bool, FormatError> {
+        let start = self.cursor.start()?;
+        let is_next = self.cursor.from(start).starts_with(json);
+        if is_next {
+            self.cursor.end = start + json.len();
+        }
+        Ok(is_next)
     }
 
     /// Whether this is the whole tree.
-    pub(super) fn is_whole(&self) -> bool {
-        &self.text[self.end..] == TREE_CLOSING
+    pub(super) fn is_whole(&mut self) -> Result<bool, FormatError> {
+        Ok(self.cursor.is_at_end() && !self.cursor.advance()?)
     }
+}
 
-    fn next(&self) -> usize {
-        self.end + usize::from(self.text.get(self.end) == Some(&b','))
-    }
+fn not_there() -> FormatError {
+    FormatError::invalid("entries of the parent's tree are not there any more")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{
-        file_opening,
-        tree::{ExtendedAttribute, NodeKind, TreeWriter},
+    use crate::{
+        format::{
+            file_opening,
+            tree::{ExtendedAttribute, NodeKind, TreeWriter},
+        },
+        large_tree::WrittenTree,
     };
 
     fn file(name: &str, pieces: usize, attributes: usize) -> Node {
@@ -193,10 +315,19 @@ mod tests {
         node
     }
 
-    fn tree(nodes: &[Node]) -> Vec<u8> {
+    fn plain(nodes: &[Node]) -> Vec<u8> {
         let mut writer = TreeWriter::new();
         nodes.iter().for_each(|node| writer.push(node).unwrap());
         writer.finish()
+    }
+
+    fn whole(nodes: &[Node]) -> ParentTree {
+        ParentTree::whole(plain(nodes)).unwrap()
+    }
+
+    /// The tree as one that is not held.
+    fn large(nodes: &[Node]) -> ParentTree {
+        ParentTree::Large(Arc::new(StoredTree::from_plaintext(&plain(nodes))))
     }
 
     /// What `stat` would tell of a file.
@@ -207,68 +338,144 @@ mod tests {
         json
     }
 
+    fn record(node: &Node) -> Vec<u8> {
+        let mut json = Vec::new();
+        node.write(&mut json).unwrap();
+        json
+    }
+
+    fn copied(beginning: &Beginning) -> Vec<u8> {
+        let mut tree = GrowingTree::new(None);
+        beginning.copy_to(&mut tree).unwrap();
+        match tree.finish().unwrap() {
+            WrittenTree::Plain(text) => text,
+            WrittenTree::Compressed(_) => panic!("nothing is compressed"),
+        }
+    }
+
+    /// More than a section of them.
+    fn many() -> Vec<Node> {
+        (0..6_000).map(|n| file(&format!("{n:05} \"]}},{{"), n % 4, n % 3)).collect()
+    }
+
     #[test]
     fn what_is_the_same_is_taken_without_being_parsed() {
-        let nodes = [file("a", 0, 0), file("b", 1, 2), file("c<\"\\", 3, 0)];
-        let text = tree(&nodes);
-        let mut recorded = Recorded::new(text.clone()).unwrap();
-        let mut beginning = Beginning::new(Arc::clone(recorded.text()));
-        for (node, pieces) in nodes.iter().zip([0, 1, 3]) {
-            assert!(!beginning.is_whole());
-            let same = recorded.take_same(&opening(node), |_| true).unwrap();
-            assert_eq!(same.pieces, pieces);
-            assert!(beginning.take(&same.place));
+        let few = vec![file("a", 0, 0), file("b", 1, 2), file("c<\"\\", 3, 0)];
+        for (tree, nodes) in [
+            (whole(&few), &few),
+            (large(&few), &few),
+            (whole(&many()), &many()),
+            (large(&many()), &many()),
+        ] {
+            let mut recorded = Recorded::new(tree.clone()).unwrap();
+            let mut beginning = Beginning::new(tree.clone()).unwrap();
+            let mut places: Vec<Place> = Vec::new();
+            for node in nodes {
+                assert!(!beginning.is_whole().unwrap());
+                let same = recorded.take_same(&opening(node), |_| true).unwrap();
+                assert_eq!(same.pieces, node.content.as_ref().unwrap().len() as u64);
+                assert!(beginning.take(&same.place).unwrap());
+                if places.last_mut().is_none_or(|last| !last.join(&same.place)) {
+                    places.push(same.place);
+                }
+            }
+            assert!(beginning.is_whole().unwrap());
+            assert_eq!(copied(&beginning), plain(nodes));
+            assert!(recorded.find(b"~").unwrap().is_none());
+            // What was joined is taken as well, and is there for who has begun another tree.
+            let mut joined = Beginning::new(tree.clone()).unwrap();
+            assert!(places.iter().all(|place| joined.take(place).unwrap()));
+            assert!(joined.is_whole().unwrap());
+            let mut other = Beginning::new(tree).unwrap();
+            let texts: Vec<_> =
+                places.iter().map(|place| other.entries(place).unwrap().to_vec()).collect();
+            let text = [TREE_OPENING, &texts.join(&b','), TREE_CLOSING].concat();
+            assert_eq!(text, plain(nodes));
+            let beyond = Place { section: places.len() + 1, text: 0..1 };
+            assert!(other.entries(&beyond).is_err());
         }
-        assert!(beginning.is_whole());
-        assert_eq!([beginning.as_bytes(), TREE_CLOSING].concat(), text);
-        assert!(recorded.find(b"d").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_part_of_a_tree_is_copied_up_to_any_entry() {
+        let nodes = many();
+        for tree in [whole(&nodes), large(&nodes)] {
+            let mut beginning = Beginning::new(tree).unwrap();
+            for (number, node) in nodes.iter().enumerate() {
+                if number % 997 == 0 {
+                    assert_eq!(copied(&beginning), plain(&nodes[..number]));
+                }
+                assert!(beginning.take_record(&record(node)).unwrap());
+            }
+        }
     }
 
     #[test]
     fn what_differs_is_not_taken_and_can_be_looked_at() {
         let nodes = [file("a", 1, 0), file("b", 2, 1), file("d", 1, 0)];
-        let mut recorded = Recorded::new(tree(&nodes)).unwrap();
-        let mut other = nodes[0].clone();
-        other.size += 1;
-        assert!(recorded.take_same(&opening(&other), |_| true).is_none());
-        assert!(recorded.take_same(&opening(&nodes[0]), |_| false).is_none(), "not stored");
-        assert_eq!(recorded.find(b"a").unwrap(), Some(&nodes[0]));
-        assert_eq!(recorded.found(b"a"), Some(&nodes[0]));
-        assert!(recorded.find(b"aa").unwrap().is_none());
-        assert!(recorded.take_same(&opening(&nodes[1]), |_| true).is_some());
-        assert!(recorded.find(b"c").unwrap().is_none());
-        assert!(recorded.take_same(&opening(&nodes[2]), |_| true).is_some());
+        for tree in [whole(&nodes), large(&nodes)] {
+            let mut recorded = Recorded::new(tree).unwrap();
+            let mut other = nodes[0].clone();
+            other.size += 1;
+            assert!(recorded.take_same(&opening(&other), |_| true).is_none());
+            assert!(recorded.take_same(&opening(&nodes[0]), |_| false).is_none(), "not stored");
+            assert_eq!(recorded.find(b"a").unwrap(), Some(&nodes[0]));
+            assert_eq!(recorded.found(b"a"), Some(&nodes[0]));
+            assert!(recorded.find(b"aa").unwrap().is_none());
+            assert!(recorded.take_same(&opening(&nodes[1]), |_| true).is_some());
+            assert!(recorded.find(b"c").unwrap().is_none());
+            assert!(recorded.take_same(&opening(&nodes[2]), |_| true).is_some());
+        }
+    }
+
+    #[test]
+    fn every_entry_is_found_by_its_name() {
+        let nodes = many();
+        for tree in [whole(&nodes), large(&nodes)] {
+            let mut recorded = Recorded::new(tree).unwrap();
+            for node in nodes.iter().step_by(7) {
+                assert_eq!(recorded.find(&node.name).unwrap(), Some(node));
+                let behind = [&node.name[..], b"x"].concat();
+                assert!(recorded.find(&behind).unwrap().is_none());
+            }
+            assert!(recorded.find(b"~").unwrap().is_none());
+        }
     }
 
     #[test]
     fn a_beginning_goes_on_with_the_next_entry_only() {
         let nodes = [file("a", 1, 0), file("b", 1, 0)];
-        let text = Arc::new(tree(&nodes));
-        let json = |node: &Node| {
-            let mut json = Vec::new();
-            node.write(&mut json).unwrap();
-            json
-        };
-        let mut beginning = Beginning::new(Arc::clone(&text));
-        assert!(!beginning.take_record(&json(&nodes[1])));
-        assert!(beginning.take_record(&json(&nodes[0])));
-        assert!(!beginning.take(&(TREE_OPENING.len()..20)));
-        assert!(beginning.take_record(&json(&nodes[1])));
-        assert!(beginning.is_whole());
-        assert!(!beginning.take_record(&json(&nodes[1])));
+        for tree in [whole(&nodes), large(&nodes)] {
+            let mut beginning = Beginning::new(tree).unwrap();
+            assert!(!beginning.take_record(&record(&nodes[1])).unwrap());
+            assert!(beginning.take_record(&record(&nodes[0])).unwrap());
+            let start = beginning.cursor.entries.start;
+            let again = Place { section: 0, text: start..beginning.cursor.end };
+            assert!(!beginning.take(&again).unwrap());
+            assert!(beginning.take_record(&record(&nodes[1])).unwrap());
+            assert!(beginning.is_whole().unwrap());
+            assert!(!beginning.take_record(&record(&nodes[1])).unwrap());
+        }
     }
 
     #[test]
     fn what_is_cut_short_is_never_the_same() {
         let node = file("a", 2, 1);
-        let whole = tree(std::slice::from_ref(&node));
-        for length in TREE_OPENING.len()..whole.len() - TREE_CLOSING.len() {
-            let mut recorded = Recorded::new(whole[..length].to_vec()).unwrap();
-            assert!(recorded.take_same(&opening(&node), |_| true).is_none(), "{length}");
-            assert!(recorded.find(b"a").is_err(), "{length}");
+        let sound = plain(std::slice::from_ref(&node));
+        for length in TREE_OPENING.len() + 1..sound.len() - TREE_CLOSING.len() {
+            assert!(ParentTree::whole(sound[..length].to_vec()).is_none());
+            let text = [&sound[..length], TREE_CLOSING].concat();
+            let large = ParentTree::Large(Arc::new(StoredTree::from_plaintext(&text)));
+            for tree in [ParentTree::whole(text).unwrap(), large] {
+                let mut recorded = Recorded::new(tree).unwrap();
+                assert!(recorded.take_same(&opening(&node), |_| true).is_none(), "{length}");
+                assert!(recorded.find(b"a").is_err(), "{length}");
+            }
         }
         for text in [&b""[..], b"{", br#"{"nodes":null}"#, br#" {"nodes":[]}"#] {
-            assert!(Recorded::new(text.to_vec()).is_none());
+            assert!(ParentTree::whole(text.to_vec()).is_none());
+            let large = ParentTree::Large(Arc::new(StoredTree::from_plaintext(text)));
+            assert!(Recorded::new(large).is_err());
         }
     }
 }

@@ -290,12 +290,6 @@ impl TreeWriter {
         Ok(())
     }
 
-    /// Goes on from how another tree begins, up to the end of an entry.
-    pub(crate) fn after(beginning: &[u8]) -> Self {
-        let last_name = (beginning.len() > TREE_OPENING.len()).then(Vec::new);
-        Self { json: beginning.to_vec(), last_name }
-    }
-
     /// Adds the text of entries of another tree. That their names come next is for the caller to
     /// know.
     pub(crate) fn push_text(&mut self, entries: &[u8]) {

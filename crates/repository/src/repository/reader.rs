@@ -7,7 +7,7 @@ use crate::{
     format::{FormatError, pack::BlobKind, tree::Tree},
     id::BlobId,
     index::Location,
-    large_tree::{CompressedTree, Flaw, LARGE_TREE_BYTES, LargeTree, StoredTree},
+    large_tree::{CompressedTree, Flaw, LARGE_TREE_BYTES, StoredTree},
     storage::{File, Storage, StorageError, StorageProblem},
 };
 
@@ -100,21 +100,21 @@ impl<'r> BlobReader<'r> {
         self.opener.open(location, &mut self.sealed, plaintext)
     }
 
-    /// Begins to read a folder's tree entry by entry, if it is a large one. Its hash is compared;
-    /// that it is a tree shows as it is read.
+    /// A folder's tree, if it is a large one. Its hash is compared; that it is a tree shows as it is
+    /// read.
     ///
     /// # Errors
-    /// As [`BlobReader::tree`], but for entries that come later.
-    pub(crate) fn large_tree(&mut self, id: BlobId) -> Result<Option<LargeTree>, ReadError> {
+    /// As [`BlobReader::tree`].
+    pub(crate) fn large_tree(&mut self, id: BlobId) -> Result<Option<StoredTree>, ReadError> {
         let Some(location) = self.repository.index.find(BlobKind::Tree, id).filter(is_large_tree)
         else {
             return Ok(None);
         };
         let tree = self.stored_tree(&location)?;
-        let nodes = tree
-            .verify(id, u64::from(location.blob.plaintext_length()))
-            .and_then(|()| tree.nodes());
-        nodes.map(Some).map_err(|source| damaged_tree(&location, source))
+        match tree.verify(id, u64::from(location.blob.plaintext_length())) {
+            Ok(()) => Ok(Some(tree)),
+            Err(source) => Err(damaged_tree(&location, source)),
+        }
     }
 
     /// Begins to read the entries of a folder, in order. All of the tree is known to be sound then;

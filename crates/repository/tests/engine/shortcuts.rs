@@ -71,7 +71,7 @@ fn a_hole_gives_the_chunks_that_reading_its_zeros_gives() -> Result<()> {
         ensure!(kept < *length, "{name}: this file system keeps no holes");
         fs::write(source.join(format!("{name}.dense")), dense)?;
     }
-    let report = backup(&repository, BackupOptions::new(vec![source.clone()]))?;
+    let report = backup(&repository, BackupOptions::new(vec![source.to_owned()]))?;
     assert!(report.problems.is_empty());
     let tree = tree_of(&repository, &report, &source)?;
     for (name, _, length) in layouts {
@@ -99,7 +99,7 @@ fn a_file_of_a_hundred_gigabytes_of_nothing_is_soon_done() -> Result<()> {
     disk.set_len(100 << 30)?;
     disk.seek(SeekFrom::Start(77 << 30))?;
     disk.write_all(b"the only data")?;
-    let report = backup(&repository, BackupOptions::new(vec![source.clone()]))?;
+    let report = backup(&repository, BackupOptions::new(vec![source.to_owned()]))?;
     let tree = tree_of(&repository, &report, &source)?;
     assert_eq!(tree.nodes[0].size, 100 << 30);
     let summary = report.snapshot.summary.unwrap();
@@ -172,32 +172,88 @@ fn a_folder_is_recorded_as_if_there_were_no_parent() -> Result<()> {
             fs::create_dir(s.join("b"))
         }),
     ];
+    assert_recorded_alike(&repository, &source, changes)?;
+    Ok(())
+}
+
+/// Tens of thousands of files, whose tree is not held as a whole.
+#[test]
+fn a_huge_folder_is_recorded_as_if_there_were_no_parent() -> Result<()> {
+    let sandbox = Sandbox::new("huge")?;
+    let repository = sandbox.init(Version::V2)?;
+    let source = sandbox.folder("source")?;
+    for number in 0..30_000 {
+        write_long_ago(&numbered(&source, number), b"")?;
+    }
+    symlink("3", source.join("12345-link"))?;
+    fs::create_dir(source.join("20000-folder"))?;
+    let changes: &[(&str, Change)] = &[
+        ("nothing", |_| Ok(())),
+        ("a last entry", |s| write_long_ago(&s.join("~"), b"0")),
+        ("an entry in the middle", |s| write_long_ago(&s.join("15000-x"), b"2")),
+        ("content late and early", |s| {
+            write_long_ago(&numbered(s, 29_000), b"late")?;
+            write_long_ago(&numbered(s, 2), b"early")
+        }),
+        ("a first entry, the last removed", |s| {
+            write_long_ago(&s.join("0"), b"0")?;
+            fs::remove_file(s.join("~"))
+        }),
+        ("a link", |s| {
+            fs::remove_file(s.join("12345-link"))?;
+            symlink("5", s.join("12345-link"))
+        }),
+        ("a folder in it", |s| write_long_ago(&s.join("20000-folder/x"), b"x")),
+        ("some removed", |s| (0..3_000).try_for_each(|n| fs::remove_file(numbered(s, n)))),
+    ];
+    let tree = assert_recorded_alike(&repository, &source, changes)?;
+    let indexed = repository.load_index(&Run::new())?;
+    let found = indexed.index().find(BlobKind::Tree, tree).context("the tree")?;
+    let length = found.blob.plaintext_length();
+    assert!(u64::from(length) > 8 * MIB, "{length} bytes are held as a whole");
+    Ok(())
+}
+
+/// One of many files; long names make a long tree.
+fn numbered(folder: &Path, number: usize) -> PathBuf {
+    folder.join(format!("{number:05}{}", "-name".repeat(20)))
+}
+
+/// Backs up after each change, and then when nothing changes any more, with a parent and without;
+/// returns the last tree of the source.
+fn assert_recorded_alike(
+    repository: &Repository,
+    source: &Path,
+    changes: &[(&str, Change)],
+) -> Result<BlobId> {
     let mut before: Option<BlobId> = None;
     for (what, change) in changes {
-        change(&source)?;
+        change(source)?;
         // The files are younger than the parent's start; only their times of modification are not.
         let options =
-            BackupOptions { ignore_ctime: true, ..BackupOptions::new(vec![source.clone()]) };
-        let quick = backup(&repository, options)?;
+            BackupOptions { ignore_ctime: true, ..BackupOptions::new(vec![source.to_owned()]) };
+        let quick = backup(repository, options)?;
         let options = BackupOptions {
             parent: ParentChoice::Nothing,
-            ..BackupOptions::new(vec![source.clone()])
+            ..BackupOptions::new(vec![source.to_owned()])
         };
-        let long = backup(&repository, options)?;
-        let (quick, _) = find_tree(&repository, &quick, &source)?;
-        let (long, _) = find_tree(&repository, &long, &source)?;
+        let long = backup(repository, options)?;
+        let (quick, _) = find_tree(repository, &quick, source)?;
+        let (long, _) = find_tree(repository, &long, source)?;
         assert_eq!(quick, long, "after {what}");
         let changed = before.is_none_or(|before| before != quick);
         assert_eq!(changed, before.is_none() || *what != "nothing", "after {what}");
         before = Some(quick);
     }
     // Now nothing changes any more.
-    let options = BackupOptions { ignore_ctime: true, ..BackupOptions::new(vec![source.clone()]) };
-    let report = backup(&repository, options)?;
-    assert_eq!(Some(find_tree(&repository, &report, &source)?.0), before);
+    let options =
+        BackupOptions { ignore_ctime: true, ..BackupOptions::new(vec![source.to_owned()]) };
+    let report = backup(repository, options)?;
+    let (tree, _) = find_tree(repository, &report, source)?;
+    assert_eq!(Some(tree), before);
     let summary = report.snapshot.summary.unwrap();
     assert_eq!((summary.files_new, summary.files_changed, summary.dirs_new), (0, 0, 0));
-    Ok(())
+    Ok(tree)
 }
 
 #[test]
@@ -210,7 +266,7 @@ fn how_much_there_is_to_do_is_known_from_the_parent() -> Result<()> {
     let told = || -> Result<ProgressReading> {
         let (run, environment) = (Run::new(), Environment::detect());
         let options =
-            BackupOptions { count_first: true, ..BackupOptions::new(vec![source.clone()]) };
+            BackupOptions { count_first: true, ..BackupOptions::new(vec![source.to_owned()]) };
         drop(muster_repository::backup::backup(&repository, options, &environment, &run)?);
         Ok(run.progress.read())
     };
@@ -235,7 +291,7 @@ fn what_a_lost_pack_held_is_stored_again() -> Result<()> {
     fs::write(source.join("folder/noise"), noise(3 * MIB))?;
     write_long_ago(&source.join("text"), b"the same as ever")?;
     let options =
-        || BackupOptions { ignore_ctime: true, ..BackupOptions::new(vec![source.clone()]) };
+        || BackupOptions { ignore_ctime: true, ..BackupOptions::new(vec![source.to_owned()]) };
     drop(backup(&repository, options())?);
     let packs = repository.storage().list(FileKind::Pack)?;
     ensure!(packs.len() >= 2, "{packs:?}");
@@ -267,7 +323,7 @@ fn what_was_cut_off_packs_is_stored_again() -> Result<()> {
     let repository = sandbox.init(Version::V2)?;
     let source = sandbox.folder("source")?;
     write_long_ago(&source.join("text"), b"the same as ever")?;
-    let options = || BackupOptions::new(vec![source.clone()]);
+    let options = || BackupOptions::new(vec![source.to_owned()]);
     drop(backup(&repository, options())?);
     let packs = repository.storage().list(FileKind::Pack)?;
     for pack in &packs {
@@ -291,7 +347,7 @@ fn folders_that_the_parent_cannot_show_any_more_are_stored_again() -> Result<()>
     let source = sandbox.folder("source")?;
     fs::create_dir_all(source.join("above/folder"))?;
     write_long_ago(&source.join("above/folder/text"), b"the same as ever")?;
-    let options = || BackupOptions::new(vec![source.clone()]);
+    let options = || BackupOptions::new(vec![source.to_owned()]);
     let first = backup(&repository, options())?;
     let indexed = repository.load_index(&Run::new())?;
     let tree = indexed.index().find(BlobKind::Tree, first.snapshot.tree).context("a tree")?;
