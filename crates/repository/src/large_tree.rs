@@ -10,7 +10,8 @@
 mod sections;
 
 use std::{
-    io::{self, Cursor, Read, Write},
+    collections::VecDeque,
+    io::{self, BufRead, Cursor, Read, Write},
     num::NonZeroU32,
     sync::Arc,
 };
@@ -31,6 +32,9 @@ use crate::{
 
 /// Length of a tree's plaintext, in bytes, above which it is not held: some 25,000 entries.
 pub(crate) const LARGE_TREE_BYTES: usize = 8 << 20;
+
+/// How much of a shared tree is let go of at once, in bytes.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// A tree that is written entry by entry.
 pub(crate) struct GrowingTree {
@@ -219,13 +223,18 @@ impl StoredTree {
         }
     }
 
-    /// The text of the entries, some at a time. Several may read it at once.
-    pub(crate) fn sections(tree: &Arc<Self>) -> Result<TreeSections, FormatError> {
-        let bytes = Cursor::new(Shared(Arc::clone(tree)));
-        Ok(TreeSections::new(match tree.is_compressed {
-            true => Box::new(compression::stream_decompressor(bytes)?),
-            false => Box::new(bytes),
-        }))
+    /// The tree, for several to read.
+    pub(crate) fn share(self) -> SharedTree {
+        let Self { bytes: mut rest, is_compressed } = self;
+        let mut pieces = VecDeque::new();
+        // From the end: what is left shrinks where it lies.
+        while rest.len() > IV_BYTES {
+            let start = rest.len().saturating_sub(PIECE_BYTES).max(IV_BYTES);
+            pieces.push_front(Arc::new(rest[start..].to_vec()));
+            rest.truncate(start);
+            rest.shrink_to_fit();
+        }
+        SharedTree { pieces, is_compressed }
     }
 
     /// The entries, in order.
@@ -239,12 +248,51 @@ impl StoredTree {
     }
 }
 
-/// What a shared tree holds.
-struct Shared(Arc<StoredTree>);
+/// A large tree that several read. What all of them have read takes no memory any more.
+#[derive(Clone)]
+pub(crate) struct SharedTree {
+    pieces: VecDeque<Arc<Vec<u8>>>,
+    is_compressed: bool,
+}
 
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        self.0.bytes()
+impl SharedTree {
+    /// The text of the entries, some at a time.
+    pub(crate) fn sections(self) -> Result<TreeSections, FormatError> {
+        let pieces = Pieces { left: self.pieces, taken: 0 };
+        Ok(TreeSections::new(match self.is_compressed {
+            true => Box::new(compression::stream_decompressor(pieces)?),
+            false => Box::new(pieces),
+        }))
+    }
+}
+
+/// Reads pieces one after another, and lets go of each at its end.
+struct Pieces {
+    left: VecDeque<Arc<Vec<u8>>>,
+    /// How much of the first was read.
+    taken: usize,
+}
+
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        Ok(self.left.front().map_or(&[][..], |piece| &piece[self.taken..]))
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.taken += bytes;
+        if self.left.front().is_some_and(|piece| piece.len() == self.taken) {
+            self.left.pop_front();
+            self.taken = 0;
+        }
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut rest = self.fill_buf()?;
+        let length = rest.read(buffer)?;
+        self.consume(length);
+        Ok(length)
     }
 }
 
@@ -278,28 +326,31 @@ pub(crate) struct TreeNodes<R> {
     start: usize,
     /// Whether an entry was taken.
     has_begun: bool,
-    current: Option<Node>,
 }
 
 impl<R: Read> TreeNodes<R> {
     fn new(input: R) -> Result<Self, FormatError> {
-        let mut nodes =
-            Self { input, buffer: Vec::new(), start: 0, has_begun: false, current: None };
+        let mut nodes = Self { input, buffer: Vec::new(), start: 0, has_begun: false };
         const OPENING: &[u8] = br#"{"nodes":["#;
         while nodes.buffer.len() < OPENING.len() && nodes.fill()? {}
         if !nodes.buffer.starts_with(OPENING) {
             return Err(FormatError::invalid("a tree does not begin with its nodes"));
         }
         nodes.start = OPENING.len();
-        nodes.advance()?;
         Ok(nodes)
     }
 
     /// Takes the next entry.
     pub(crate) fn next(&mut self) -> Result<Option<Node>, FormatError> {
-        let Some(node) = self.current.take() else { return Ok(None) };
-        self.advance()?;
-        Ok(Some(node))
+        self.next_text()?.map(Node::parse).transpose()
+    }
+
+    /// Takes the next entry, as it stands in the tree.
+    pub(crate) fn next_text(&mut self) -> Result<Option<&[u8]>, FormatError> {
+        let Some(length) = self.object()? else { return Ok(None) };
+        let start = self.start;
+        self.start += length;
+        Ok(Some(&self.buffer[start..self.start]))
     }
 
     /// Whether all that is left are entries in their order and a tree's end.
@@ -315,8 +366,8 @@ impl<R: Read> TreeNodes<R> {
         self.end()
     }
 
-    /// Whether nothing follows the list but a tree's end.
-    fn end(mut self) -> Result<(), FormatError> {
+    /// Whether nothing follows the list, which was taken, but a tree's end.
+    pub(crate) fn end(mut self) -> Result<(), FormatError> {
         let mut is_closed = false;
         loop {
             for &byte in &self.buffer[self.start..] {
@@ -332,15 +383,6 @@ impl<R: Read> TreeNodes<R> {
                 return is_closed.then_some(()).ok_or_else(early);
             }
         }
-    }
-
-    fn advance(&mut self) -> Result<(), FormatError> {
-        self.current = None;
-        let Some(length) = self.object()? else { return Ok(()) };
-        let json = &self.buffer[self.start..self.start + length];
-        self.current = Some(Node::parse(json)?);
-        self.start += length;
-        Ok(())
     }
 
     /// The length of the object that comes next; `None` at the end of the list.

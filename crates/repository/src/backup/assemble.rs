@@ -162,7 +162,7 @@ impl Entries {
 
     /// The tree as it is written; what was the same so far is made up for.
     fn tree(&mut self) -> Result<(&mut GrowingTree, Option<&mut Beginning>), WriteError> {
-        if let Now::Same(beginning) = &self.now {
+        if let Now::Same(beginning) = &mut self.now {
             let mut tree = Box::new(GrowingTree::new(self.level));
             beginning.copy_to(&mut tree)?;
             let now = std::mem::replace(&mut self.now, Now::New(tree, None));
@@ -184,11 +184,7 @@ impl Entries {
         }
         self.tree()?;
         match self.now {
-            Now::New(tree, before) => {
-                // A large one takes much memory, and the new one more while it is finished.
-                drop(before);
-                Ok(Finished::New(tree.finish()?))
-            }
+            Now::New(tree, _) => Ok(Finished::New(tree.finish()?)),
             Now::Same(_) => unreachable!("it was made just now"),
         }
     }

@@ -8,9 +8,6 @@
 //! has the same times after both. If the first backup read it between the two, its times would
 //! vouch for the wrong content for ever. So a file whose change time is not clearly older than
 //! the parent backup's start is read again; git calls such entries "racily clean".
-
-use std::sync::Arc;
-
 use muster_model::{BackupKind, Class, Fault as _};
 
 use super::{
@@ -133,16 +130,17 @@ pub(super) struct ParentWalk<'r> {
 type Level = Option<Box<Recorded>>;
 
 /// A tree that is written in an odd way is none.
-fn read_level(reader: &mut BlobReader<'_>, id: BlobId) -> Result<Level, ReadError> {
-    let tree = match reader.large_tree(id)? {
-        Some(tree) => Some(ParentTree::Large(Arc::new(tree))),
-        None => {
-            let mut text = Vec::new();
-            reader.read(BlobKind::Tree, id, &mut text)?;
-            ParentTree::whole(text)
-        }
-    };
-    Ok(tree.and_then(|tree| Recorded::new(tree).ok()).map(Box::new))
+fn read_tree(reader: &mut BlobReader<'_>, id: BlobId) -> Result<Option<ParentTree>, ReadError> {
+    if let Some(tree) = reader.large_tree(id)? {
+        return Ok(Some(ParentTree::Large(tree.share())));
+    }
+    let mut text = Vec::new();
+    reader.read(BlobKind::Tree, id, &mut text)?;
+    Ok(ParentTree::whole(text))
+}
+
+fn level(tree: ParentTree) -> Level {
+    Recorded::new(tree).ok().map(Box::new)
 }
 
 impl<'r> ParentWalk<'r> {
@@ -153,17 +151,18 @@ impl<'r> ParentWalk<'r> {
         writer: &'r PackWriter<'r>,
     ) -> Self {
         let mut walk = Self { reader, stack: Vec::new(), writer };
-        let root = walk.level(root);
-        walk.stack.push(root);
+        let root = walk.tree(root);
+        walk.stack.push(root.and_then(level));
         walk
     }
 
     /// A tree that cannot be read is none: everything in it is read again. If it is damaged, it is
     /// also written again.
-    fn level(&mut self, id: Option<BlobId>) -> Level {
-        read_level(&mut self.reader, id?).unwrap_or_else(|error| {
+    fn tree(&mut self, id: Option<BlobId>) -> Option<ParentTree> {
+        let id = id?;
+        read_tree(&mut self.reader, id).unwrap_or_else(|error| {
             if error.class() == Class::Corrupt {
-                self.writer.distrust(BlobKind::Tree, id?);
+                self.writer.distrust(BlobKind::Tree, id);
             }
             None
         })
@@ -196,9 +195,8 @@ impl<'r> ParentWalk<'r> {
     pub(super) fn enter(&mut self, name: &[u8]) -> Option<Before> {
         self.go_to(name);
         let id = self.node(name).and_then(|node| node.subtree);
-        let level = self.level(id);
-        let tree = level.as_ref().map(|recorded| recorded.tree().clone());
-        self.stack.push(level);
+        let tree = self.tree(id);
+        self.stack.push(tree.clone().and_then(level));
         id.map(|id| Before { id, tree })
     }
 

@@ -5,7 +5,8 @@
 //! is parsed or written. Only what differs is taken apart.
 //!
 //! A large tree (`crate::large_tree`) is gone through section by section, by the walk and by the
-//! assembler each on its own: what they share is its compressed text.
+//! assembler each on its own. They share its compressed text, and what both are done with is gone: a
+//! new tree grows as the old one shrinks.
 
 use std::{cmp::Ordering, ops::Range, sync::Arc};
 
@@ -17,7 +18,7 @@ use crate::{
         tree::{Node, TREE_CLOSING, TREE_OPENING},
     },
     id::BlobId,
-    large_tree::{GrowingTree, StoredTree, TreeSections},
+    large_tree::{GrowingTree, SharedTree, TreeSections},
 };
 
 /// Hexadecimal digits of a blob's id.
@@ -29,7 +30,7 @@ pub(super) enum ParentTree {
     /// Its plaintext.
     Whole(Arc<Vec<u8>>),
     /// A large one.
-    Large(Arc<StoredTree>),
+    Large(SharedTree),
 }
 
 impl ParentTree {
@@ -39,15 +40,14 @@ impl ParentTree {
         entries.ends_with(TREE_CLOSING).then(|| Self::Whole(Arc::new(text)))
     }
 
-    fn cursor(&self) -> Result<Cursor, FormatError> {
+    fn cursor(self) -> Result<Cursor, FormatError> {
         match self {
             Self::Whole(text) => {
-                let text = Arc::clone(text);
                 let entries = TREE_OPENING.len()..text.len() - TREE_CLOSING.len();
                 Ok(Cursor { section: 0, text, end: entries.start, entries, more: None })
             }
             Self::Large(tree) => {
-                let mut more = StoredTree::sections(tree)?;
+                let mut more = tree.sections()?;
                 let text = Arc::new(more.next()?.unwrap_or_default());
                 let entries = 0..text.len();
                 Ok(Cursor { section: 0, text, end: 0, entries, more: Some(more) })
@@ -127,7 +127,6 @@ impl Place {
 
 /// A folder's entries, gone through in their order.
 pub(super) struct Recorded {
-    tree: ParentTree,
     cursor: Cursor,
     /// The next entry and where it ends, once it was looked at.
     next: Option<(Node, usize)>,
@@ -145,12 +144,7 @@ pub(super) struct SameEntry {
 impl Recorded {
     /// The entries of a tree.
     pub(super) fn new(tree: ParentTree) -> Result<Self, FormatError> {
-        Ok(Self { cursor: tree.cursor()?, tree, next: None })
-    }
-
-    /// The tree.
-    pub(super) fn tree(&self) -> &ParentTree {
-        &self.tree
+        Ok(Self { cursor: tree.cursor()?, next: None })
     }
 
     /// Takes the next entry if its record begins with `opening`, which says all but attributes and
@@ -233,19 +227,20 @@ fn value_length(text: &[u8]) -> Option<usize> {
 
 /// A tree so far: nothing but how the parent's begins.
 pub(super) struct Beginning {
-    tree: ParentTree,
+    /// What may have to be copied.
+    tree: Option<ParentTree>,
     cursor: Cursor,
 }
 
 impl Beginning {
     /// No entry yet of the tree.
     pub(super) fn new(tree: ParentTree) -> Result<Self, FormatError> {
-        Ok(Self { cursor: tree.cursor()?, tree })
+        Ok(Self { tree: Some(tree.clone()), cursor: tree.cursor()? })
     }
 
-    /// Adds the entries so far to an empty tree.
-    pub(super) fn copy_to(&self, tree: &mut GrowingTree) -> Result<(), FormatError> {
-        let mut cursor = self.tree.cursor()?;
+    /// Adds the entries so far to an empty tree, once.
+    pub(super) fn copy_to(&mut self, tree: &mut GrowingTree) -> Result<(), FormatError> {
+        let mut cursor = self.tree.take().ok_or_else(not_there)?.cursor()?;
         while cursor.section < self.cursor.section {
             tree.push_text(cursor.from(cursor.entries.start))?;
             cursor.advance()?.then_some(()).ok_or_else(not_there)?;
@@ -301,7 +296,7 @@ mod tests {
             file_opening,
             tree::{ExtendedAttribute, NodeKind, TreeWriter},
         },
-        large_tree::WrittenTree,
+        large_tree::{StoredTree, WrittenTree},
     };
 
     fn file(name: &str, pieces: usize, attributes: usize) -> Node {
@@ -327,7 +322,7 @@ mod tests {
 
     /// The tree as one that is not held.
     fn large(nodes: &[Node]) -> ParentTree {
-        ParentTree::Large(Arc::new(StoredTree::from_plaintext(&plain(nodes))))
+        ParentTree::Large(StoredTree::from_plaintext(&plain(nodes)).share())
     }
 
     /// What `stat` would tell of a file.
@@ -344,7 +339,7 @@ mod tests {
         json
     }
 
-    fn copied(beginning: &Beginning) -> Vec<u8> {
+    fn copied(beginning: &mut Beginning) -> Vec<u8> {
         let mut tree = GrowingTree::new(None);
         beginning.copy_to(&mut tree).unwrap();
         match tree.finish().unwrap() {
@@ -380,7 +375,7 @@ mod tests {
                 }
             }
             assert!(beginning.is_whole().unwrap());
-            assert_eq!(copied(&beginning), plain(nodes));
+            assert_eq!(copied(&mut beginning), plain(nodes));
             assert!(recorded.find(b"~").unwrap().is_none());
             // What was joined is taken as well, and is there for who has begun another tree.
             let mut joined = Beginning::new(tree.clone()).unwrap();
@@ -400,12 +395,13 @@ mod tests {
     fn a_part_of_a_tree_is_copied_up_to_any_entry() {
         let nodes = many();
         for tree in [whole(&nodes), large(&nodes)] {
-            let mut beginning = Beginning::new(tree).unwrap();
-            for (number, node) in nodes.iter().enumerate() {
-                if number % 997 == 0 {
-                    assert_eq!(copied(&beginning), plain(&nodes[..number]));
+            for count in (0..nodes.len()).step_by(997) {
+                let mut beginning = Beginning::new(tree.clone()).unwrap();
+                for node in &nodes[..count] {
+                    assert!(beginning.take_record(&record(node)).unwrap());
                 }
-                assert!(beginning.take_record(&record(node)).unwrap());
+                assert_eq!(copied(&mut beginning), plain(&nodes[..count]));
+                assert!(beginning.take_record(&record(&nodes[count])).unwrap(), "it goes on");
             }
         }
     }
@@ -465,7 +461,7 @@ mod tests {
         for length in TREE_OPENING.len() + 1..sound.len() - TREE_CLOSING.len() {
             assert!(ParentTree::whole(sound[..length].to_vec()).is_none());
             let text = [&sound[..length], TREE_CLOSING].concat();
-            let large = ParentTree::Large(Arc::new(StoredTree::from_plaintext(&text)));
+            let large = ParentTree::Large(StoredTree::from_plaintext(&text).share());
             for tree in [ParentTree::whole(text).unwrap(), large] {
                 let mut recorded = Recorded::new(tree).unwrap();
                 assert!(recorded.take_same(&opening(&node), |_| true).is_none(), "{length}");
@@ -474,7 +470,7 @@ mod tests {
         }
         for text in [&b""[..], b"{", br#"{"nodes":null}"#, br#" {"nodes":[]}"#] {
             assert!(ParentTree::whole(text.to_vec()).is_none());
-            let large = ParentTree::Large(Arc::new(StoredTree::from_plaintext(text)));
+            let large = ParentTree::Large(StoredTree::from_plaintext(text).share());
             assert!(Recorded::new(large).is_err());
         }
     }

@@ -106,15 +106,20 @@ impl<'r> BlobReader<'r> {
     /// # Errors
     /// As [`BlobReader::tree`].
     pub(crate) fn large_tree(&mut self, id: BlobId) -> Result<Option<StoredTree>, ReadError> {
-        let Some(location) = self.repository.index.find(BlobKind::Tree, id).filter(is_large_tree)
-        else {
-            return Ok(None);
-        };
-        let tree = self.stored_tree(&location)?;
-        match tree.verify(id, u64::from(location.blob.plaintext_length())) {
-            Ok(()) => Ok(Some(tree)),
-            Err(source) => Err(damaged_tree(&location, source)),
+        let repository = self.repository;
+        let mut failed = None;
+        for copy in repository.index.find_all(BlobKind::Tree, id).filter(is_large_tree) {
+            let tree = self.stored_tree(&copy).and_then(|tree| {
+                let length = u64::from(copy.blob.plaintext_length());
+                let sound = tree.verify(id, length).map_err(|error| damaged_tree(&copy, error));
+                sound.map(|()| tree)
+            });
+            match tree {
+                Ok(tree) => return Ok(Some(tree)),
+                Err(error) => failed = Some(error),
+            }
         }
+        failed.map_or(Ok(None), Err)
     }
 
     /// Begins to read the entries of a folder, in order. All of the tree is known to be sound then;

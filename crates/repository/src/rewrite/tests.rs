@@ -171,6 +171,19 @@ fn a_dry_run_writes_nothing() {
     assert_eq!(*sample.storage.files(), before);
 }
 
+fn write_text(sample: &Sample, tree: &str) -> BlobId {
+    let (plaintext, indexed) = (tree.as_bytes(), sample.indexed());
+    let (id, options) = (BlobId::of(plaintext), PackOptions::default());
+    let written =
+        write_packs(&sample.repository, indexed.index(), options, vec![], &Run::new(), |to| {
+            let mut sealer = to.sealer(BlobKind::Tree)?;
+            assert!(to.claim(BlobKind::Tree, id));
+            to.add(BlobKind::Tree, id, 1, sealer.seal(id, plaintext)?)
+        });
+    written.unwrap();
+    id
+}
+
 /// What another tool recorded and is not understood here must not get lost silently.
 #[test]
 fn a_tree_that_would_lose_something_is_refused() {
@@ -181,22 +194,46 @@ fn a_tree_that_would_lose_something_is_refused() {
         )
     };
     for (extra, is_refused) in [("", false), (r#","colour":"red""#, true)] {
-        let plaintext = tree(extra).into_bytes();
-        let id = BlobId::of(&plaintext);
-        let indexed = sample.indexed();
-        let options = PackOptions::default();
-        let written =
-            write_packs(&sample.repository, indexed.index(), options, vec![], &Run::new(), |to| {
-                let mut sealer = to.sealer(BlobKind::Tree)?;
-                assert!(to.claim(BlobKind::Tree, id));
-                to.add(BlobKind::Tree, id, 1, sealer.seal(id, &plaintext)?)
-            });
-        written.unwrap();
+        let id = write_text(&sample, &tree(extra));
         let snapshot = sample.snapshot(id, 1);
         let report = run_on(&sample.repository, &excluding(&["/b"])).unwrap();
         let failed: Vec<_> = report.failed.iter().map(|(id, _)| *id).collect();
         assert_eq!(failed.contains(&snapshot), is_refused, "{extra}: {:?}", report.failed);
     }
+}
+
+/// A tree that is not held as a whole, as its entries come.
+#[test]
+fn a_large_tree_is_written_anew_or_refused_like_a_small_one() {
+    let sample = Sample::new();
+    let target = "a/link/".repeat(60);
+    let tree = |extra: &str| {
+        let entry = |n: usize| {
+            let extra = if n == 15_000 { extra } else { "" };
+            format!(r#"{{"name":"{n:05}","type":"symlink","linktarget":"{target}"{extra}}}"#)
+        };
+        let entries: Vec<_> = (0..20_000).map(entry).collect();
+        format!("{{\"nodes\":[{}]}}\n", entries.join(","))
+    };
+    let odd = sample.snapshot(write_text(&sample, &tree(r#","colour":"red""#)), 1);
+    let plain = sample.snapshot(write_text(&sample, &tree("")), 2);
+    let report = run_on(&sample.repository, &excluding(&["/00007", "/19999"])).unwrap();
+    let failed: Vec<_> = report.failed.iter().map(|(id, _)| *id).collect();
+    assert_eq!(failed, [odd]);
+    let rewritten = report.snapshots.iter().find(|done| done.old == plain).unwrap();
+    assert_eq!(rewritten.totals, Some(Totals { files: 19_998, bytes: 0 }));
+    let new = sample.repository.snapshot(rewritten.new.unwrap()).unwrap().tree;
+    let indexed = sample.indexed();
+    let entries = indexed.blob_reader().unwrap().entries(new).unwrap();
+    assert!(entries.is_large());
+    let names = entries.map(|node| String::from_utf8(node.unwrap().name).unwrap());
+    let expected = (0..19_999).filter(|&n| n != 7).map(|n| format!("{n:05}"));
+    assert!(names.eq(expected));
+    // What leaves out nothing leaves the tree as it is.
+    let again = run_on(&sample.repository, &excluding(&["/00007"])).unwrap();
+    let unchanged = again.snapshots.iter().filter(|done| !done.changed).count();
+    assert_eq!(unchanged, 1, "{:?}", again.snapshots);
+    assert_clean(&sample.repository);
 }
 
 #[test]

@@ -10,8 +10,11 @@
 //! paths, they are walked once for each way in which a path matters to it ([`Rule::State`]).
 //!
 //! What a rule leaves out is noted with its path, a bounded number for each tree.
+//!
+//! A large tree (`crate::large_tree`) is read entry by entry, and written on the way: it would be too
+//! much to hold until something changes.
 
-use std::{collections::HashMap, hash::Hash, rc::Rc, vec};
+use std::{collections::HashMap, hash::Hash, rc::Rc};
 
 use foldhash::fast::RandomState;
 use serde_json::Value;
@@ -20,11 +23,12 @@ use crate::{
     format::{
         FormatError,
         pack::BlobKind,
-        tree::{Node, NodeKind, Tree, TreeWriter},
+        tree::{Node, NodeKind, TreeWriter},
     },
     id::BlobId,
-    packer::{PackWriter, Sealer},
-    repository::{BlobReader, IndexedRepository, ReadError},
+    large_tree::{GrowingTree, LargeTree, WrittenTree},
+    packer::{PackWriter, Sealer, WriteError},
+    repository::{BlobReader, Entries, IndexedRepository, ReadError},
     run::Run,
     supersede::ChangeError,
 };
@@ -127,14 +131,43 @@ struct Frame<N, S> {
     state: S,
     /// The folder's entry in the one above; none for the root.
     entry: Option<Node>,
-    nodes: vec::IntoIter<Node>,
-    kept: Vec<Node>,
+    entries: Entries,
+    kept: Kept,
     changed: bool,
     path_length: usize,
     totals: Totals,
     notes: Vec<(Vec<u8>, N)>,
     notes_bytes: usize,
     notes_total: u64,
+}
+
+/// What stays of a folder's entries.
+enum Kept {
+    /// To be written if anything changed.
+    Nodes(Vec<Node>),
+    /// Written at once, since they are many.
+    Written(Box<GrowingTree>),
+}
+
+impl Kept {
+    fn push(&mut self, node: Node) -> Result<(), WriteError> {
+        match self {
+            Self::Nodes(nodes) => nodes.push(node),
+            Self::Written(tree) => tree.push(&node)?,
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<WrittenTree, WriteError> {
+        match self {
+            Self::Nodes(nodes) => {
+                let mut writer = TreeWriter::new();
+                nodes.iter().try_for_each(|node| writer.push(node))?;
+                Ok(WrittenTree::Plain(writer.finish()))
+            }
+            Self::Written(tree) => Ok(tree.finish()?),
+        }
+    }
 }
 
 impl<N: Clone, S> Frame<N, S> {
@@ -154,7 +187,7 @@ impl<N: Clone, S> Frame<N, S> {
     }
 
     /// Takes over what became of a folder in this one.
-    fn take(&mut self, mut entry: Node, below: &Rewritten<N>) {
+    fn take(&mut self, mut entry: Node, below: &Rewritten<N>) -> Result<(), WriteError> {
         self.changed |= entry.subtree != Some(below.tree);
         for (path, note) in below.notes.iter() {
             let slash = if path.is_empty() { &b""[..] } else { b"/" };
@@ -164,15 +197,15 @@ impl<N: Clone, S> Frame<N, S> {
         self.totals.files = self.totals.files.saturating_add(below.totals.files);
         self.totals.bytes = self.totals.bytes.saturating_add(below.totals.bytes);
         entry.subtree = Some(below.tree);
-        self.kept.push(entry);
+        self.kept.push(entry)
     }
 
-    fn keep(&mut self, node: Node) {
+    fn keep(&mut self, node: Node) -> Result<(), WriteError> {
         self.totals.files = self.totals.files.saturating_add(1);
         if node.kind == NodeKind::File {
             self.totals.bytes = self.totals.bytes.saturating_add(node.size);
         }
-        self.kept.push(node);
+        self.kept.push(node)
     }
 }
 
@@ -202,13 +235,13 @@ impl<'w, R: Rule> TreeRewriter<'w, R> {
                 match (open.last_mut(), entry) {
                     (Some(above), Some(entry)) => {
                         path.truncate(above.path_length);
-                        above.take(entry, &rewritten);
+                        above.take(entry, &rewritten)?;
                     }
                     _ => return Ok(rewritten),
                 }
             }
             let Some(frame) = open.last_mut() else { return Err(bug().into()) };
-            let Some(node) = frame.nodes.next() else {
+            let Some(node) = frame.entries.next().transpose()? else {
                 let frame = open.pop().expect("the frame that was just looked at");
                 done = Some(self.finish(frame, &path)?);
                 continue;
@@ -222,7 +255,7 @@ impl<'w, R: Rule> TreeRewriter<'w, R> {
                 (Fate::Goes, ..) => frame.changed = true,
                 (Fate::Becomes(node), ..) => {
                     frame.changed = true;
-                    frame.keep(*node);
+                    frame.keep(*node)?;
                 }
                 (Fate::Stays, NodeKind::Dir, Some(subtree)) => {
                     path.push(b'/');
@@ -230,7 +263,7 @@ impl<'w, R: Rule> TreeRewriter<'w, R> {
                     done = self.enter(subtree, state, Some(node), &path, &mut open)?;
                     continue;
                 }
-                (Fate::Stays, ..) => frame.keep(node),
+                (Fate::Stays, ..) => frame.keep(node)?,
             }
             let length = frame.path_length;
             path.truncate(length);
@@ -250,18 +283,25 @@ impl<'w, R: Rule> TreeRewriter<'w, R> {
             return Ok(Some((entry, known.clone())));
         }
         let read = match open.len() < DEPTH_MAX {
-            true => self.reader.tree(tree),
+            true => self.reader.entries(tree),
             false => Err(too_deep(tree)),
         };
         match read {
-            Ok(Tree { nodes }) => {
+            Ok(entries) => {
                 self.run.progress.add_done(1, 0);
+                let kept = match entries.is_large() {
+                    true => {
+                        let level = self.writer.tree_compression();
+                        Kept::Written(Box::new(GrowingTree::new(level)))
+                    }
+                    false => Kept::Nodes(Vec::new()),
+                };
                 open.push(Frame {
                     tree,
                     state,
                     entry,
-                    nodes: nodes.into_iter(),
-                    kept: Vec::new(),
+                    entries,
+                    kept,
                     changed: false,
                     path_length: path.len(),
                     totals: Totals::default(),
@@ -275,7 +315,7 @@ impl<'w, R: Rule> TreeRewriter<'w, R> {
                 let note = self.rule.unreadable(tree, error)?;
                 self.run.progress.add_error();
                 let rewritten = Rewritten {
-                    tree: self.store(&TreeWriter::new().finish())?,
+                    tree: self.store(WrittenTree::Plain(TreeWriter::new().finish()))?,
                     totals: Totals::default(),
                     notes: Rc::new(vec![(Vec::new(), note)]),
                     notes_total: 1,
@@ -301,11 +341,7 @@ impl<'w, R: Rule> TreeRewriter<'w, R> {
                     let end = path.len().saturating_sub(1).max(1);
                     return Err(ChangeError::WouldLose { path: path[..end].to_vec() });
                 }
-                let mut writer = TreeWriter::new();
-                for node in &kept {
-                    writer.push(node).map_err(crate::packer::WriteError::from)?;
-                }
-                self.store(&writer.finish())?
+                self.store(kept.finish()?)?
             }
         };
         let rewritten =
@@ -316,28 +352,57 @@ impl<'w, R: Rule> TreeRewriter<'w, R> {
 
     /// Whether the tree says the same after it was understood and written again.
     fn is_understood(&mut self, tree: BlobId) -> Result<bool, ChangeError> {
+        if let Some(large) = self.reader.large_tree(tree)? {
+            return Ok(large.nodes().and_then(is_list_understood).map_err(WriteError::from)?);
+        }
         let mut plaintext = Vec::new();
         self.reader.read(BlobKind::Tree, tree, &mut plaintext)?;
         let mut writer = TreeWriter::new();
         for node in &self.reader.tree(tree)?.nodes {
-            writer.push(node).map_err(crate::packer::WriteError::from)?;
+            writer.push(node).map_err(WriteError::from)?;
         }
         let again = writer.finish();
         if again == plaintext {
             return Ok(true);
         }
-        let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or_default();
         Ok(says_all_of(&json(&again), &json(&plaintext)))
     }
 
-    fn store(&mut self, plaintext: &[u8]) -> Result<BlobId, ChangeError> {
-        let id = BlobId::of(plaintext);
+    fn store(&mut self, tree: WrittenTree) -> Result<BlobId, ChangeError> {
+        let plaintext = match tree {
+            WrittenTree::Plain(plaintext) => plaintext,
+            WrittenTree::Compressed(tree) => {
+                let id = tree.id;
+                if self.writer.claim(BlobKind::Tree, id) {
+                    self.sealer.write_tree(self.writer, tree)?;
+                }
+                return Ok(id);
+            }
+        };
+        let id = BlobId::of(&plaintext);
         if self.writer.claim(BlobKind::Tree, id) {
-            let sealed = self.sealer.seal(id, plaintext)?;
+            let sealed = self.sealer.seal(id, &plaintext)?;
             self.writer.add(BlobKind::Tree, id, plaintext.len() as u64, sealed)?;
         }
         Ok(id)
     }
+}
+
+/// Whether each entry of a large tree says the same after it was understood and written again.
+fn is_list_understood(mut nodes: LargeTree) -> Result<bool, FormatError> {
+    let mut again = Vec::new();
+    while let Some(text) = nodes.next_text()? {
+        again.clear();
+        Node::parse(text)?.write(&mut again)?;
+        if again != text && !says_all_of(&json(&again), &json(text)) {
+            return Ok(false);
+        }
+    }
+    Ok(nodes.end().is_ok())
+}
+
+fn json(text: &[u8]) -> Value {
+    serde_json::from_slice(text).unwrap_or_default()
 }
 
 /// Whether everything that `before` says stands in `after`, too. What is left out when it is empty
