@@ -37,6 +37,8 @@ pub(super) enum Event {
     },
     /// Files that are in every respect what the parent recorded.
     Same(SameFiles),
+    /// All that comes of the parent's tree comes from this section or later ones.
+    Section(usize),
     /// An entry that needs nothing more.
     Ready {
         /// The entry.
@@ -160,6 +162,14 @@ impl Entries {
         Ok(tree.push_text(before.ok_or_else(no_tree)?.entries(place)?)?)
     }
 
+    /// Lets go of what the parent's tree has before a section, unless that may still be copied.
+    fn go_to(&mut self, section: usize) -> Result<(), WriteError> {
+        match &mut self.now {
+            Now::New(_, Some(before)) => Ok(before.go_to(section)?),
+            Now::New(_, None) | Now::Same(_) => Ok(()),
+        }
+    }
+
     /// The tree as it is written; what was the same so far is made up for.
     fn tree(&mut self) -> Result<(&mut GrowingTree, Option<&mut Beginning>), WriteError> {
         if let Now::Same(beginning) = &mut self.now {
@@ -225,6 +235,11 @@ impl Assembler<'_> {
                     let entries = stack.last_mut().map_or(&mut root, |folder| &mut folder.entries);
                     entries.push_same(&same.place)?;
                     self.count_unmodified(same.files, same.bytes);
+                    continue;
+                }
+                Event::Section(section) => {
+                    let entries = stack.last_mut().map_or(&mut root, |folder| &mut folder.entries);
+                    entries.go_to(section)?;
                     continue;
                 }
                 Event::Ready { node, change } => {

@@ -81,7 +81,16 @@ impl Feed<'_> {
         }
     }
 
+    /// Tells which part of the parent's tree is no longer needed.
+    fn send_section(&mut self) -> Result<(), BackupError> {
+        match self.parent.new_section() {
+            Some(section) => self.send(Event::Section(section)),
+            None => Ok(()),
+        }
+    }
+
     fn ready(&mut self, node: Node, change: Change) -> Result<(), BackupError> {
+        self.send_section()?;
         self.send(Event::Ready { node: Box::new(node), change })
     }
 
@@ -189,6 +198,7 @@ impl Feed<'_> {
     ) -> Result<(), BackupError> {
         let (done, outcome) = bounded(1);
         let before = before.map(Box::new);
+        self.send_section()?;
         self.send(Event::File { path: found.path.to_vec(), before, outcome })?;
         let name = found.name.to_vec();
         let fineness = Fineness::of(self.pieces.last().copied().unwrap_or(0), node.size);

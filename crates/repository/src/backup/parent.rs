@@ -178,6 +178,11 @@ impl<'r> ParentWalk<'r> {
         self.stack.last_mut()?.as_mut()?.take_same(opening, is_stored)
     }
 
+    /// See [`Recorded::new_section`].
+    pub(super) fn new_section(&mut self) -> Option<usize> {
+        self.stack.last_mut()?.as_mut()?.new_section()
+    }
+
     /// Goes on to this name, the next one of the current folder.
     pub(super) fn go_to(&mut self, name: &[u8]) {
         let Some(level) = self.stack.last_mut() else { return };

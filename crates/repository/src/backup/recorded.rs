@@ -130,6 +130,10 @@ pub(super) struct Recorded {
     cursor: Cursor,
     /// The next entry and where it ends, once it was looked at.
     next: Option<(Node, usize)>,
+    /// Whether that one was asked for and found: the next question is for one behind it.
+    is_found: bool,
+    /// The section that was told of last.
+    told: usize,
 }
 
 /// An entry whose record stays as it is.
@@ -144,7 +148,7 @@ pub(super) struct SameEntry {
 impl Recorded {
     /// The entries of a tree.
     pub(super) fn new(tree: ParentTree) -> Result<Self, FormatError> {
-        Ok(Self { cursor: tree.cursor()?, next: None })
+        Ok(Self { cursor: tree.cursor()?, next: None, is_found: false, told: 0 })
     }
 
     /// Takes the next entry if its record begins with `opening`, which says all but attributes and
@@ -154,6 +158,9 @@ impl Recorded {
         opening: &[u8],
         mut is_stored: impl FnMut(BlobId) -> bool,
     ) -> Option<SameEntry> {
+        if let Some((_, end)) = self.next.as_ref().filter(|_| self.is_found) {
+            self.go_past(*end);
+        }
         let start = self.cursor.start().ok()?;
         let rest = self.cursor.from(start).strip_prefix(opening)?;
         let rest = match rest.strip_prefix(br#""extended_attributes":"#) {
@@ -188,7 +195,10 @@ impl Recorded {
                     let end = *end;
                     self.go_past(end);
                 }
-                Ordering::Equal => return Ok(self.found(name)),
+                Ordering::Equal => {
+                    self.is_found = true;
+                    return Ok(self.found(name));
+                }
                 Ordering::Greater => return Ok(None),
             }
         }
@@ -197,6 +207,12 @@ impl Recorded {
     /// The entry that was found last, if it has this name.
     pub(super) fn found(&self, name: &[u8]) -> Option<&Node> {
         self.next.as_ref().map(|(node, _)| node).filter(|node| node.name == name)
+    }
+
+    /// The section that is gone through, if it was not told of yet: nobody asks for earlier ones.
+    pub(super) fn new_section(&mut self) -> Option<usize> {
+        let section = self.cursor.section;
+        (std::mem::replace(&mut self.told, section) < section).then_some(section)
     }
 
     fn look(&mut self) -> Result<(), FormatError> {
@@ -215,6 +231,7 @@ impl Recorded {
     fn go_past(&mut self, end: usize) {
         self.cursor.end = end;
         self.next = None;
+        self.is_found = false;
     }
 }
 
@@ -249,9 +266,15 @@ impl Beginning {
         if past.is_empty() { Ok(()) } else { tree.push_text(past) }
     }
 
+    /// Lets go of the sections before this one.
+    pub(super) fn go_to(&mut self, section: usize) -> Result<(), FormatError> {
+        while self.cursor.section < section && self.cursor.advance()? {}
+        Ok(())
+    }
+
     /// The text of entries; places must be asked for in their order.
     pub(super) fn entries(&mut self, place: &Place) -> Result<&[u8], FormatError> {
-        while self.cursor.section < place.section && self.cursor.advance()? {}
+        self.go_to(place.section)?;
         match self.cursor.section == place.section {
             true => Ok(&self.cursor.text[place.text.clone()]),
             false => Err(not_there()),
@@ -365,11 +388,13 @@ mod tests {
             let mut recorded = Recorded::new(tree.clone()).unwrap();
             let mut beginning = Beginning::new(tree.clone()).unwrap();
             let mut places: Vec<Place> = Vec::new();
+            let mut sections = 0;
             for node in nodes {
                 assert!(!beginning.is_whole().unwrap());
                 let same = recorded.take_same(&opening(node), |_| true).unwrap();
                 assert_eq!(same.pieces, node.content.as_ref().unwrap().len() as u64);
                 assert!(beginning.take(&same.place).unwrap());
+                sections += usize::from(recorded.new_section().is_some());
                 if places.last_mut().is_none_or(|last| !last.join(&same.place)) {
                     places.push(same.place);
                 }
@@ -377,6 +402,7 @@ mod tests {
             assert!(beginning.is_whole().unwrap());
             assert_eq!(copied(&mut beginning), plain(nodes));
             assert!(recorded.find(b"~").unwrap().is_none());
+            assert_eq!(sections + 1, places.len());
             // What was joined is taken as well, and is there for who has begun another tree.
             let mut joined = Beginning::new(tree.clone()).unwrap();
             assert!(places.iter().all(|place| joined.take(place).unwrap()));
@@ -421,6 +447,18 @@ mod tests {
             assert!(recorded.take_same(&opening(&nodes[1]), |_| true).is_some());
             assert!(recorded.find(b"c").unwrap().is_none());
             assert!(recorded.take_same(&opening(&nodes[2]), |_| true).is_some());
+        }
+    }
+
+    #[test]
+    fn behind_what_was_looked_at_all_is_taken_again() {
+        let nodes = [file("a", 1, 0), file("b", 2, 1), file("d", 1, 0)];
+        for tree in [whole(&nodes), large(&nodes)] {
+            let mut recorded = Recorded::new(tree).unwrap();
+            assert!(recorded.find(b"a").unwrap().is_some());
+            assert!(recorded.take_same(&opening(&nodes[1]), |_| true).is_some());
+            assert!(recorded.find(b"d").unwrap().is_some());
+            assert!(recorded.take_same(&opening(&nodes[2]), |_| true).is_none(), "it is behind");
         }
     }
 
