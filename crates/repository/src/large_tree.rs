@@ -11,7 +11,7 @@ mod sections;
 
 use std::{
     collections::VecDeque,
-    io::{self, BufRead, Cursor, Read, Write},
+    io::{self, BufRead, Read, Write},
     num::NonZeroU32,
     sync::Arc,
 };
@@ -237,14 +237,9 @@ impl StoredTree {
         SharedTree { pieces, is_compressed }
     }
 
-    /// The entries, in order.
+    /// The entries, in order. What was read takes no memory any more.
     pub(crate) fn nodes(self) -> Result<LargeTree, FormatError> {
-        let mut bytes = Cursor::new(self.bytes);
-        bytes.set_position(IV_BYTES as u64);
-        TreeNodes::new(match self.is_compressed {
-            true => Box::new(compression::stream_decompressor(bytes)?),
-            false => Box::new(bytes),
-        })
+        TreeNodes::new(self.share().content()?)
     }
 }
 
@@ -258,11 +253,15 @@ pub(crate) struct SharedTree {
 impl SharedTree {
     /// The text of the entries, some at a time.
     pub(crate) fn sections(self) -> Result<TreeSections, FormatError> {
+        Ok(TreeSections::new(self.content()?))
+    }
+
+    fn content(self) -> Result<Box<dyn Read + Send>, FormatError> {
         let pieces = Pieces { left: self.pieces, taken: 0 };
-        Ok(TreeSections::new(match self.is_compressed {
+        Ok(match self.is_compressed {
             true => Box::new(compression::stream_decompressor(pieces)?),
             false => Box::new(pieces),
-        }))
+        })
     }
 }
 
