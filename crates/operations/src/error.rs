@@ -69,6 +69,14 @@ pub enum OperationError {
         /// Why.
         blockers: Vec<Blocker>,
     },
+    /// A repository is not where the plan says. Whether it ever was, is not known.
+    #[error("open the repository {name}: there is none at {location}")]
+    RepositoryMissing {
+        /// Its name in the plan.
+        name: String,
+        /// Where it should be.
+        location: String,
+    },
     /// A repository that was written before is not where it was.
     #[error(
         "open the repository {name}: it is gone from {location}, where it was last written {at}"
@@ -281,7 +289,9 @@ impl Fault for OperationError {
             Self::PlanUnreadable { .. } | Self::PlanInvalid { .. } | Self::Usage { .. } => {
                 Class::Input
             }
-            Self::NotFound { .. } | Self::RepositoryGone { .. } => Class::NotFound,
+            Self::NotFound { .. }
+            | Self::RepositoryMissing { .. }
+            | Self::RepositoryGone { .. } => Class::NotFound,
             Self::Refused { blockers, .. } => refusal_class(blockers),
             // The plan names what is not there, but for what this user may not read.
             Self::Secret { source, .. } => match source.kind() {
@@ -305,7 +315,7 @@ impl Fault for OperationError {
             Self::PlanUnreadable { .. } => "plan-unreadable",
             Self::PlanInvalid { .. } => "plan-invalid",
             Self::NotFound { .. } => "not-found",
-            Self::RepositoryGone { .. } => "repository-missing",
+            Self::RepositoryMissing { .. } | Self::RepositoryGone { .. } => "repository-missing",
             Self::Refused { blockers, .. } if is_damage(blockers) => "repository-damaged",
             Self::Refused { blockers, .. } if is_unknown(blockers) => "not-found",
             Self::Refused { .. } => "refused",
@@ -335,6 +345,11 @@ impl Fault for OperationError {
             Self::NotFound { help, .. }
             | Self::Usage { help, .. }
             | Self::StepFailed { help, .. } => Some(help.clone()),
+            Self::RepositoryMissing { .. } => Some(
+                "mount the disk or share that it lies on, or bring it back; 'muster backup' makes \
+                 one that was never there"
+                    .to_owned(),
+            ),
             Self::RepositoryGone { location, .. } => Some(format!(
                 "mount the disk or share that it lies on, or bring it back; when it is lost for \
                  good, 'muster repo -r {location} init' makes an empty one, which loses nothing \

@@ -42,7 +42,12 @@ pub(crate) fn open_allowing(
     let planned = planned(plan, name)?;
     let password = password(plan, planned)?;
     let storage = small_files(storage(plan, planned)?, run);
-    Repository::open(storage, password.as_bytes(), None).map_err(OperationError::below)
+    Repository::open(storage, password.as_bytes(), None).map_err(|error| match error {
+        OpenError::NoRepository { location } => {
+            OperationError::RepositoryMissing { name: name.to_owned(), location }
+        }
+        error => OperationError::below(error),
+    })
 }
 
 /// A run that may bring archived data of this repository back, if the plan says so. What is waited

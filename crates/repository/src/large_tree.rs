@@ -3,7 +3,8 @@
 //! A tree is one blob, some 350 bytes of JSON an entry, of which zstd leaves a sixth. One that grows
 //! beyond [`LARGE_TREE_BYTES`] is hashed and compressed while it is written, and read entry by entry;
 //! only the compressed tree is in memory then. Who acts upon entries has the whole tree examined
-//! first, so a tree is either read to its end or not at all, as a small one is.
+//! first, so a tree is either read to its end or not at all, as a small one is. Who only compares it
+//! (a backup with its parent) has the hash compared.
 //!
 //! Deliberately not here: smaller trees (`format::tree`), which are quicker to handle whole.
 
@@ -325,11 +326,14 @@ pub(crate) struct TreeNodes<R> {
     start: usize,
     /// Whether an entry was taken.
     has_begun: bool,
+    /// Whether the list's end was.
+    has_ended: bool,
 }
 
 impl<R: Read> TreeNodes<R> {
     fn new(input: R) -> Result<Self, FormatError> {
-        let mut nodes = Self { input, buffer: Vec::new(), start: 0, has_begun: false };
+        let (has_begun, has_ended) = (false, false);
+        let mut nodes = Self { input, buffer: Vec::new(), start: 0, has_begun, has_ended };
         const OPENING: &[u8] = br#"{"nodes":["#;
         while nodes.buffer.len() < OPENING.len() && nodes.fill()? {}
         if !nodes.buffer.starts_with(OPENING) {
@@ -346,7 +350,13 @@ impl<R: Read> TreeNodes<R> {
 
     /// Takes the next entry, as it stands in the tree.
     pub(crate) fn next_text(&mut self) -> Result<Option<&[u8]>, FormatError> {
-        let Some(length) = self.object()? else { return Ok(None) };
+        if self.has_ended {
+            return Ok(None);
+        }
+        let Some(length) = self.object()? else {
+            self.has_ended = true;
+            return Ok(None);
+        };
         let start = self.start;
         self.start += length;
         Ok(Some(&self.buffer[start..self.start]))
@@ -400,6 +410,7 @@ impl<R: Read> TreeNodes<R> {
                     continue;
                 }
                 match byte {
+                    b' ' | b'\n' | b'\r' | b'\t' => {}
                     b',' if !is_due => (is_due, self.start) = (true, at),
                     b'{' if is_due => _ = scan.step(byte),
                     b']' if is_due != self.has_begun => {
@@ -520,6 +531,7 @@ mod tests {
                 assert_eq!(nodes.next().unwrap(), Some(node(name)));
             }
             assert!(nodes.next().unwrap().is_none());
+            assert!(nodes.next().unwrap().is_none(), "there is nothing behind the end");
         }
     }
 

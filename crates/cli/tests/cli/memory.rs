@@ -53,6 +53,8 @@ fn a_large_folder_is_never_held() {
         &["ls", "latest"],
         &["find", "b.txt"],
         &["diff", "latest:/", "latest:source"],
+        &["rewrite", "latest", "--exclude", "000008*"],
+        &["repair", "snapshots"],
         &["restore", "latest", "--target", "out", "--include", &one],
         &["prune"],
     ] {

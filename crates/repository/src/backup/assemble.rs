@@ -143,7 +143,7 @@ impl Entries {
         if let Now::Same(beginning) = &mut self.now {
             self.record.clear();
             node.write(&mut self.record)?;
-            if beginning.take_record(&self.record)? {
+            if beginning.take_record(&self.record) {
                 return Ok(());
             }
         }
@@ -153,7 +153,7 @@ impl Entries {
     /// Pushes the entries at this place of the parent's tree.
     fn push_same(&mut self, place: &Place) -> Result<(), WriteError> {
         if let Now::Same(beginning) = &mut self.now
-            && beginning.take(place)?
+            && beginning.take(place)
         {
             return Ok(());
         }
@@ -188,7 +188,7 @@ impl Entries {
 
     fn finish(mut self) -> Result<Finished, WriteError> {
         if let Now::Same(beginning) = &mut self.now
-            && beginning.is_whole()?
+            && beginning.is_whole()
         {
             return Ok(Finished::Unchanged);
         }

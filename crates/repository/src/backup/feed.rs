@@ -251,6 +251,8 @@ impl Visitor for Feed<'_> {
                 Err(error) => self.problem(path, "read the attributes of", error),
             }
         }
+        self.parent.go_to(stored_name);
+        self.send_section()?;
         let before = self.parent.enter(stored_name);
         self.pieces.push(0);
         self.send(Event::Enter { node: Box::new(node), before })

@@ -8,6 +8,7 @@
 //! has the same times after both. If the first backup read it between the two, its times would
 //! vouch for the wrong content for ever. So a file whose change time is not clearly older than
 //! the parent backup's start is read again; git calls such entries "racily clean".
+
 use muster_model::{BackupKind, Class, Fault as _};
 
 use super::{
@@ -201,7 +202,9 @@ impl<'r> ParentWalk<'r> {
         self.go_to(name);
         let id = self.node(name).and_then(|node| node.subtree);
         let tree = self.tree(id);
-        self.stack.push(tree.clone().and_then(level));
+        let level = tree.clone().and_then(level);
+        let tree = tree.filter(|_| level.is_some());
+        self.stack.push(level);
         id.map(|id| Before { id, tree })
     }
 

@@ -7,6 +7,8 @@
 //! A large tree (`crate::large_tree`) is gone through section by section, by the walk and by the
 //! assembler each on its own. They share its compressed text, and what both are done with is gone: a
 //! new tree grows as the old one shrinks.
+//!
+//! The hash of a tree was compared before it comes here, and no more: it may be no tree.
 
 use std::{cmp::Ordering, ops::Range, sync::Arc};
 
@@ -85,10 +87,16 @@ impl Cursor {
 
     /// Where the next entry begins, be it in the next section.
     fn start(&mut self) -> Result<usize, FormatError> {
-        if self.is_at_end() && self.advance()? {
+        if self.is_at_end() {
+            self.advance()?;
+        }
+        if self.end == self.entries.start || self.is_at_end() {
             return Ok(self.end);
         }
-        Ok(self.end + usize::from(self.text[self.end..self.entries.end].starts_with(b",")))
+        match self.from(self.end).starts_with(b",") {
+            true => Ok(self.end + 1),
+            false => Err(FormatError::invalid("a tree's entries have no comma between them")),
+        }
     }
 
     /// Whether nothing of the section is left.
@@ -281,29 +289,29 @@ impl Beginning {
         }
     }
 
-    /// Takes the entries at `place` if they are the next ones.
-    pub(super) fn take(&mut self, place: &Place) -> Result<bool, FormatError> {
-        let start = self.cursor.start()?;
+    /// Takes the entries at `place` if they are the next ones. What cannot be read is not the next.
+    pub(super) fn take(&mut self, place: &Place) -> bool {
+        let Ok(start) = self.cursor.start() else { return false };
         let is_next = self.cursor.section == place.section && place.text.start == start;
         if is_next {
             self.cursor.end = place.text.end;
         }
-        Ok(is_next)
+        is_next
     }
 
     /// Takes the next entry if its record is `json`.
-    pub(super) fn take_record(&mut self, json: &[u8]) -> Result<bool, FormatError> {
-        let start = self.cursor.start()?;
+    pub(super) fn take_record(&mut self, json: &[u8]) -> bool {
+        let Ok(start) = self.cursor.start() else { return false };
         let is_next = self.cursor.from(start).starts_with(json);
         if is_next {
             self.cursor.end = start + json.len();
         }
-        Ok(is_next)
+        is_next
     }
 
     /// Whether this is the whole tree.
-    pub(super) fn is_whole(&mut self) -> Result<bool, FormatError> {
-        Ok(self.cursor.is_at_end() && !self.cursor.advance()?)
+    pub(super) fn is_whole(&mut self) -> bool {
+        self.cursor.is_at_end() && matches!(self.cursor.advance(), Ok(false))
     }
 }
 
@@ -390,23 +398,23 @@ mod tests {
             let mut places: Vec<Place> = Vec::new();
             let mut sections = 0;
             for node in nodes {
-                assert!(!beginning.is_whole().unwrap());
+                assert!(!beginning.is_whole());
                 let same = recorded.take_same(&opening(node), |_| true).unwrap();
                 assert_eq!(same.pieces, node.content.as_ref().unwrap().len() as u64);
-                assert!(beginning.take(&same.place).unwrap());
+                assert!(beginning.take(&same.place));
                 sections += usize::from(recorded.new_section().is_some());
                 if places.last_mut().is_none_or(|last| !last.join(&same.place)) {
                     places.push(same.place);
                 }
             }
-            assert!(beginning.is_whole().unwrap());
+            assert!(beginning.is_whole());
             assert_eq!(copied(&mut beginning), plain(nodes));
             assert!(recorded.find(b"~").unwrap().is_none());
             assert_eq!(sections + 1, places.len());
             // What was joined is taken as well, and is there for who has begun another tree.
             let mut joined = Beginning::new(tree.clone()).unwrap();
-            assert!(places.iter().all(|place| joined.take(place).unwrap()));
-            assert!(joined.is_whole().unwrap());
+            assert!(places.iter().all(|place| joined.take(place)));
+            assert!(joined.is_whole());
             let mut other = Beginning::new(tree).unwrap();
             let texts: Vec<_> =
                 places.iter().map(|place| other.entries(place).unwrap().to_vec()).collect();
@@ -424,10 +432,10 @@ mod tests {
             for count in (0..nodes.len()).step_by(997) {
                 let mut beginning = Beginning::new(tree.clone()).unwrap();
                 for node in &nodes[..count] {
-                    assert!(beginning.take_record(&record(node)).unwrap());
+                    assert!(beginning.take_record(&record(node)));
                 }
                 assert_eq!(copied(&mut beginning), plain(&nodes[..count]));
-                assert!(beginning.take_record(&record(&nodes[count])).unwrap(), "it goes on");
+                assert!(beginning.take_record(&record(&nodes[count])), "it goes on");
             }
         }
     }
@@ -481,14 +489,47 @@ mod tests {
         let nodes = [file("a", 1, 0), file("b", 1, 0)];
         for tree in [whole(&nodes), large(&nodes)] {
             let mut beginning = Beginning::new(tree).unwrap();
-            assert!(!beginning.take_record(&record(&nodes[1])).unwrap());
-            assert!(beginning.take_record(&record(&nodes[0])).unwrap());
+            assert!(!beginning.take_record(&record(&nodes[1])));
+            assert!(beginning.take_record(&record(&nodes[0])));
             let start = beginning.cursor.entries.start;
             let again = Place { section: 0, text: start..beginning.cursor.end };
-            assert!(!beginning.take(&again).unwrap());
-            assert!(beginning.take_record(&record(&nodes[1])).unwrap());
-            assert!(beginning.is_whole().unwrap());
-            assert!(!beginning.take_record(&record(&nodes[1])).unwrap());
+            assert!(!beginning.take(&again));
+            assert!(beginning.take_record(&record(&nodes[1])));
+            assert!(beginning.is_whole());
+            assert!(!beginning.take_record(&record(&nodes[1])));
+        }
+    }
+
+    /// A large tree of which the end is not as it should be, or an entry in the middle.
+    #[test]
+    fn what_goes_wrong_late_is_new_from_there() {
+        let nodes = many();
+        let sound = plain(&nodes);
+        let comma = sound.windows(13).rposition(|text| text == br#"},{"name":"05"#).unwrap() + 1;
+        let spaced = [&sound[..comma], b" ,", &sound[comma + 1..]].concat();
+        for text in [&sound[..sound.len() - 1], &spaced] {
+            let large = StoredTree::from_plaintext(text).share();
+            let mut recorded = Recorded::new(ParentTree::Large(large.clone())).unwrap();
+            let mut beginning = Beginning::new(ParentTree::Large(large)).unwrap();
+            let mut same = |node| recorded.take_same(&opening(node), |_| true).is_some();
+            let taken = nodes.iter().take_while(|node| same(node)).count();
+            assert!(0 < taken && taken < nodes.len(), "{taken}");
+            assert!(recorded.find(b"~").is_err());
+            let begun =
+                nodes.iter().take_while(|node| beginning.take_record(&record(node))).count();
+            assert_eq!(begun, taken);
+            assert!(!beginning.is_whole());
+            assert_eq!(copied(&mut beginning), plain(&nodes[..taken]));
+        }
+    }
+
+    #[test]
+    fn commas_stand_between_entries_only() {
+        let [one, two] = [file("a", 0, 0), file("b", 0, 0)].map(|node| record(&node));
+        for entries in [[b",", &one[..], b",", &two].concat(), [&one[..], &two].concat()] {
+            let text = [TREE_OPENING, &entries, TREE_CLOSING].concat();
+            let mut recorded = Recorded::new(ParentTree::whole(text).unwrap()).unwrap();
+            assert!(recorded.find(b"b").is_err());
         }
     }
 

@@ -15,9 +15,6 @@ use crate::format::{
 /// How much of the text a section has, in bytes, about.
 const SECTION_BYTES: usize = 512 << 10;
 
-/// The longest text in which no end of an entry is found: of a file of some terabytes.
-const ENTRY_BYTES_MAX: usize = 256 << 20;
-
 /// What stands between two entries, as all known programs write it, and what follows the name that
 /// comes then. Extended attributes have names as well, and no type. In a text a quotation mark stands
 /// behind a backslash.
@@ -36,6 +33,7 @@ enum State {
     BeforeEntries,
     AmongEntries,
     Ended,
+    Failed,
 }
 
 impl TreeSections {
@@ -43,9 +41,19 @@ impl TreeSections {
         Self { input, buffer: Vec::new(), state: State::BeforeEntries }
     }
 
-    /// The text of the entries that come next, with commas between them; none behind the last.
+    /// The text of the entries that come next, with commas between them; none behind the last. After an
+    /// error there are only errors.
     pub(crate) fn next(&mut self) -> Result<Option<Vec<u8>>, FormatError> {
-        while self.state != State::Ended {
+        let next = match self.state {
+            State::Failed => Err(FormatError::invalid("a tree failed to be read before")),
+            State::Ended => Ok(None),
+            State::BeforeEntries | State::AmongEntries => self.read_on(),
+        };
+        next.inspect_err(|_| self.state = State::Failed)
+    }
+
+    fn read_on(&mut self) -> Result<Option<Vec<u8>>, FormatError> {
+        loop {
             let searched = self.buffer.len().saturating_sub(BETWEEN.len());
             if !self.fill()? {
                 return self.end();
@@ -55,11 +63,7 @@ impl TreeSections {
                 self.buffer.truncate(end);
                 return Ok(Some(std::mem::replace(&mut self.buffer, rest)));
             }
-            if self.buffer.len() > ENTRY_BYTES_MAX {
-                return Err(FormatError::invalid("a tree's entries are not told apart"));
-            }
         }
-        Ok(None)
     }
 
     /// Reads on; whether there was anything.
@@ -167,6 +171,9 @@ mod tests {
         let cut = &sound[..sound.len() - 1];
         for text in [&b""[..], b"{", br#" {"nodes":[]}"#, br#"{"nodes":null}"#, cut] {
             assert!(sections(text).is_err());
+            let mut sections = TreeSections::new(Box::new(Cursor::new(text.to_vec())));
+            while sections.next().is_ok() {}
+            assert!(sections.next().is_err(), "it goes on");
         }
     }
 }

@@ -328,11 +328,14 @@ mod tests {
             assert!(Tree::parse(&plaintext).is_err());
             assert_eq!(read(&repository, tree).err().unwrap().code(), "blob-damaged");
         }
-        // Not as Muster writes it, and still a tree.
-        let spaced = list(&parts[..2400], b", ");
-        let mut builder = RepositoryBuilder::new();
-        let tree = builder.add_tree_bytes(&spaced);
-        assert!(read(&builder.finish(), tree).unwrap() == (false, nodes[..2400].to_vec()));
+        // Not as Muster writes it, and still a tree; one that begins so is held.
+        let spaced = list(&parts[..2400], b" ,\n");
+        let indented = [b"{ ", &spaced[1..]].concat();
+        for (plaintext, is_large) in [(spaced, true), (indented, false)] {
+            let mut builder = RepositoryBuilder::new();
+            let tree = builder.add_tree_bytes(&plaintext);
+            assert!(read(&builder.finish(), tree).unwrap() == (is_large, nodes[..2400].to_vec()));
+        }
         assert_eq!(nodes[0].kind, NodeKind::Symlink);
     }
 }
