@@ -26,7 +26,7 @@ use crate::{
     crypto::{IV_BYTES, Key},
     format::{
         FormatError,
-        tree::{Node, TreeWriter},
+        tree::{Node, TREE_OPENING, TreeWriter},
     },
     id::BlobId,
 };
@@ -334,12 +334,11 @@ impl<R: Read> TreeNodes<R> {
     fn new(input: R) -> Result<Self, FormatError> {
         let (has_begun, has_ended) = (false, false);
         let mut nodes = Self { input, buffer: Vec::new(), start: 0, has_begun, has_ended };
-        const OPENING: &[u8] = br#"{"nodes":["#;
-        while nodes.buffer.len() < OPENING.len() && nodes.fill()? {}
-        if !nodes.buffer.starts_with(OPENING) {
+        while nodes.buffer.len() < TREE_OPENING.len() && nodes.fill()? {}
+        if !nodes.buffer.starts_with(TREE_OPENING) {
             return Err(FormatError::invalid("a tree does not begin with its nodes"));
         }
-        nodes.start = OPENING.len();
+        nodes.start = TREE_OPENING.len();
         Ok(nodes)
     }
 
@@ -533,6 +532,24 @@ mod tests {
             assert!(nodes.next().unwrap().is_none());
             assert!(nodes.next().unwrap().is_none(), "there is nothing behind the end");
         }
+    }
+
+    #[test]
+    fn what_all_readers_have_read_is_gone() {
+        let bytes = [vec![0; IV_BYTES], plain(&names(20_000))].concat();
+        let tree = StoredTree { bytes, is_compressed: false }.share();
+        let pieces: Vec<_> = tree.pieces.iter().map(Arc::downgrade).collect();
+        let held = || pieces.iter().filter(|piece| piece.strong_count() > 0).count();
+        assert!(held() > 3, "{} pieces", held());
+        let (mut quick, mut slow) = (tree.clone().sections().unwrap(), tree.sections().unwrap());
+        while quick.next().unwrap().is_some() {}
+        assert_eq!(held(), pieces.len(), "one has read nothing yet");
+        let mut before = held();
+        while slow.next().unwrap().is_some() {
+            assert!(before - held() <= 1);
+            before = held();
+        }
+        assert_eq!(held(), 0);
     }
 
     #[test]

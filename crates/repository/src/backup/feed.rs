@@ -251,6 +251,7 @@ impl Visitor for Feed<'_> {
                 Err(error) => self.problem(path, "read the attributes of", error),
             }
         }
+        // Of the folder above, so before this one is entered.
         self.parent.go_to(stored_name);
         self.send_section()?;
         let before = self.parent.enter(stored_name);

@@ -420,6 +420,10 @@ mod tests {
                 places.iter().map(|place| other.entries(place).unwrap().to_vec()).collect();
             let text = [TREE_OPENING, &texts.join(&b','), TREE_CLOSING].concat();
             assert_eq!(text, plain(nodes));
+            let last = places.last().unwrap();
+            other.go_to(last.section).unwrap();
+            assert!(other.entries(last).is_ok());
+            assert_eq!(other.entries(&places[0]).is_ok(), last.section == 0, "it is let go");
             let beyond = Place { section: places.len() + 1, text: 0..1 };
             assert!(other.entries(&beyond).is_err());
         }
