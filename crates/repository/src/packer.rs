@@ -28,6 +28,7 @@ mod distrusted;
 mod open_pack;
 mod sealer;
 mod spool;
+mod unhashed;
 
 use std::{
     sync::{
@@ -40,15 +41,15 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvError, Sender, bounded, select_biased};
 use muster_model::{Class, Fault};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use at_once::{buffers_of_stored, stored_at_once, waiting_at_most};
 use claimed::Claimed;
 use distrusted::Distrusted;
 use open_pack::{OpenPack, Spill};
-pub use sealer::{Sealed, Sealer};
+pub use sealer::{Sealed, SealedBytes, Sealer};
 use spool::Spool;
+use unhashed::Unhashed;
 
 use crate::{
     chunker::CHUNK_BYTES_MAX,
@@ -227,6 +228,7 @@ pub struct PackWriter<'a> {
     buffers: Receiver<Vec<u8>>,
     to_store: Sender<OpenPack>,
     spool: Spool,
+    unhashed: Arc<Unhashed>,
     stats: Mutex<PackStats>,
 }
 
@@ -264,6 +266,11 @@ impl<'a> PackWriter<'a> {
     /// not.
     pub(crate) fn claim_again(&self, kind: BlobKind, id: BlobId) -> bool {
         self.claimed.insert(kind, id)
+    }
+
+    /// The names of chunks. What waits to be hashed of packs is hashed beside them.
+    pub(crate) fn names(&self, plaintexts: &[&[u8]]) -> Vec<BlobId> {
+        self.unhashed.names(plaintexts)
     }
 
     /// How trees are compressed; `None` in a repository that knows no compression.
@@ -342,10 +349,9 @@ impl<'a> PackWriter<'a> {
             pack.append(blob, sealed.bytes)?;
             return self.send(pack);
         }
-        match self.append(kind, blob, sealed.bytes, counted)? {
-            Some(full) => self.send(full),
-            None => Ok(()),
-        }
+        let full = self.append(kind, blob, sealed.bytes, counted)?;
+        self.unhashed.catch_up();
+        full.map_or(Ok(()), |full| self.send(full))
     }
 
     /// Whether a sealed blob of this length gets a pack of its own.
@@ -366,7 +372,7 @@ impl<'a> PackWriter<'a> {
         verify: impl FnOnce(Vec<u8>) -> Result<(), WriteError>,
     ) -> Result<(), WriteError> {
         let mut pack = OpenPack { file: self.begin_pack(BlobKind::Tree)?, ..OpenPack::default() };
-        pack.append(blob, &sealed)?;
+        pack.append(blob, SealedBytes::Kept(&sealed))?;
         verify(sealed)?;
         let mut stats = lock(&self.stats);
         stats.tree_blobs += 1;
@@ -381,7 +387,7 @@ impl<'a> PackWriter<'a> {
         &self,
         kind: BlobKind,
         blob: PackedBlob,
-        sealed: &[u8],
+        sealed: SealedBytes<'_>,
         counted: u64,
     ) -> Result<Option<OpenPack>, WriteError> {
         let mut random = [0];
@@ -412,7 +418,7 @@ impl<'a> PackWriter<'a> {
 
     fn open_pack(&self, kind: BlobKind) -> Result<OpenPack, WriteError> {
         if let Some(spill) = self.begin_pack(kind)? {
-            let bytes = Vec::with_capacity(spill.gathered_max);
+            let bytes = spill.buffer();
             return Ok(OpenPack { bytes, file: Some(spill), ..OpenPack::default() });
         }
         let (bytes, pooled) = (self.buffer(kind)?, kind == BlobKind::Data);
@@ -430,7 +436,7 @@ impl<'a> PackWriter<'a> {
             None => self.spool.begin(storage, kind).map(|pack| Box::new(pack) as Box<dyn PackFile>),
             file => file,
         };
-        Ok(file.map(|file| Spill { file, bytes: 0, digest: Sha256::new(), gathered_max }))
+        Ok(file.map(|file| Spill::new(file, &self.unhashed, gathered_max)))
     }
 
     /// An empty buffer for a new pack; for data one of the pool's, after a wait if need be.
@@ -577,11 +583,10 @@ impl Storer<'_> {
 
     /// Stores a pack's content, and gives its buffer back as soon as the store needs it no more.
     fn put(&self, pack: &mut OpenPack, buffers: &Sender<Vec<u8>>) -> Result<PackId, StorageError> {
-        if let Some(mut spill) = pack.file.take_if(|spill| spill.bytes > 0) {
-            spill.write(&pack.bytes)?;
-            let id = PackId::from_bytes(spill.digest.finalize().into());
-            spill.file.finish(id)?;
-            return Ok(id);
+        if pack.spilled() > 0
+            && let Some(spill) = pack.file.take()
+        {
+            return spill.finish(&pack.bytes);
         }
         let id = PackId::of(&pack.bytes);
         let holds = pack.blobs.first().map_or(BlobKind::Data, |blob| blob.kind);
@@ -645,6 +650,7 @@ pub fn write_packs<T, E: From<WriteError>>(
         buffers,
         to_store,
         spool: Spool::new(std::env::temp_dir()),
+        unhashed: Arc::default(),
         stats: Mutex::default(),
     };
     let (going_on, stopped) = bounded(0);

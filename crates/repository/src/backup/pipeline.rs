@@ -617,7 +617,7 @@ fn write_blobs(
         // Another one, if it is there, is named with this one: see `crate::sha256`.
         let jobs: Vec<BlobJob> = [Some(job), jobs.try_recv().ok()].into_iter().flatten().collect();
         let plain: Option<Vec<&[u8]>> = jobs.iter().map(BlobJob::plain).collect();
-        let ids = plain.map(|plain| BlobId::of_all(&plain)).unwrap_or_default();
+        let ids = plain.map(|plain| writer.names(&plain)).unwrap_or_default();
         for (number, job) in jobs.into_iter().enumerate() {
             blobs.work(job, ids.get(number).copied(), run)?;
         }
@@ -657,7 +657,7 @@ impl BlobWriter<'_, '_> {
             Content::Pages(plaintext, layout) => {
                 let pieces = layout.pieces(plaintext.bytes.len());
                 let pieces: Vec<&[u8]> = pieces.map(|piece| &plaintext.bytes[piece]).collect();
-                let ids = BlobId::of_all(&pieces);
+                let ids = self.writer.names(&pieces);
                 for (place, (id, piece)) in ids.into_iter().zip(pieces).enumerate() {
                     done(place, self.write(kind, id, piece)?, piece.len());
                 }

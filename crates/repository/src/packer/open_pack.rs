@@ -1,11 +1,17 @@
 //! A pack that is being filled, in memory or in the store.
 
-use crossbeam_channel::Sender;
-use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
-use super::WriteError;
+use crossbeam_channel::Sender;
+
+use super::{
+    WriteError,
+    sealer::SealedBytes,
+    unhashed::{LateHash, Unhashed},
+};
 use crate::{
     format::{FormatError, pack::PackedBlob},
+    id::PackId,
     storage::{PackFile, StorageError},
 };
 
@@ -24,24 +30,59 @@ pub(super) struct OpenPack {
 
 /// The first part of a pack's content, given to the store already.
 pub(super) struct Spill {
-    pub(super) file: Box<dyn PackFile>,
-    pub(super) bytes: u64,
-    pub(super) digest: Sha256,
+    file: Box<dyn PackFile>,
+    bytes: u64,
+    hash: Arc<LateHash>,
+    unhashed: Arc<Unhashed>,
     /// How much is gathered before it is written.
-    pub(super) gathered_max: usize,
+    gathered_max: usize,
 }
 
 impl Spill {
-    pub(super) fn write(&mut self, piece: &[u8]) -> Result<(), StorageError> {
-        self.file.append(piece)?;
-        self.digest.update(piece);
+    pub(super) fn new(
+        file: Box<dyn PackFile>,
+        unhashed: &Arc<Unhashed>,
+        gathered_max: usize,
+    ) -> Self {
+        let (hash, unhashed) = (unhashed.begin(), Arc::clone(unhashed));
+        Self { file, bytes: 0, hash, unhashed, gathered_max }
+    }
+
+    /// An empty buffer to gather in.
+    pub(super) fn buffer(&self) -> Vec<u8> {
+        let mut buffer = self.unhashed.spare();
+        buffer.clear();
+        buffer
+    }
+
+    fn write(&mut self, piece: SealedBytes<'_>) -> Result<(), StorageError> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        self.file.append(&piece)?;
         self.bytes += piece.len() as u64;
+        match piece {
+            SealedBytes::Given(buffer) => self.unhashed.add(&self.hash, buffer),
+            SealedBytes::Kept(piece) => self.unhashed.add_now(&self.hash, piece),
+        }
         Ok(())
+    }
+
+    /// Stores the pack, whose end is `last`.
+    pub(super) fn finish(mut self, last: &[u8]) -> Result<PackId, StorageError> {
+        self.write(SealedBytes::Kept(last))?;
+        let id = self.unhashed.finish(&self.hash);
+        self.file.finish(id)?;
+        Ok(id)
     }
 }
 
 impl OpenPack {
-    pub(super) fn append(&mut self, mut blob: PackedBlob, sealed: &[u8]) -> Result<(), WriteError> {
+    pub(super) fn append(
+        &mut self,
+        mut blob: PackedBlob,
+        sealed: SealedBytes<'_>,
+    ) -> Result<(), WriteError> {
         let too_long = |_| FormatError::invalid("a pack would be longer than 4 GiB");
         blob.offset = u32::try_from(self.bytes()).map_err(too_long)?;
         blob.validate()?;
@@ -50,25 +91,26 @@ impl OpenPack {
     }
 
     /// Takes what comes next of the content; writes it on, where that is possible and it is much.
-    pub(super) fn take(&mut self, sealed: &[u8]) -> Result<(), WriteError> {
+    fn take(&mut self, sealed: SealedBytes<'_>) -> Result<(), WriteError> {
         if let Some(spill) = &mut self.file
             && self.bytes.len() + sealed.len() > spill.gathered_max
         {
-            spill.write(&self.bytes)?;
+            spill.write(SealedBytes::Given(&mut self.bytes))?;
             self.bytes.clear();
             // Worth a call of its own.
             if sealed.len() > spill.gathered_max / 16 {
                 return Ok(spill.write(sealed)?);
             }
         }
-        self.bytes.extend_from_slice(sealed);
+        self.bytes.extend_from_slice(&sealed);
         Ok(())
     }
 
     /// Writes on what was gathered, where the store has the rest: a pack that waits takes no buffer.
     pub(super) fn give_up_buffer(&mut self) -> Result<(), WriteError> {
         if let Some(spill) = self.file.as_mut().filter(|spill| spill.bytes > 0) {
-            spill.write(&std::mem::take(&mut self.bytes))?;
+            spill.write(SealedBytes::Given(&mut self.bytes))?;
+            self.bytes = Vec::new();
         }
         Ok(())
     }
@@ -95,7 +137,8 @@ impl OpenPack {
         }
         for blob in &other.blobs {
             let start = blob.offset as usize;
-            self.append(*blob, &other.bytes[start..start + blob.length as usize])?;
+            let bytes = SealedBytes::Kept(&other.bytes[start..start + blob.length as usize]);
+            self.append(*blob, bytes)?;
         }
         self.counted += other.counted;
         Ok(None)

@@ -1,6 +1,6 @@
 //! Sealing blobs: compress, seal, open again, compare. Where they go is decided elsewhere.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, ops::Deref};
 
 use super::{PackWriter, WriteError};
 use crate::{
@@ -26,19 +26,45 @@ pub struct Sealer<'k> {
     /// For the lower pieces of an index's pages, which are told by their length.
     record_compressor: Compressor,
     decompressor: Decompressor,
-    /// The compressed blob, and after sealing what was opened again.
+    /// The compressed blob, and after sealing what was opened again of that.
     compressed: Vec<u8>,
     sealed: Vec<u8>,
     plaintext: Vec<u8>,
 }
 
 /// A sealed blob, as it lies in a pack.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Sealed<'a> {
     /// IV, ciphertext and MAC.
-    pub bytes: &'a [u8],
+    pub bytes: SealedBytes<'a>,
     /// Length of the plaintext when it is compressed.
     pub uncompressed_length: Option<NonZeroU32>,
+}
+
+/// The bytes of a sealed blob.
+#[derive(Debug)]
+pub enum SealedBytes<'a> {
+    /// They stay where they are.
+    Kept(&'a [u8]),
+    /// Who takes them may keep the buffer, and leave another with content of no use.
+    Given(&'a mut Vec<u8>),
+}
+
+impl Deref for SealedBytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Kept(bytes) => bytes,
+            Self::Given(buffer) => buffer,
+        }
+    }
+}
+
+/// How long a sealed blob can be, whose plaintext is so long: nothing is stored that compressing made
+/// longer, but it may be tried.
+pub(super) fn sealed_bytes_max(plaintext_bytes: usize) -> usize {
+    plaintext_bytes + plaintext_bytes / 128 + OVERHEAD_BYTES
 }
 
 impl<'k> Sealer<'k> {
@@ -63,7 +89,7 @@ impl<'k> Sealer<'k> {
     /// Makes room for blobs of up to `bytes` at once: buffers that grow with the blobs would
     /// leave holes behind. Room that is not used costs nothing.
     pub(super) fn reserve(&mut self, bytes: usize) {
-        let bytes = bytes + bytes / 128 + OVERHEAD_BYTES;
+        let bytes = sealed_bytes_max(bytes);
         for buffer in [&mut self.compressed, &mut self.sealed, &mut self.plaintext] {
             buffer.reserve_exact(bytes);
         }
@@ -82,7 +108,7 @@ impl<'k> Sealer<'k> {
         if self.verify {
             self.verify(id, plaintext, uncompressed_length)?;
         }
-        Ok(Sealed { bytes: &self.sealed, uncompressed_length })
+        Ok(Sealed { bytes: SealedBytes::Given(&mut self.sealed), uncompressed_length })
     }
 
     /// Seals a large tree, which is compressed already, and writes it to a pack. One copy of it is in
@@ -115,7 +141,8 @@ impl<'k> Sealer<'k> {
             return writer.add_oversized_tree(blob, plaintext_bytes, sealed, verify);
         }
         verify(sealed.clone())?;
-        writer.add(kind, id, plaintext_bytes, Sealed { bytes: &sealed, uncompressed_length })
+        let bytes = SealedBytes::Given(&mut sealed);
+        writer.add(kind, id, plaintext_bytes, Sealed { bytes, uncompressed_length })
     }
 
     /// Compresses into `self.compressed`; `None` when that does not make the blob smaller.
@@ -142,21 +169,19 @@ impl<'k> Sealer<'k> {
         plaintext: &[u8],
         uncompressed_length: Option<NonZeroU32>,
     ) -> Result<(), WriteError> {
-        let not_verified = |_| WriteError::NotVerified { id };
-        self.key
-            .open(&self.sealed, &mut self.compressed)
-            .map_err(|_| WriteError::NotVerified { id })?;
-        let opened = match uncompressed_length {
-            None => &self.compressed,
+        let same = match uncompressed_length {
+            None => self.key.opens_to(&self.sealed, plaintext),
             Some(length) => {
-                let length = length.get() as usize;
+                let not_verified = WriteError::NotVerified { id };
+                let opened = self.key.open(&self.sealed, &mut self.compressed);
+                opened.map_err(|_| WriteError::NotVerified { id })?;
                 self.decompressor
-                    .decompress_exact(&self.compressed, length, &mut self.plaintext)
-                    .map_err(not_verified)?;
-                &self.plaintext
+                    .decompress_exact(&self.compressed, length.get() as usize, &mut self.plaintext)
+                    .map_err(|_| not_verified)?;
+                self.plaintext == plaintext
             }
         };
-        match opened == plaintext {
+        match same {
             true => Ok(()),
             false => Err(WriteError::NotVerified { id }),
         }

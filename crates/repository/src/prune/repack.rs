@@ -21,7 +21,7 @@ use crate::{
     environment::cores,
     id::PackId,
     index::Location,
-    packer::{PackOptions, PackWriter, Sealed, WriteError, write_packs},
+    packer::{PackOptions, PackWriter, Sealed, SealedBytes, WriteError, write_packs},
     repository::{BlobOpener, BlobReader, IndexedRepository, ReadError, read_claimed},
     run::Run,
     storage::{File, StorageProblem},
@@ -142,7 +142,7 @@ impl Job<'_> {
             let start = usize::try_from(u64::from(blob.offset) - range.start).unwrap_or(0);
             let place = start..start + blob.length as usize;
             if read.is_ok() && hands.opens(location, place.clone()) {
-                let bytes = &hands.range[place];
+                let bytes = SealedBytes::Kept(&hands.range[place]);
                 let uncompressed_length = blob.uncompressed_length;
                 let sealed = Sealed { bytes, uncompressed_length };
                 let plaintext = hands.plaintext.len() as u64;

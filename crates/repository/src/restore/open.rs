@@ -9,7 +9,10 @@
 
 use std::{iter::Peekable, ops, sync::Arc};
 
-use super::{plan::Want, report::ProblemCause};
+use super::{
+    plan::{Want, range_bytes_max},
+    report::ProblemCause,
+};
 use crate::{
     compression::Decompressor,
     crypto::{IV_BYTES, Key},
@@ -18,9 +21,6 @@ use crate::{
     index::Location,
     repository::{BlobReader, IndexedRepository, ReadError},
 };
-
-/// Up to so many bytes are opened together.
-const TOGETHER_BYTES_MAX: usize = 4 << 20;
 
 /// Buffers that a chunk of unusual length made larger than this many bytes are given back.
 pub(super) const BUFFER_KEPT_BYTES_MAX: usize = 16 << 20;
@@ -75,23 +75,10 @@ impl<'w> Chunk<'w> {
         self.place.blob.plaintext_length() as usize
     }
 
-    /// Whether `next` may be opened with chunks of so many bytes.
-    fn joins(&self, bytes: usize) -> bool {
-        bytes.saturating_add(self.bytes()) <= TOGETHER_BYTES_MAX
+    /// Whether it may be opened with chunks of so many bytes.
+    fn joins(&self, bytes: usize, together: usize) -> bool {
+        bytes.saturating_add(self.bytes()) <= together
     }
-}
-
-/// Takes the chunks that are next and may be opened together.
-pub(super) fn take_together<'w>(
-    chunks: &mut Peekable<impl Iterator<Item = Chunk<'w>>>,
-) -> Vec<Chunk<'w>> {
-    let mut taken: Vec<Chunk<'w>> = chunks.next().into_iter().collect();
-    let mut bytes: usize = taken.iter().map(Chunk::bytes).sum();
-    while let Some(next) = chunks.next_if(|next| next.joins(bytes)) {
-        bytes += next.bytes();
-        taken.push(next);
-    }
-    taken
 }
 
 /// One thread's tools.
@@ -99,6 +86,8 @@ pub(super) struct Opener<'a> {
     key: &'a Key,
     decompressor: Decompressor,
     reader: BlobReader<'a>,
+    /// How many bytes are opened together at most.
+    together: usize,
     room: Vec<u8>,
     alone: Vec<u8>,
 }
@@ -106,12 +95,27 @@ pub(super) struct Opener<'a> {
 impl<'a> Opener<'a> {
     pub(super) fn new(repository: &'a IndexedRepository) -> Result<Self, ReadError> {
         Ok(Self {
+            together: range_bytes_max(&repository.storage().costs()) as usize,
             key: repository.key(),
             decompressor: Decompressor::new().map_err(ReadError::Decoder)?,
             reader: repository.blob_reader()?,
             room: Vec::new(),
             alone: Vec::new(),
         })
+    }
+
+    /// Takes the chunks that are next and may be opened together.
+    pub(super) fn take_together<'w>(
+        &self,
+        chunks: &mut Peekable<impl Iterator<Item = Chunk<'w>>>,
+    ) -> Vec<Chunk<'w>> {
+        let mut taken: Vec<Chunk<'w>> = chunks.next().into_iter().collect();
+        let mut bytes: usize = taken.iter().map(Chunk::bytes).sum();
+        while let Some(next) = chunks.next_if(|next| next.joins(bytes, self.together)) {
+            bytes += next.bytes();
+            taken.push(next);
+        }
+        taken
     }
 
     /// Opens chunks that were taken together from the range that they lie in.
@@ -154,11 +158,11 @@ impl<'a> Opener<'a> {
         };
         let length = length.get() as usize;
         // Memory for more is not taken on the word of the index before something came out.
-        if *used + length > TOGETHER_BYTES_MAX {
+        if *used + length > self.together {
             self.decompressor.decompress_exact(opened, length, &mut self.alone)?;
             return Ok(Plaintext::Alone);
         }
-        self.room.resize(TOGETHER_BYTES_MAX, 0);
+        self.room.resize(self.together, 0);
         let part = *used..*used + length;
         self.decompressor.decompress_into(opened, &mut self.room[part.clone()])?;
         *used = part.end;

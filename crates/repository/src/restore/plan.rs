@@ -22,9 +22,15 @@ use crate::{
     storage::Costs,
 };
 
-/// The longest range that is read in one go, in bytes, unless a single chunk is longer. Each
-/// thread holds one, so it bounds memory; 4 MiB keep disks and networks busy.
-pub(super) const RANGE_BYTES_MAX: u32 = 4 << 20;
+/// The longest range that is read in one go, in bytes, unless a single chunk is longer; as much is
+/// opened together. Each thread holds one, so it bounds memory; 4 MiB keep disks and networks busy. Few
+/// threads take more, since the more chunks there are, the quicker each is verified (`open`).
+pub(super) fn range_bytes_max(costs: &Costs) -> u32 {
+    if costs.connections <= FEW_CONNECTIONS { 8 << 20 } else { 4 << 20 }
+}
+
+/// See [`range_bytes_max`].
+const FEW_CONNECTIONS: usize = 4;
 
 /// A batch is complete when its plan takes this much memory, in bytes. Two exist at a time: one
 /// is planned while the other is restored.
@@ -270,7 +276,7 @@ impl BatchBuilder {
         let wants = &mut self.batch.wants;
         wants.sort_unstable_by_key(|want| (want.pack, want.offset, want.file, want.chunk));
         let gap = u32::try_from(costs.gap_bytes()).unwrap_or(u32::MAX);
-        let mut jobs = dealt(jobs_of(wants, &self.packs, gap), workers);
+        let mut jobs = dealt(jobs_of(wants, &self.packs, (gap, range_bytes_max(costs))), workers);
         for first in (0..self.batch.empty.len()).step_by(EMPTY_FILES_PER_JOB) {
             let end = self.batch.empty.len().min(first + EMPTY_FILES_PER_JOB);
             jobs.push(Job::Empty(first..end));
@@ -300,8 +306,8 @@ fn dealt<T>(jobs: Vec<T>, runs: usize) -> Vec<T> {
 }
 
 /// Cuts sorted wants into ranges to read: two are read in one go when no more than `gap` bytes lie
-/// between them, for to read on takes less time than to ask again.
-fn jobs_of(wants: &[Want], packs: &[PackId], gap: u32) -> Vec<Job> {
+/// between them, for to read on takes less time than to ask again, and all are no more than `together`.
+fn jobs_of(wants: &[Want], packs: &[PackId], (gap, together): (u32, u32)) -> Vec<Job> {
     let mut jobs = Vec::new();
     let mut first = 0;
     let mut range_end = 0;
@@ -310,7 +316,7 @@ fn jobs_of(wants: &[Want], packs: &[PackId], gap: u32) -> Vec<Job> {
         let end = want.offset.saturating_add(want.length);
         let joins = want.pack == wants[first].pack
             && want.offset.saturating_sub(range_end) <= gap
-            && (end - start <= RANGE_BYTES_MAX || want.offset == start);
+            && (end - start <= together || want.offset == start);
         if i > first && !joins {
             jobs.push(job(&wants[first], range_end, first..i, packs));
             first = i;
@@ -356,7 +362,7 @@ mod tests {
                 wants: wants.clone(),
             })
             .collect();
-        assert_eq!(jobs_of(&wants, &packs, MIB), expected);
+        assert_eq!(jobs_of(&wants, &packs, (MIB, 4 * MIB)), expected);
     }
 
     const MIB: u32 = 1 << 20;
@@ -376,6 +382,12 @@ mod tests {
         let far = Costs { latency: Duration::from_millis(50), ..Costs::of_this_machine() };
         assert_eq!(BatchBuilder::new(0, &far).items_max, 4096);
         assert_eq!(BatchBuilder::new(0, &Costs::of_this_machine()).items_max, 256);
+    }
+
+    #[test]
+    fn few_threads_hold_longer_ranges() {
+        let costs = |connections| Costs { connections, ..Costs::of_this_machine() };
+        assert_eq!([1, 4, 5, 12].map(|n| range_bytes_max(&costs(n)) / MIB), [8, 8, 4, 4]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ use super::{
     Context,
     dirs::Folder,
     metadata::{Item, Present, PresentAttributes, apply},
-    open::{BUFFER_KEPT_BYTES_MAX, Chunk, Opener, Range, take_together},
+    open::{BUFFER_KEPT_BYTES_MAX, Chunk, Opener, Range},
     plan::{Batch, FileState, Job, PlannedFile, Want},
     report::{ProblemCause, beside_content},
 };
@@ -119,7 +119,7 @@ impl<'a> Worker<'a> {
         let chunk = |group| Chunk::new(group, writer.place(batch, pack, group));
         let mut chunks = wants.chunk_by(same).map(chunk).peekable();
         while !writer.context.is_stopped() && chunks.peek().is_some() {
-            let mut together = take_together(&mut chunks);
+            let mut together = opener.take_together(&mut chunks);
             opener.open(&mut together, range);
             for chunk in &together {
                 writer.deliver(batch, chunk.group, opener.content(chunk, range));

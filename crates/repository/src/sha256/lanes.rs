@@ -1,4 +1,4 @@
-//! Blocks of two messages through the processor's instructions for SHA-256.
+//! Blocks of several messages through the processor's instructions for SHA-256.
 //!
 //! This module has `unsafe` for one call, of a function that wants these instructions, once they
 //! are known to be there. The intrinsics are safe within it, and no pointer is used.
@@ -8,16 +8,17 @@
 //! words of the state lie for them.
 
 use std::arch::x86_64::{
-    __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_extract_epi32, _mm_set_epi32,
-    _mm_sha256msg1_epu32, _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi32,
+    __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_extract_epi32, _mm_set_epi8, _mm_set_epi32,
+    _mm_set_epi64x, _mm_sha256msg1_epu32, _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32,
+    _mm_shuffle_epi8, _mm_shuffle_epi32,
 };
 use std::array;
 
 use super::{Block, State};
 
-/// Adds as many blocks to each state as there are in both; `false` without the instructions, and
-/// then nothing is done.
-pub(super) fn compress_both(states: [&mut State; 2], a: &[Block], b: &[Block]) -> bool {
+/// Adds to each state its blocks, of which there are as many for each; `false` without the
+/// instructions, and then nothing is done.
+pub(super) fn compress<const N: usize>(lanes: &mut [(&mut State, &[Block]); N]) -> bool {
     let there = is_x86_feature_detected!("sha")
         && is_x86_feature_detected!("ssse3")
         && is_x86_feature_detected!("sse4.1");
@@ -25,31 +26,34 @@ pub(super) fn compress_both(states: [&mut State; 2], a: &[Block], b: &[Block]) -
         // SAFETY: the processor was just asked for all that the function wants.
         #[expect(unsafe_code, reason = "calls a function that wants instructions, which are there")]
         unsafe {
-            compress(states, a, b);
+            compress_there(lanes);
         }
     }
     there
 }
 
 #[target_feature(enable = "sha,ssse3,sse4.1")]
-fn compress(states: [&mut State; 2], a: &[Block], b: &[Block]) {
-    let [state_a, state_b] = states;
-    let (mut a_so_far, mut b_so_far) = (load(state_a), load(state_b));
-    for (a, b) in a.iter().zip(b) {
-        let mut a = Lane { state: a_so_far, words: words(a) };
-        let mut b = Lane { state: b_so_far, words: words(b) };
+fn compress_there<const N: usize>(lanes: &mut [(&mut State, &[Block]); N]) {
+    let mut so_far: [Halves; N] = array::from_fn(|lane| load(lanes[lane].0));
+    let blocks = lanes.each_ref().map(|(_, blocks)| *blocks);
+    #[expect(clippy::needless_range_loop, reason = "it is the same place in each lane")]
+    for at in 0..blocks.iter().map(|blocks| blocks.len()).min().unwrap_or(0) {
+        let mut under_way: [Lane; N] =
+            array::from_fn(|lane| Lane { state: so_far[lane], words: words(&blocks[lane][at]) });
         // One after the other in the text; the processor finds that they do not need each other.
         macro_rules! rounds {
             ($($quad:literal)*) => {$(
-                a.four_rounds::<$quad>();
-                b.four_rounds::<$quad>();
+                for lane in &mut under_way {
+                    lane.four_rounds::<$quad>();
+                }
             )*};
         }
         rounds!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
-        a_so_far = a_so_far.plus(a.state);
-        b_so_far = b_so_far.plus(b.state);
+        so_far = array::from_fn(|lane| so_far[lane].plus(under_way[lane].state));
     }
-    (*state_a, *state_b) = (store(a_so_far), store(b_so_far));
+    for ((state, _), so_far) in lanes.iter_mut().zip(so_far) {
+        **state = store(so_far);
+    }
 }
 
 /// The state as the instructions want it: each the first of its four words on top.
@@ -103,10 +107,14 @@ fn vector(words: [u32; 4]) -> __m128i {
 
 /// The words of a block, which are big-endian.
 #[inline]
-#[target_feature(enable = "sse2")]
+#[target_feature(enable = "ssse3")]
 fn words(block: &Block) -> [__m128i; 4] {
-    let (words, _) = block.as_chunks::<4>();
-    array::from_fn(|quad| vector(array::from_fn(|word| u32::from_be_bytes(words[4 * quad + word]))))
+    let big_endian = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
+    let (halves, _) = block.as_chunks::<8>();
+    let half = |n: usize| i64::from_le_bytes(halves[n]);
+    array::from_fn(|quad| {
+        _mm_shuffle_epi8(_mm_set_epi64x(half(2 * quad + 1), half(2 * quad)), big_endian)
+    })
 }
 
 #[target_feature(enable = "sse2")]
