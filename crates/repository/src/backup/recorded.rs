@@ -321,6 +321,8 @@ fn not_there() -> FormatError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{
         format::{
@@ -501,6 +503,62 @@ mod tests {
             assert!(beginning.take_record(&record(&nodes[1])));
             assert!(beginning.is_whole());
             assert!(!beginning.take_record(&record(&nodes[1])));
+        }
+    }
+
+    /// What is done to a tree's text: bytes changed, cut out or put in, at a place in a thousand.
+    fn alter(text: &mut Vec<u8>, changes: &[(usize, u8, u8)]) {
+        for &(place, what, byte) in changes {
+            let at = text.len() * place / 1_000;
+            match what % 4 {
+                0 => text.insert(at, byte),
+                1 if at < text.len() => drop(text.remove(at)),
+                2 if at < text.len() => text[at] = byte,
+                3 => text.truncate(at),
+                _ => {}
+            }
+        }
+    }
+
+    proptest! {
+        /// A hostile parent can make more be read again, and nothing else.
+        #[test]
+        fn whatever_a_tree_says_nothing_else_is_the_same(
+            changes in proptest::collection::vec((0_usize..1_000, any::<u8>(), any::<u8>()), 0..4),
+            asked in proptest::collection::vec(0_u8..3, 12),
+        ) {
+            let nodes: Vec<Node> =
+                (0..12).map(|n| file(&format!("{n:02} \"]}},{{"), n % 4, n % 3)).collect();
+            let mut text = plain(&nodes);
+            alter(&mut text, &changes);
+            let large = ParentTree::Large(StoredTree::from_plaintext(&text).share());
+            for tree in ParentTree::whole(text).into_iter().chain([large]) {
+                let (Ok(mut recorded), Ok(mut beginning)) =
+                    (Recorded::new(tree.clone()), Beginning::new(tree.clone()))
+                else {
+                    continue;
+                };
+                let mut copies = Beginning::new(tree).unwrap();
+                for (node, asked) in nodes.iter().zip(&asked) {
+                    if *asked == 0 {
+                        drop(recorded.find(&node.name));
+                    }
+                    if let Some(same) = recorded.take_same(&opening(node), |_| true) {
+                        let entry = copies.entries(&same.place).unwrap();
+                        let (found, length) = Node::parse_first(entry).unwrap();
+                        prop_assert_eq!(length, entry.len());
+                        // Attributes and content are the parent's, of a file that `stat` says is the same.
+                        let content = found.content.as_ref().unwrap();
+                        prop_assert_eq!(same.pieces, content.len() as u64);
+                        prop_assert_eq!(opening(&found), opening(node));
+                        beginning.take(&same.place);
+                    }
+                    if *asked == 1 {
+                        beginning.take_record(&record(node));
+                    }
+                }
+                beginning.is_whole();
+            }
         }
     }
 
