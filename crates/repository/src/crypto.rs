@@ -2,8 +2,8 @@
 //!
 //! A sealed message is `IV (16) || ciphertext || MAC (16)`. The IV is random for every sealing
 //! and is, whole, the initial big-endian 128-bit counter. The MAC is Poly1305 over the
-//! ciphertext with the one-time key `r || AES-128(k, IV)`. A message is verified before one
-//! byte of it is decrypted.
+//! ciphertext with the one-time key `r || AES-128(k, IV)`. A message is verified before anybody
+//! gets one byte that was decrypted of it.
 //!
 //! The counter is 128 bits wide on purpose: a 64-bit counter gives the same bytes until its low
 //! half wraps inside a message, and then silently another format.
@@ -186,19 +186,19 @@ impl Key {
         Ok(())
     }
 
-    /// Whether `sealed` opens to exactly `plaintext`. Of what it opens to, a slice is in memory at a
-    /// time.
+    /// Whether `sealed` opens to exactly `plaintext`. Of what it opens to, a slice is in `scratch` at a
+    /// time, also before it is verified; nobody else gets it.
     #[must_use]
-    pub fn opens_to(&self, sealed: &[u8], plaintext: &[u8]) -> bool {
+    pub fn opens_to(&self, sealed: &[u8], plaintext: &[u8], scratch: &mut Vec<u8>) -> bool {
         let Ok((iv, body, tag)) = split(sealed) else { return false };
         if body.len() != plaintext.len() {
             return false;
         }
         let mut authenticator = self.authenticator(iv);
-        let mut opened = [0; SLICE_BYTES];
+        scratch.resize(body.len().min(SLICE_BYTES), 0);
         let slices = body.chunks(SLICE_BYTES).zip(plaintext.chunks(SLICE_BYTES));
         let same = slices.enumerate().all(|(number, (ciphertext, plaintext))| {
-            let opened = &mut opened[..ciphertext.len()];
+            let opened = &mut scratch[..ciphertext.len()];
             authenticator.update(ciphertext);
             self.encrypt_into(counter_at(iv, number), ciphertext, opened);
             opened == plaintext
@@ -437,6 +437,7 @@ mod tests {
     /// Slices are what one go is, and are opened and compared like it.
     #[test]
     fn slices_are_sealed_as_one_message() {
+        let mut scratch = vec![7; 3];
         for length in
             [0, 1, 15, 16, SLICE_BYTES - 1, SLICE_BYTES, SLICE_BYTES + 1, 2 * SLICE_BYTES + 17]
         {
@@ -450,21 +451,39 @@ mod tests {
             assert_eq!(body, expected, "{length} bytes");
             assert_eq!(&key().plain_authenticator(iv).of(body), tag, "{length} bytes");
 
-            assert!(key().opens_to(&sealed, &plaintext));
+            assert!(key().opens_to(&sealed, &plaintext, &mut scratch));
             for at in [0, IV_BYTES, sealed.len() / 2, sealed.len() - MAC_BYTES, sealed.len() - 1] {
                 let mut changed = sealed.clone();
                 changed[at] ^= 1;
-                assert!(!key().opens_to(&changed, &plaintext), "{length} bytes, {at}");
+                assert!(
+                    !key().opens_to(&changed, &plaintext, &mut scratch),
+                    "{length} bytes, {at}"
+                );
             }
-            assert!(!key().opens_to(&sealed[..sealed.len() - 1], &plaintext));
-            assert!(!key().opens_to(&sealed, &[&plaintext[..], b"x"].concat()));
+            assert!(!key().opens_to(&sealed[..sealed.len() - 1], &plaintext, &mut scratch));
+            assert!(!key().opens_to(&sealed, &[&plaintext[..], b"x"].concat(), &mut scratch));
             for at in
                 [0, length / 2, length.saturating_sub(1)].into_iter().filter(|&at| at < length)
             {
                 let mut other = plaintext.clone();
                 other[at] ^= 1;
-                assert!(!key().opens_to(&sealed, &other), "{length} bytes, {at}");
+                assert!(!key().opens_to(&sealed, &other, &mut scratch), "{length} bytes, {at}");
             }
+        }
+    }
+
+    #[test]
+    fn the_counter_goes_on_from_slice_to_slice() {
+        let mut low_half = [0; IV_BYTES];
+        low_half[8..].fill(255);
+        for iv in [[255; IV_BYTES], low_half] {
+            let plaintext: Vec<u8> =
+                (0..2 * SLICE_BYTES + 17).map(|n| (n * 31 + n / 251).to_le_bytes()[0]).collect();
+            let mut body = plaintext.clone();
+            key().keystream(counter_at(&iv, 0), 0).apply_keystream(&mut body);
+            let tag = key().plain_authenticator(&iv).of(&body);
+            let sealed = [&iv[..], &body, &tag].concat();
+            assert!(key().opens_to(&sealed, &plaintext, &mut Vec::new()), "{iv:?}");
         }
     }
 

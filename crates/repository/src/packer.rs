@@ -14,7 +14,8 @@
 //! See eprint.iacr.org 2025/532 and restic's issue 5291.
 //!
 //! **Memory.** Where the store takes a pack piece by piece, as a folder does, blobs are written as
-//! they come, while they lie in the processor's cache, and only small ones are gathered first.
+//! they come, while they lie in the processor's cache, and only small ones are gathered first. What was
+//! written waits in its buffer until it is hashed (`unhashed`), up to a bound.
 //! Elsewhere they grow in files without a name (`spool`), from which most stores send them; the others
 //! have them in memory while they are given them. Where such files cannot be, packs of data are
 //! assembled in buffers that are reused, two for the open ones and one for each whose content is being
@@ -25,6 +26,7 @@
 mod at_once;
 mod claimed;
 mod distrusted;
+mod errors;
 mod open_pack;
 mod sealer;
 mod spool;
@@ -40,12 +42,11 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvError, Sender, bounded, select_biased};
-use muster_model::{Class, Fault};
-use thiserror::Error;
 
 use at_once::{buffers_of_stored, stored_at_once, waiting_at_most};
 use claimed::Claimed;
 use distrusted::Distrusted;
+pub use errors::WriteError;
 use open_pack::{OpenPack, Spill};
 pub use sealer::{Sealed, SealedBytes, Sealer};
 use spool::Spool;
@@ -54,7 +55,7 @@ use unhashed::Unhashed;
 use crate::{
     chunker::CHUNK_BYTES_MAX,
     compression::CompressionLevel,
-    crypto::{NoRandomness, random_bytes},
+    crypto::random_bytes,
     format::{
         FormatError,
         config::Version,
@@ -63,8 +64,8 @@ use crate::{
     },
     id::{BlobId, PackId},
     index::Index,
-    repository::{Repository, SaveError},
-    run::{Cancelled, Run},
+    repository::Repository,
+    run::Run,
     storage::{File, PackFile, StorageError},
 };
 
@@ -135,77 +136,6 @@ pub struct PackStats {
     pub sealed_bytes: u64,
     /// Packs.
     pub packs: u64,
-}
-
-/// A blob could not be written.
-#[derive(Debug, Error)]
-pub enum WriteError {
-    /// The store failed.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// The blob could not be compressed or sealed.
-    #[error("seal a blob")]
-    Seal(#[from] FormatError),
-    /// No random bytes.
-    #[error(transparent)]
-    NoRandomness(#[from] NoRandomness),
-    /// The sealed blob does not open to what went in: failing hardware, or a bug.
-    #[error("verify the sealed blob {id} against its content before storing it")]
-    NotVerified {
-        /// The blob.
-        id: BlobId,
-    },
-    /// The run was asked to stop.
-    #[error(transparent)]
-    Cancelled(#[from] Cancelled),
-    /// Another thread of the operation failed first; its error is the one to report.
-    #[error("go on after another part of the operation failed")]
-    Aborted,
-}
-
-impl From<SaveError> for WriteError {
-    fn from(error: SaveError) -> Self {
-        match error {
-            SaveError::Storage(error) => Self::Storage(error),
-            SaveError::Seal(error) => Self::Seal(error),
-        }
-    }
-}
-
-impl Fault for WriteError {
-    fn class(&self) -> Class {
-        match self {
-            Self::Storage(error) => error.class(),
-            Self::NoRandomness(_) => Class::Transient,
-            Self::Seal(_) | Self::Aborted => Class::Bug,
-            Self::NotVerified { .. } => Class::Corrupt,
-            Self::Cancelled(error) => error.class(),
-        }
-    }
-
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Storage(error) => error.code(),
-            Self::NoRandomness(_) => "no-randomness",
-            Self::Seal(_) => "seal-failed",
-            Self::NotVerified { .. } => "seal-not-verified",
-            Self::Cancelled(error) => error.code(),
-            Self::Aborted => "aborted",
-        }
-    }
-
-    fn help(&self) -> Option<String> {
-        match self {
-            Self::Storage(error) => error.help(),
-            Self::NotVerified { .. } => Some(
-                "nothing wrong was stored; test this machine's memory and processor before you \
-                 trust it with backups"
-                    .to_owned(),
-            ),
-            Self::Cancelled(error) => error.help(),
-            _ => None,
-        }
-    }
 }
 
 /// Locks a mutex whose data stays sound when a holder panics: the panic ends the operation.
@@ -349,9 +279,11 @@ impl<'a> PackWriter<'a> {
             pack.append(blob, sealed.bytes)?;
             return self.send(pack);
         }
-        let full = self.append(kind, blob, sealed.bytes, counted)?;
-        self.unhashed.catch_up();
-        full.map_or(Ok(()), |full| self.send(full))
+        match self.append(kind, blob, sealed.bytes, counted)? {
+            Some(full) => self.send(full)?,
+            None => self.unhashed.catch_up(),
+        }
+        Ok(())
     }
 
     /// Whether a sealed blob of this length gets a pack of its own.
@@ -453,6 +385,7 @@ impl<'a> PackWriter<'a> {
 
     fn send(&self, mut pack: OpenPack) -> Result<(), WriteError> {
         pack.give_up_buffer()?;
+        self.unhashed.catch_up();
         self.to_store.send(pack).map_err(|_| WriteError::Aborted)
     }
 

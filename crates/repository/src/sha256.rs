@@ -54,16 +54,14 @@ trait Lane {
     fn left(&self) -> usize;
 }
 
-/// Hashes lanes side by side until only one is left that has something.
-fn run(mut lanes: Vec<&mut dyn Lane>) {
+/// Hashes lanes side by side, the first ones first, until only one is left that has something.
+fn run(lanes: Vec<&mut dyn Lane>) {
     let (total, longest) = lanes
         .iter()
         .fold((0, 0), |(total, longest), lane| (total + lane.left(), longest.max(lane.left())));
     // Most is gained by leaving nothing to be hashed alone: what is much longer than the rest has the
     // others beside it one after the other.
     let at_once = (total / longest.max(1)).clamp(2, LANES);
-    // The longest first.
-    lanes.sort_by_key(|lane| std::cmp::Reverse(lane.left()));
     let mut lanes = lanes.into_iter();
     let mut active: Vec<&mut dyn Lane> = Vec::with_capacity(LANES);
     loop {
@@ -146,6 +144,8 @@ pub(crate) fn digests_beside<P: AsRef<[u8]>, S: DerefMut<Target = Stream<P>>>(
         .enumerate()
         .map(|(number, message)| Message::new(number, message))
         .collect();
+    // The longest first, and streams last: they may wait, should one be left alone.
+    lanes.sort_by_key(|lane| std::cmp::Reverse(lane.left()));
     let of_messages = lanes.iter_mut().map(|lane| -> &mut dyn Lane { lane });
     let of_streams = streams.iter_mut().map(|stream| -> &mut dyn Lane { &mut **stream });
     run(of_messages.chain(of_streams).collect());

@@ -12,12 +12,10 @@
 
 use std::{cmp::Ordering, ops::Range, sync::Arc};
 
-use serde::de::IgnoredAny;
-
 use crate::{
     format::{
         FormatError,
-        tree::{Node, TREE_CLOSING, TREE_OPENING},
+        tree::{ExtendedAttribute, Node, TREE_CLOSING, TREE_OPENING},
     },
     id::BlobId,
     large_tree::{GrowingTree, SharedTree, TreeSections},
@@ -172,7 +170,7 @@ impl Recorded {
         let start = self.cursor.start().ok()?;
         let rest = self.cursor.from(start).strip_prefix(opening)?;
         let rest = match rest.strip_prefix(br#""extended_attributes":"#) {
-            Some(list) => list.get(value_length(list)?..)?.strip_prefix(b",")?,
+            Some(list) => list.get(attributes_length(list)?..)?.strip_prefix(b",")?,
             None => rest,
         };
         let mut rest = rest.strip_prefix(br#""content":["#)?;
@@ -243,11 +241,13 @@ impl Recorded {
     }
 }
 
-/// How long the value is that `text` begins with.
-fn value_length(text: &[u8]) -> Option<usize> {
-    let mut values = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
-    values.next()?.ok()?;
-    Some(values.byte_offset())
+/// How long the list of extended attributes is that `text` begins with, if it is sound: it will be the new
+/// tree's.
+fn attributes_length(text: &[u8]) -> Option<usize> {
+    let mut lists =
+        serde_json::Deserializer::from_slice(text).into_iter::<Option<Vec<ExtendedAttribute>>>();
+    lists.next()?.ok()?;
+    Some(lists.byte_offset())
 }
 
 /// A tree so far: nothing but how the parent's begins.
@@ -327,7 +327,7 @@ mod tests {
     use crate::{
         format::{
             file_opening,
-            tree::{ExtendedAttribute, NodeKind, TreeWriter},
+            tree::{NodeKind, TreeWriter},
         },
         large_tree::{StoredTree, WrittenTree},
     };
@@ -592,6 +592,18 @@ mod tests {
             let text = [TREE_OPENING, &entries, TREE_CLOSING].concat();
             let mut recorded = Recorded::new(ParentTree::whole(text).unwrap()).unwrap();
             assert!(recorded.find(b"b").is_err());
+        }
+    }
+
+    #[test]
+    fn attributes_that_nobody_can_read_are_not_taken_over() {
+        let node = file("a", 1, 1);
+        let text = String::from_utf8(plain(std::slice::from_ref(&node))).unwrap();
+        let text = text.replacen(r#""value":""#, r#""value":"|"#, 1).into_bytes();
+        let large = ParentTree::Large(StoredTree::from_plaintext(&text).share());
+        for tree in [ParentTree::whole(text).unwrap(), large] {
+            let mut recorded = Recorded::new(tree).unwrap();
+            assert!(recorded.take_same(&opening(&node), |_| true).is_none());
         }
     }
 

@@ -37,7 +37,7 @@ type Block = [u8; MAC_BLOCK_BYTES];
 type Stride = [u8; STRIDE_BYTES];
 
 /// A number in limbs of 44, 44 and 42 bits; the lower two may be a little longer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Zeroize)]
+#[derive(Clone, Copy, Zeroize)]
 struct Limbs([u64; 3]);
 
 impl Limbs {

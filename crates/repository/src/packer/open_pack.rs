@@ -1,6 +1,6 @@
 //! A pack that is being filled, in memory or in the store.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use crossbeam_channel::Sender;
 
@@ -55,23 +55,29 @@ impl Spill {
         buffer
     }
 
-    fn write(&mut self, piece: SealedBytes<'_>) -> Result<(), StorageError> {
-        if piece.is_empty() {
-            return Ok(());
-        }
-        self.file.append(&piece)?;
+    /// Writes what is not given away.
+    fn write(&mut self, piece: &[u8]) -> Result<(), StorageError> {
+        self.file.append(piece)?;
         self.bytes += piece.len() as u64;
-        match piece {
-            SealedBytes::Given(buffer) => self.unhashed.add(&self.hash, buffer),
-            SealedBytes::Kept(piece) => self.unhashed.add_now(&self.hash, piece),
-        }
+        self.unhashed.add_now(&self.hash, piece);
         Ok(())
     }
 
-    /// Stores the pack, whose end is `last`.
+    /// Writes the content of a buffer, and keeps that until it is hashed.
+    fn take(&mut self, buffer: Vec<u8>) -> Result<(), StorageError> {
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        self.file.append(&buffer)?;
+        self.bytes += buffer.len() as u64;
+        self.unhashed.add(&self.hash, buffer);
+        Ok(())
+    }
+
+    /// Stores the pack, which ends with `last`.
     pub(super) fn finish(mut self, last: &[u8]) -> Result<PackId, StorageError> {
-        self.write(SealedBytes::Kept(last))?;
-        let id = self.unhashed.finish(&self.hash);
+        self.file.append(last)?;
+        let id = self.unhashed.finish(&self.hash, last);
         self.file.finish(id)?;
         Ok(id)
     }
@@ -95,22 +101,28 @@ impl OpenPack {
         if let Some(spill) = &mut self.file
             && self.bytes.len() + sealed.len() > spill.gathered_max
         {
-            spill.write(SealedBytes::Given(&mut self.bytes))?;
-            self.bytes.clear();
+            if !self.bytes.is_empty() {
+                spill.take(mem::replace(&mut self.bytes, spill.buffer()))?;
+            }
             // Worth a call of its own.
             if sealed.len() > spill.gathered_max / 16 {
-                return Ok(spill.write(sealed)?);
+                return match sealed {
+                    SealedBytes::Kept(bytes) => Ok(spill.write(bytes)?),
+                    SealedBytes::Given(buffer) => {
+                        Ok(spill.take(mem::replace(buffer, spill.unhashed.spare()))?)
+                    }
+                };
             }
         }
         self.bytes.extend_from_slice(&sealed);
         Ok(())
     }
 
-    /// Writes on what was gathered, where the store has the rest: a pack that waits takes no buffer.
+    /// Writes on what was gathered, where the store has the rest: a pack that waits for the store takes no
+    /// more than what is not hashed of it.
     pub(super) fn give_up_buffer(&mut self) -> Result<(), WriteError> {
         if let Some(spill) = self.file.as_mut().filter(|spill| spill.bytes > 0) {
-            spill.write(SealedBytes::Given(&mut self.bytes))?;
-            self.bytes = Vec::new();
+            spill.take(mem::take(&mut self.bytes))?;
         }
         Ok(())
     }
@@ -146,8 +158,8 @@ impl OpenPack {
 
     /// Gives the buffer back to the pool that it is from, once.
     pub(super) fn give_back(&mut self, pool: &Sender<Vec<u8>>) {
-        if std::mem::take(&mut self.pooled) {
-            let mut bytes = std::mem::take(&mut self.bytes);
+        if mem::take(&mut self.pooled) {
+            let mut bytes = mem::take(&mut self.bytes);
             bytes.clear();
             // A pool that is gone wants nothing back.
             drop(pool.try_send(bytes));

@@ -61,12 +61,6 @@ impl Deref for SealedBytes<'_> {
     }
 }
 
-/// How long a sealed blob can be, whose plaintext is so long: nothing is stored that compressing made
-/// longer, but it may be tried.
-pub(super) fn sealed_bytes_max(plaintext_bytes: usize) -> usize {
-    plaintext_bytes + plaintext_bytes / 128 + OVERHEAD_BYTES
-}
-
 impl<'k> Sealer<'k> {
     /// A sealer for a repository.
     ///
@@ -89,7 +83,7 @@ impl<'k> Sealer<'k> {
     /// Makes room for blobs of up to `bytes` at once: buffers that grow with the blobs would
     /// leave holes behind. Room that is not used costs nothing.
     pub(super) fn reserve(&mut self, bytes: usize) {
-        let bytes = sealed_bytes_max(bytes);
+        let bytes = bytes + bytes / 128 + OVERHEAD_BYTES;
         for buffer in [&mut self.compressed, &mut self.sealed, &mut self.plaintext] {
             buffer.reserve_exact(bytes);
         }
@@ -169,21 +163,17 @@ impl<'k> Sealer<'k> {
         plaintext: &[u8],
         uncompressed_length: Option<NonZeroU32>,
     ) -> Result<(), WriteError> {
+        let not_verified = || WriteError::NotVerified { id };
         let same = match uncompressed_length {
-            None => self.key.opens_to(&self.sealed, plaintext),
+            None => self.key.opens_to(&self.sealed, plaintext, &mut self.compressed),
             Some(length) => {
-                let not_verified = WriteError::NotVerified { id };
-                let opened = self.key.open(&self.sealed, &mut self.compressed);
-                opened.map_err(|_| WriteError::NotVerified { id })?;
+                self.key.open(&self.sealed, &mut self.compressed).map_err(|_| not_verified())?;
                 self.decompressor
                     .decompress_exact(&self.compressed, length.get() as usize, &mut self.plaintext)
-                    .map_err(|_| not_verified)?;
+                    .map_err(|_| not_verified())?;
                 self.plaintext == plaintext
             }
         };
-        match same {
-            true => Ok(()),
-            false => Err(WriteError::NotVerified { id }),
-        }
+        if same { Ok(()) } else { Err(not_verified()) }
     }
 }

@@ -38,7 +38,8 @@ impl Walk<'_> {
     fn submit(&mut self) -> Result<(), RestoreError> {
         let costs = self.context.repository.storage().costs();
         let next = BatchBuilder::new(self.builder.number() + 1, &costs);
-        let batch = std::mem::replace(&mut self.builder, next).finish(&costs, self.workers.count());
+        let builder = std::mem::replace(&mut self.builder, next);
+        let batch = builder.finish(&costs, self.workers.count(), self.workers.range_bytes());
         let begun = self.workers.begin(batch);
         match self.under_way.replace(begun) {
             Some(last) => self.complete(last),
@@ -178,7 +179,8 @@ impl Walk<'_> {
                 Err(error) => self.problem(path, "find the content of", error),
             }
         }
-        std::mem::replace(&mut self.builder, next).finish(&costs, self.workers.count())
+        let builder = std::mem::replace(&mut self.builder, next);
+        builder.finish(&costs, self.workers.count(), self.workers.range_bytes())
     }
 
     fn replace_by_link(

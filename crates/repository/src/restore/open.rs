@@ -1,7 +1,7 @@
 //! Opening the chunks of a range, several at once.
 //!
-//! Two are verified in little more time than one (`crate::sha256`), and the more there are, the less
-//! of one is left to be verified alone. What is stored as it is, is decrypted where it was read; what
+//! Several are verified side by side (`crate::sha256`), and the more there are, the less of one is left
+//! to be verified alone. What is stored as it is, is decrypted where it was read; what
 //! is compressed goes into one buffer, one behind the other, so that memory does not grow with the
 //! number of chunks.
 //!
@@ -9,10 +9,7 @@
 
 use std::{iter::Peekable, ops, sync::Arc};
 
-use super::{
-    plan::{Want, range_bytes_max},
-    report::ProblemCause,
-};
+use super::{plan::Want, report::ProblemCause};
 use crate::{
     compression::Decompressor,
     crypto::{IV_BYTES, Key},
@@ -93,9 +90,12 @@ pub(super) struct Opener<'a> {
 }
 
 impl<'a> Opener<'a> {
-    pub(super) fn new(repository: &'a IndexedRepository) -> Result<Self, ReadError> {
+    pub(super) fn new(
+        repository: &'a IndexedRepository,
+        together: usize,
+    ) -> Result<Self, ReadError> {
         Ok(Self {
-            together: range_bytes_max(&repository.storage().costs()) as usize,
+            together,
             key: repository.key(),
             decompressor: Decompressor::new().map_err(ReadError::Decoder)?,
             reader: repository.blob_reader()?,

@@ -23,14 +23,14 @@ use crate::{
 };
 
 /// The longest range that is read in one go, in bytes, unless a single chunk is longer; as much is
-/// opened together. Each thread holds one, so it bounds memory; 4 MiB keep disks and networks busy. Few
-/// threads take more, since the more chunks there are, the quicker each is verified (`open`).
-pub(super) fn range_bytes_max(costs: &Costs) -> u32 {
-    if costs.connections <= FEW_CONNECTIONS { 8 << 20 } else { 4 << 20 }
+/// opened together. Each of so many threads holds one, so it bounds memory; 4 MiB keep disks and networks
+/// busy. Few threads take more, since the more chunks there are, the quicker each is verified (`open`).
+pub(super) fn range_bytes_max(threads: usize) -> u32 {
+    if threads <= FEW_THREADS { 8 << 20 } else { 4 << 20 }
 }
 
 /// See [`range_bytes_max`].
-const FEW_CONNECTIONS: usize = 4;
+const FEW_THREADS: usize = 4;
 
 /// A batch is complete when its plan takes this much memory, in bytes. Two exist at a time: one
 /// is planned while the other is restored.
@@ -271,12 +271,13 @@ impl BatchBuilder {
         self.batch.left.push(left);
     }
 
-    /// Puts the work in order, for a store whose requests have these costs, and so many workers.
-    pub(super) fn finish(mut self, costs: &Costs, workers: usize) -> Batch {
+    /// Puts the work in order, for a store whose requests have these costs, and so many workers, which
+    /// take so much at once.
+    pub(super) fn finish(mut self, costs: &Costs, workers: usize, range_bytes: u32) -> Batch {
         let wants = &mut self.batch.wants;
         wants.sort_unstable_by_key(|want| (want.pack, want.offset, want.file, want.chunk));
         let gap = u32::try_from(costs.gap_bytes()).unwrap_or(u32::MAX);
-        let mut jobs = dealt(jobs_of(wants, &self.packs, (gap, range_bytes_max(costs))), workers);
+        let mut jobs = dealt(jobs_of(wants, &self.packs, gap, range_bytes), workers);
         for first in (0..self.batch.empty.len()).step_by(EMPTY_FILES_PER_JOB) {
             let end = self.batch.empty.len().min(first + EMPTY_FILES_PER_JOB);
             jobs.push(Job::Empty(first..end));
@@ -306,8 +307,8 @@ fn dealt<T>(jobs: Vec<T>, runs: usize) -> Vec<T> {
 }
 
 /// Cuts sorted wants into ranges to read: two are read in one go when no more than `gap` bytes lie
-/// between them, for to read on takes less time than to ask again, and all are no more than `together`.
-fn jobs_of(wants: &[Want], packs: &[PackId], (gap, together): (u32, u32)) -> Vec<Job> {
+/// between them, for to read on takes less time than to ask again, and all are no more than `range_bytes`.
+fn jobs_of(wants: &[Want], packs: &[PackId], gap: u32, range_bytes: u32) -> Vec<Job> {
     let mut jobs = Vec::new();
     let mut first = 0;
     let mut range_end = 0;
@@ -316,7 +317,7 @@ fn jobs_of(wants: &[Want], packs: &[PackId], (gap, together): (u32, u32)) -> Vec
         let end = want.offset.saturating_add(want.length);
         let joins = want.pack == wants[first].pack
             && want.offset.saturating_sub(range_end) <= gap
-            && (end - start <= together || want.offset == start);
+            && (end - start <= range_bytes || want.offset == start);
         if i > first && !joins {
             jobs.push(job(&wants[first], range_end, first..i, packs));
             first = i;
@@ -362,7 +363,7 @@ mod tests {
                 wants: wants.clone(),
             })
             .collect();
-        assert_eq!(jobs_of(&wants, &packs, (MIB, 4 * MIB)), expected);
+        assert_eq!(jobs_of(&wants, &packs, MIB, 4 * MIB), expected);
     }
 
     const MIB: u32 = 1 << 20;
@@ -384,10 +385,15 @@ mod tests {
         assert_eq!(BatchBuilder::new(0, &Costs::of_this_machine()).items_max, 256);
     }
 
+    /// Ranges of all threads, and of workers what they open of them.
     #[test]
     fn few_threads_hold_longer_ranges() {
-        let costs = |connections| Costs { connections, ..Costs::of_this_machine() };
-        assert_eq!([1, 4, 5, 12].map(|n| range_bytes_max(&costs(n)) / MIB), [8, 8, 4, 4]);
+        let together = |workers: usize, readers: usize| {
+            (2 * workers + readers) * range_bytes_max(workers + readers) as usize / MIB as usize
+        };
+        assert_eq!([together(1, 1), together(2, 2)], [24, 48]);
+        // No more than before for those who are many.
+        assert_eq!([together(4, 4), together(6, 4), together(6, 12)], [48, 64, 96]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use super::{
     Context,
     open::Range,
-    plan::Batch,
+    plan::{Batch, range_bytes_max},
     write::{Worker, read_next},
 };
 use crate::{environment::cores, repository::ReadError};
@@ -24,7 +24,7 @@ use crate::{environment::cores, repository::ReadError};
 /// More workers than this gain little on one disk.
 const WORKERS_MAX: usize = 6;
 
-/// Each reader takes the memory of a range, up to 4 MiB or a chunk: the goal for memory is 128 MiB.
+/// Each reader takes the memory of a range ([`range_bytes_max`]) or a chunk: the goal for memory is 128 MiB.
 const READERS_MAX: usize = 12;
 
 /// A batch that was begun.
@@ -37,6 +37,7 @@ pub(super) struct Begun {
 pub(super) struct Workers {
     count: usize,
     readers: usize,
+    range_bytes: u32,
     batches: Sender<(u64, Arc<Batch>)>,
     news: Receiver<News>,
     begun: u64,
@@ -101,13 +102,14 @@ impl Workers {
         let workers = cores().min(WORKERS_MAX);
         let connections = context.repository.storage().costs().connections;
         let readers = connections.clamp(1, READERS_MAX);
+        let range_bytes = range_bytes_max(workers + readers);
         // Few batches exist at once, see `Walk::submit`.
         let (batches, to_read) = unbounded::<(u64, Arc<Batch>)>();
         let (to_work, handed) = bounded::<Handed>(0);
         let (to_pool, pool) = bounded(readers + workers);
         let (tell, news) = unbounded();
         for _ in 0..workers {
-            let mut worker = Worker::new(context)?;
+            let mut worker = Worker::new(context, range_bytes)?;
             let (handed, to_pool) = (handed.clone(), to_pool.clone());
             scope.spawn(move || {
                 for mut handed in handed {
@@ -128,12 +130,18 @@ impl Workers {
                 }
             });
         }
-        Ok(Self { count: workers, readers, batches, news, begun: 0, outstanding: HashMap::new() })
+        let outstanding = HashMap::new();
+        Ok(Self { count: workers, readers, range_bytes, batches, news, begun: 0, outstanding })
     }
 
     /// How many write at once.
     pub(super) fn count(&self) -> usize {
         self.count
+    }
+
+    /// How much each takes at once, in bytes.
+    pub(super) fn range_bytes(&self) -> u32 {
+        self.range_bytes
     }
 
     /// Begins a batch. The files of one that was begun before may still be written.

@@ -89,8 +89,10 @@ pub(super) fn read_next(
 }
 
 impl<'a> Worker<'a> {
-    pub(super) fn new(context: &'a Context<'a>) -> Result<Self, ReadError> {
-        Ok(Self { opener: Opener::new(context.repository)?, writer: Writer { context } })
+    /// One that opens so much at once, in bytes.
+    pub(super) fn new(context: &'a Context<'a>, together: u32) -> Result<Self, ReadError> {
+        let opener = Opener::new(context.repository, together as usize)?;
+        Ok(Self { opener, writer: Writer { context } })
     }
 
     /// Does a job of the batch, unless the restore shall stop. Gives the buffer back.
