@@ -80,7 +80,7 @@ pub const PACK_BYTES_MAX: u32 = 128 << 20;
 const OPEN_PACKS: usize = 2;
 
 /// How many packs may wait for the disk at once. Their content is the system's by then and takes no
-/// buffer. On one virtual disk, four that were synced side by side were stored twice as fast as
+/// buffer once it is hashed. On one virtual disk, four that were synced side by side were stored twice as fast as
 /// one after another (`docs/performance.md`).
 const SYNCED_AT_ONCE: usize = 4;
 
