@@ -79,9 +79,9 @@ pub const PACK_BYTES_MAX: u32 = 128 << 20;
 /// Open packs of each kind. See the module's page.
 const OPEN_PACKS: usize = 2;
 
-/// How many packs may wait for the disk at once. Their content is the system's by then and takes no
-/// buffer once it is hashed. On one virtual disk, four that were synced side by side were stored twice as fast as
-/// one after another (`docs/performance.md`).
+/// How many packs may wait for the disk at once. Their content is the system's by then, and takes no
+/// buffer once it is hashed. On one virtual disk, four that were synced side by side were stored twice
+/// as fast as one after another (`docs/performance.md`).
 const SYNCED_AT_ONCE: usize = 4;
 
 /// How much of a pack is gathered before it is written to a store that takes packs by pieces: enough

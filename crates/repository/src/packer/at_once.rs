@@ -40,8 +40,8 @@ fn fitting(bytes: u64, pack_bytes: u32) -> usize {
     usize::try_from(bytes / u64::from(pack_bytes.max(1))).unwrap_or(usize::MAX)
 }
 
-/// How many full packs may wait for a storing thread. Only a folder's may, as they take no memory; and
-/// not when nothing is written.
+/// How many full packs may wait for a storing thread. Only a folder's may, as they take no memory
+/// once they are hashed; and not when nothing is written.
 pub(super) fn waiting_at_most(storage: &dyn Storage, options: &PackOptions) -> usize {
     if storage.local_folder().is_none() || options.dry_run {
         return 0;

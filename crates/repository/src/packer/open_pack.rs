@@ -64,7 +64,7 @@ impl Spill {
     }
 
     /// Writes the content of a buffer, and keeps that until it is hashed.
-    fn take(&mut self, buffer: Vec<u8>) -> Result<(), StorageError> {
+    fn write_buffer(&mut self, buffer: Vec<u8>) -> Result<(), StorageError> {
         if buffer.is_empty() {
             return Ok(());
         }
@@ -102,14 +102,14 @@ impl OpenPack {
             && self.bytes.len() + sealed.len() > spill.gathered_max
         {
             if !self.bytes.is_empty() {
-                spill.take(mem::replace(&mut self.bytes, spill.buffer()))?;
+                spill.write_buffer(mem::replace(&mut self.bytes, spill.buffer()))?;
             }
             // Worth a call of its own.
             if sealed.len() > spill.gathered_max / 16 {
                 return match sealed {
                     SealedBytes::Kept(bytes) => Ok(spill.write(bytes)?),
                     SealedBytes::Given(buffer) => {
-                        Ok(spill.take(mem::replace(buffer, spill.unhashed.spare()))?)
+                        Ok(spill.write_buffer(mem::replace(buffer, spill.unhashed.spare()))?)
                     }
                 };
             }
@@ -122,7 +122,7 @@ impl OpenPack {
     /// more than what is not hashed of it.
     pub(super) fn give_up_buffer(&mut self) -> Result<(), WriteError> {
         if let Some(spill) = self.file.as_mut().filter(|spill| spill.bytes > 0) {
-            spill.take(mem::take(&mut self.bytes))?;
+            spill.write_buffer(mem::take(&mut self.bytes))?;
         }
         Ok(())
     }
