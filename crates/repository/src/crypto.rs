@@ -14,6 +14,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod poly;
+pub(crate) mod scrypt;
 #[cfg(target_arch = "x86_64")]
 mod wide;
 

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{FormatError, time::Timestamp};
-use crate::crypto::{KEY_BYTES, Key, KeyMaterial, NoRandomness, OVERHEAD_BYTES, random_bytes};
+use crate::crypto::{
+    KEY_BYTES, Key, KeyMaterial, NoRandomness, OVERHEAD_BYTES, random_bytes, scrypt,
+};
 
 /// The longest key file that is read; real ones are about 450 bytes.
 pub const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
@@ -229,7 +231,7 @@ fn derive(password: &[u8], salt: &[u8], cost: Cost) -> Result<Key, FormatError> 
     let params = scrypt::Params::new(cost.log_n, cost.r, cost.p)
         .map_err(|error| FormatError::invalid(error.to_string()))?;
     let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-    scrypt::scrypt(password, salt, &params, bytes.as_mut_slice())
+    scrypt::derive(password, salt, &params, bytes.as_mut_slice())
         .map_err(|error| FormatError::invalid(error.to_string()))?;
     Ok(Key::new(KeyMaterial::from_bytes(&bytes)))
 }
