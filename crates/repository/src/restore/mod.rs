@@ -46,6 +46,7 @@ mod links;
 mod listed;
 mod metadata;
 mod open;
+mod past_cache;
 mod plan;
 mod report;
 mod target;
@@ -72,6 +73,7 @@ pub use report::{
 use crate::{format::tree::NodeKind, id::BlobId, repository::IndexedRepository, run::Run, warm_up};
 use dirs::Dirs;
 use metadata::Rights;
+use past_cache::Pace;
 
 /// How many folders may be nested. Linux makes no such trees by paths (`PATH_MAX` ends them at
 /// 2,048), but programs that go step by step do.
@@ -207,6 +209,7 @@ fn perform(
         run,
         rights,
         dirs: target::open(options, rights)?,
+        pace: Pace::default(),
         fatal: OnceLock::new(),
         tag: RandomState::new().hash_one(std::process::id()),
     };
@@ -223,6 +226,7 @@ struct Context<'a> {
     run: &'a Run,
     rights: Rights,
     dirs: Dirs,
+    pace: Pace,
     /// Why the restore must end early.
     fatal: OnceLock<RestoreError>,
     /// Part of temporary names.

@@ -175,12 +175,36 @@ impl Writer<'_> {
             }
         }
         if let Some(open) = handle.as_ref().filter(|_| !is_zero)
-            && let Err(error) = write_runs(batch, want, plaintext, open)
+            && let Err(error) = self.write_runs(batch, want, plaintext, open)
         {
             self.spoil(batch, want.file, ("write", error.into()));
         }
         self.context.run.progress.add_done(0, plaintext.len() as u64);
         self.count_chunk(batch, want.file, handle);
+    }
+
+    /// Writes what is not zeros of a chunk.
+    fn write_runs(
+        &self,
+        batch: &Batch,
+        want: &Want,
+        plaintext: &[u8],
+        open: &OpenFile,
+    ) -> io::Result<()> {
+        let file = &batch.files[want.file as usize];
+        let mut written = 0;
+        let mut end = 0;
+        for run in runs(plaintext, want.at) {
+            end = run.end;
+            written += run.len() as u64;
+            let at = want.at + run.start as u64;
+            self.context.pace.write_all_at(open, &plaintext[run], at)?;
+        }
+        batch.bytes_written.fetch_add(written, Ordering::Relaxed);
+        if want.chunk as usize + 1 == file.content.len() && end == plaintext.len() {
+            file.progress.has_end.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// One chunk less to come; with the last one the file is completed.
@@ -335,23 +359,6 @@ impl Writer<'_> {
             current.push_str(&String::from_utf8_lossy(&file.folder.path_of(&file.name)));
         });
     }
-}
-
-/// Writes what is not zeros of a chunk.
-fn write_runs(batch: &Batch, want: &Want, plaintext: &[u8], open: &OpenFile) -> io::Result<()> {
-    let file = &batch.files[want.file as usize];
-    let mut written = 0;
-    let mut end = 0;
-    for run in runs(plaintext, want.at) {
-        end = run.end;
-        written += run.len() as u64;
-        open.write_all_at(&plaintext[run.clone()], want.at + run.start as u64)?;
-    }
-    batch.bytes_written.fetch_add(written, Ordering::Relaxed);
-    if want.chunk as usize + 1 == file.content.len() && end == plaintext.len() {
-        file.progress.has_end.store(true, Ordering::Release);
-    }
-    Ok(())
 }
 
 /// The chunk that is wanted.
