@@ -1,7 +1,7 @@
 //! Looks for the places where a chunk may end: Rabin fingerprints, many at a time.
 //!
 //! Several stretches of the data are scanned side by side, since each fingerprint waits for the one
-//! before it. Where the processor has AVX2, [`super::wide`] scans thirty-two; this module's own
+//! before it. Where the processor has AVX2 or GFNI, [`super::wide`] scans thirty-two; this module's own
 //! six lanes serve all others, and what is left over.
 
 use std::array;
@@ -49,14 +49,23 @@ impl Tables {
         }
     }
 
-    /// The same tables as on a processor without the vector instructions.
+    /// The tables as on every processor that this one can stand for; the last has no vectors.
     #[cfg(test)]
-    pub(super) fn plain(mut self) -> Self {
+    pub(super) fn of_all_processors(polynomial: Polynomial) -> Vec<Self> {
+        let mut all = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        for instructions in wide::Instructions::detect_all() {
+            let mut tables = Self::new(polynomial);
+            tables.wide.iter_mut().for_each(|wide| wide.set_instructions(instructions));
+            all.push(tables);
+        }
+        let mut plain = Self::new(polynomial);
         #[cfg(target_arch = "x86_64")]
         {
-            self.wide = None;
+            plain.wide = None;
         }
-        self
+        all.push(plain);
+        all
     }
 
     /// Works out the fingerprint of the window that ends at the place `end` of `data`.
