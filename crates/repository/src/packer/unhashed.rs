@@ -35,10 +35,10 @@ const WAITING_BYTES_MAX: usize = 8 << 20;
 const AT_ONCE: usize = 2;
 
 /// Buffers that are kept for the next ones.
-const SPARES_MAX: usize = 6;
+const SPARES_MAX: usize = 8;
 
 /// What is behind this in a buffer is not kept: it would take memory until the end.
-const SPARE_BYTES_MAX: usize = 4 << 20;
+const SPARE_BYTES_MAX: usize = 3 << 20;
 
 /// The hash of a pack, which lags behind what is written of it.
 pub(super) struct LateHash {
