@@ -175,15 +175,19 @@ impl Recorded {
         };
         let mut rest = rest.strip_prefix(br#""content":["#)?;
         let mut pieces = 0;
-        while let Some(digits) = rest.strip_prefix(b"\"") {
-            let (digits, after) = digits.split_at_checked(ID_DIGITS)?;
+        let mut is_more = rest.starts_with(b"\"");
+        while is_more {
+            let (digits, after) = rest.strip_prefix(b"\"")?.split_at_checked(ID_DIGITS)?;
             let id = BlobId::parse(std::str::from_utf8(digits).ok()?)?;
             if !is_stored(id) {
                 return None;
             }
             pieces += 1;
             let after = after.strip_prefix(b"\"")?;
-            rest = after.strip_prefix(b",").filter(|more| more.starts_with(b"\"")).unwrap_or(after);
+            (rest, is_more) = match after.strip_prefix(b",") {
+                Some(next) => (next, true),
+                None => (after, false),
+            };
         }
         let rest = rest.strip_prefix(b"]}")?;
         let text = start..self.cursor.entries.end - rest.len();
@@ -604,6 +608,22 @@ mod tests {
         for tree in [ParentTree::whole(text).unwrap(), large] {
             let mut recorded = Recorded::new(tree).unwrap();
             assert!(recorded.take_same(&opening(&node), |_| true).is_none());
+        }
+    }
+
+    #[test]
+    fn a_list_of_pieces_that_nobody_can_read_is_not_taken_over() {
+        let node = file("a", 2, 0);
+        let sound = String::from_utf8(plain(std::slice::from_ref(&node))).unwrap();
+        let (head, list) = sound.split_once("\"content\"").unwrap();
+        for (from, to) in [("\",\"", "\"\""), ("\",\"", "\",,\""), ("\"]", "\",]"), ("[\"", "[,\"")]
+        {
+            let text = [head, "\"content\"", &list.replacen(from, to, 1)].concat().into_bytes();
+            let large = ParentTree::Large(StoredTree::from_plaintext(&text).share());
+            for tree in [ParentTree::whole(text).unwrap(), large] {
+                let mut recorded = Recorded::new(tree).unwrap();
+                assert!(recorded.take_same(&opening(&node), |_| true).is_none(), "{to}");
+            }
         }
     }
 
