@@ -20,7 +20,7 @@ pub(super) const CUT_MASK: u64 = (1 << 20) - 1;
 
 /// What the fingerprint does to each byte value, worked out once for a polynomial.
 ///
-/// Takes microseconds to make and 4 KiB to hold. Make one for a repository and share it among
+/// Takes microseconds to make and 5 KiB to hold. Make one for a repository and share it among
 /// threads.
 #[derive(Debug)]
 pub struct Tables {

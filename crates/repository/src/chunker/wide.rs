@@ -8,13 +8,13 @@
 //! looked-up vectors: two halves of the byte that is shifted out above, two of the byte that leaves
 //! the window.
 //!
-//! Where the processor multiplies each byte by a matrix over GF(2) (GFNI), it needs no halves: each plane
+//! Where the processor multiplies each byte by a matrix over GF(2) (GFNI, with AVX-512), it needs no halves: each plane
 //! takes two products, of the byte that is shifted out and of the one that leaves ([`affine`]).
 //!
 //! Fingerprints are kept shifted up by three bits: their 53 bits then end where a plane ends.
 //!
-//! This module alone has `unsafe`: one call, of functions that want these instructions, once they are
-//! known to be there. The intrinsics are safe within them, and no pointer is used. Its safe twin is
+//! This module alone has `unsafe`: for its calls of functions that want these instructions, once they
+//! are known to be there. The intrinsics are safe within them, and no pointer is used. Its safe twin is
 //! [`super::scan`]; tests compare the two on every kind of input.
 //!
 //! # Source
@@ -114,7 +114,7 @@ impl WideTables {
         found: impl FnMut(usize, usize),
     ) {
         let (blocks, _) = data.as_chunks::<BLOCK_BYTES>();
-        // SAFETY: the processor was asked for the instructions before a value of their type was made.
+        // SAFETY: values of this type come from `detect_all`, which asked the processor.
         #[expect(unsafe_code, reason = "calls functions that want instructions, which are there")]
         unsafe {
             match self.instructions {

@@ -1,8 +1,8 @@
 //! scrypt, with two of its lanes side by side in a thread.
 //!
 //! scrypt's p lanes are independent, and each is a chain in which every step waits for the one before.
-//! So a processor with vectors does two lanes in the time of one ([`lanes`]). All lanes of a key of
-//! ours are done at once by two threads: one has two of them, the other has one.
+//! So a processor with vectors does two lanes in the time of one ([`lanes`]). All three lanes of a key of
+//! ours are under way at once: on two cores one thread has two of them, the other has one.
 //!
 //! The `scrypt` crate is the safe twin that this is tested against, and does all of it elsewhere. What
 //! is derived, and what it costs who guesses passwords, is the same.
@@ -54,8 +54,8 @@ mod wide {
     };
     use crate::environment::cores;
 
-    /// As many lanes are under way as fit into this, in bytes, or as there are cores: three of a key
-    /// of ours. The goal for a command's memory is 128 MiB.
+    /// As many lanes are under way as fit into this, in bytes, and one at least: three of a key of ours.
+    /// The goal for a command's memory is 128 MiB.
     const LANES_BYTES: usize = 96 << 20;
 
     pub(super) fn derive(
@@ -86,7 +86,8 @@ mod wide {
         thread::scope(|scope| {
             let (mine, others) = widths.split_first().unwrap_or((&1, &[]));
             for &width in others {
-                scope.spawn(move || work(width));
+                // Without another thread this one does it all.
+                drop(thread::Builder::new().spawn_scoped(scope, move || work(width)));
             }
             work(*mine);
         });
@@ -99,7 +100,7 @@ mod wide {
 
     /// How many lanes each thread has under way at once.
     fn widths(lanes: usize, table_bytes: usize, cores: usize) -> Vec<usize> {
-        let at_once = (LANES_BYTES / table_bytes.max(1)).max(cores).min(lanes);
+        let at_once = (LANES_BYTES / table_bytes.max(1)).max(1).min(lanes);
         let threads = at_once.min(cores).max(1);
         let pairs = at_once.saturating_sub(threads).min(threads);
         (0..threads).map(|thread| if thread < pairs { 2 } else { 1 }).collect()
@@ -120,7 +121,8 @@ mod wide {
             check(1, 32, 2, &[1]);
             check(7, 32, 2, &[2, 1]);
             check(7, 16, 2, &[2, 2]);
-            check(4, 512, 2, &[1, 1]);
+            check(4, 512, 2, &[1]);
+            check(10, 32, 16, &[1, 1, 1]);
             check(4, 0, 2, &[2, 2]);
         }
     }

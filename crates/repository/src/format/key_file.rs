@@ -17,8 +17,8 @@ pub const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
 /// Length of the salt in bytes; restic refuses any other.
 const SALT_BYTES: usize = 64;
 
-/// Most memory that a key file may make scrypt take: 128 × N × r bytes. restic's own
-/// calibration stays below 60 MB.
+/// Most memory that a key file may make scrypt take: 128 × N × r bytes for each lane that is under
+/// way, and 128 × r × p for what lanes begin with. restic's own calibration stays below 60 MB.
 const SCRYPT_BYTES_MAX: u64 = 1 << 30;
 
 /// Most work that a key file may make scrypt do: N × r × p, 64 times that of a new key.
@@ -49,7 +49,7 @@ impl Cost {
         let log_n = u8::try_from(n.ilog2_or_zero()).unwrap_or(u8::MAX);
         let valid = n.is_power_of_two() && n > 1 && r > 0 && p > 0;
         let product = |a: u64, b: u32| a.saturating_mul(u64::from(b));
-        let memory = product(128 * n.min(1 << 40), r);
+        let memory = product(128 * n.min(1 << 40), r).max(product(product(128, r), p));
         let work = product(product(n, r), p);
         if !valid || memory > SCRYPT_BYTES_MAX || work > SCRYPT_WORK_MAX {
             let text = format!("scrypt parameters N={n} r={r} p={p} are out of bounds");
@@ -277,6 +277,7 @@ mod tests {
         check(u64::MAX, u32::MAX, u32::MAX, false);
         check(1 << 63, 8, 1, false);
         check(2, 8, u32::MAX, false);
+        check(2, 1, 25_000_000, false);
     }
 
     #[test]

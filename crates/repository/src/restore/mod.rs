@@ -209,7 +209,7 @@ fn perform(
         run,
         rights,
         dirs: target::open(options, rights)?,
-        pace: Pace::default(),
+        pace: Pace::new(!options.verify),
         fatal: OnceLock::new(),
         tag: RandomState::new().hash_one(std::process::id()),
     };

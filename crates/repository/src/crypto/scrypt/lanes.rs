@@ -86,8 +86,8 @@ impl Mix {
             // The other half of each vector does the same, and nobody looks at it.
             false => stored(first).map(|block| pair((block, block))).collect(),
         };
-        // SAFETY: a value of this type is made only after the processor was asked for all that the
-        // function wants.
+        // SAFETY: values of this type come from `detect_all`, which asked the processor for all that
+        // the functions want.
         #[expect(unsafe_code, reason = "calls a function that wants instructions, which are there")]
         unsafe {
             match self {
