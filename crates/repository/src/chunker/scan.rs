@@ -1,7 +1,7 @@
 //! Looks for the places where a chunk may end: Rabin fingerprints, many at a time.
 //!
 //! Several stretches of the data are scanned side by side, since each fingerprint waits for the one
-//! before it. Where the processor has AVX2 or GFNI, [`super::wide`] scans thirty-two; this module's own
+//! before it. Where the processor has AVX2, [`super::wide`] scans thirty-two; this module's own
 //! six lanes serve all others, and what is left over.
 
 use std::array;

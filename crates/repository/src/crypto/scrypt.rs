@@ -13,7 +13,7 @@
 #[cfg(target_arch = "x86_64")]
 mod lanes;
 
-/// What scrypt costs, and that nothing was to be derived.
+/// N, r and p; and the error of a derivation into nothing.
 pub(crate) use ::scrypt::{Params, errors::InvalidOutputLen as InvalidLength};
 
 /// Fills `output` from a password; takes as long as `params` want, and 128 × N × r bytes of memory for
@@ -40,7 +40,7 @@ pub(crate) fn derive(
 #[cfg(target_arch = "x86_64")]
 mod wide {
     use std::{
-        sync::{Mutex, MutexGuard, PoisonError},
+        sync::{Mutex, PoisonError},
         thread,
     };
 
@@ -74,7 +74,13 @@ mod wide {
         let work = |width: usize| {
             let mut tables: Vec<Lane> = (0..width).map(|_| Lane::new(table_bytes)).collect();
             loop {
-                let next: Vec<&mut [u8]> = lock(&to_do).by_ref().take(width).collect();
+                // The lock is held for this statement only.
+                let next: Vec<&mut [u8]> = to_do
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .by_ref()
+                    .take(width)
+                    .collect();
                 let mut next = next.into_iter().zip(&mut tables);
                 match (next.next(), next.next()) {
                     (Some(first), Some(second)) => mix.two([first, second]),
@@ -92,10 +98,6 @@ mod wide {
             work(*mine);
         });
         pbkdf2_hmac::<Sha256>(password, &lanes, 1, output);
-    }
-
-    fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-        mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many lanes each thread has under way at once.
